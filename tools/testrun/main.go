@@ -29,8 +29,6 @@ type event struct {
 }
 
 func main() {
-	// An interrupt reaches go test and the tests through the process group; what they say is still printed.
-	signal.Ignore(os.Interrupt, syscall.SIGTERM)
 	failed, err := run(os.Args[1:])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "testrun:", err)
@@ -52,6 +50,8 @@ func run(args []string) (failed bool, err error) {
 	if err := cmd.Start(); err != nil {
 		return true, err
 	}
+	stop := passOnSignals(cmd.Process)
+	defer stop()
 	report := newReport(os.Stdout)
 	if err := report.read(out); err != nil {
 		return true, err
@@ -63,6 +63,24 @@ func run(args []string) (failed bool, err error) {
 	}
 	report.summary(time.Since(begin))
 	return err != nil || report.failed(), nil
+}
+
+// passOnSignals lets the run end by what go test makes of a signal, so that the summary is still printed.
+// An interrupt from the terminal reaches the whole process group by itself.
+func passOnSignals(child *os.Process) (stop func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		for s := range signals {
+			if s == syscall.SIGTERM {
+				_ = child.Signal(s)
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(signals)
+	}
 }
 
 // key names what output belongs to: a build, a package (no test) or a test.

@@ -1,0 +1,139 @@
+# The workshop. `build`, `run` and `test` need Go and PostgreSQL's server binaries, nothing else;
+# the pinned tools in .bin serve `generate` and `verify`.
+
+BIN        := $(CURDIR)/.bin
+CACHE      := $(CURDIR)/.cache
+VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+TIERS      := international regional local
+# The protos that `verify` compares with: what main had when this branch left it, or the commit before.
+BASE       ?= $(shell main=$$(git merge-base HEAD origin/main 2>/dev/null); \
+                [ -n "$$main" ] && [ "$$main" != "$$(git rev-parse HEAD)" ] && echo $$main || echo HEAD~)
+
+# Tools that are not in tools/go.mod: their requirements would drag ours along.
+PROTOC_GEN_GO := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+SQLC          := github.com/sqlc-dev/sqlc/cmd/sqlc@v1.31.1
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+export CGO_ENABLED ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##### Build, run, test
+
+.PHONY: build
+build: ## build bin/chapterhouse
+	go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/chapterhouse ./services/cmd/chapterhouse
+
+.PHONY: run
+run: build ## build and start the whole platform with demo data (ARGS="--reset --http 127.0.0.1:8081")
+	@exec bin/chapterhouse up --demo $(ARGS)
+
+.PHONY: test
+test: ## run every test (ARGS="-run TestStanding ./services/international")
+	@go run tools/testrun/main.go -shuffle=on -timeout=20m $(or $(ARGS),work)
+
+.PHONY: test-race
+test-race: ## the same under the race detector (needs a C compiler)
+	@CGO_ENABLED=1 go run tools/testrun/main.go -race -shuffle=on -timeout=40m $(or $(ARGS),work)
+
+.PHONY: bench
+bench: ## run the benchmarks
+	go test -run='^$$' -bench=. -benchmem -timeout=60m $(or $(ARGS),work)
+
+.PHONY: soak
+soak: ## run the kill test for an hour (SOAK=10m for less)
+	CHAPTERHOUSE_SOAK=$(or $(SOAK),1h) go test -count=1 -v -run='^TestKill' -timeout=3h $(or $(ARGS),work)
+
+##### Generated code
+
+.PHONY: generate
+generate: generate-proto generate-sql ## make gen/ and services/*/db from the protos and the SQL
+
+.PHONY: generate-proto
+generate-proto: tools proto-deps
+	$(BIN)/buf generate
+
+.PHONY: generate-sql
+generate-sql: tools
+	$(BIN)/sqlc generate --file services/sqlc.yaml
+
+# Third-party imports of our protos, printed from the Go modules that carry them.
+.PHONY: proto-deps
+proto-deps:
+	@GOWORK=off go -C tools run ./protodeps $(CACHE)/proto-deps
+
+##### Verify
+
+.PHONY: verify
+verify: lint lint-proto breaking verify-proto verify-sql ## lint; generated code, protos and OpenAPI are current and break nothing
+	@echo 'verify: all well'
+
+.PHONY: lint
+lint: tools
+	cd services && $(BIN)/golangci-lint run ./...
+	cd tools && GOWORK=off $(BIN)/golangci-lint run ./...
+
+.PHONY: fmt
+fmt: tools ## format all Go code
+	cd services && $(BIN)/golangci-lint fmt ./...
+	cd tools && GOWORK=off $(BIN)/golangci-lint fmt ./...
+
+.PHONY: lint-proto
+lint-proto: tools proto-deps
+	$(BIN)/buf format --diff --exit-code proto
+	$(BIN)/buf lint
+
+# The earlier protos go into a folder with the imports beside them: buf cannot read these from git.
+.PHONY: breaking
+breaking: tools proto-deps
+	@if ! git cat-file -e $(BASE):proto 2>/dev/null; then \
+		echo 'breaking: skipped, $(BASE) has no protos to compare with'; \
+	else \
+		old=$$(mktemp -d) && trap 'rm -rf "$$old"' EXIT && \
+		git archive $(BASE) buf.yaml proto | tar -x -C "$$old" && \
+		mkdir "$$old/.cache" && cp -R $(CACHE)/proto-deps "$$old/.cache/" && \
+		echo "buf breaking against $$(git rev-parse --short $(BASE))" && \
+		$(BIN)/buf breaking --against "$$old"; \
+	fi
+
+# Generates beside the tree and compares, so that nobody's uncommitted work is touched.
+.PHONY: verify-proto
+verify-proto: tools proto-deps
+	@new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && \
+	$(BIN)/buf generate --output "$$new" && \
+	diff -r "$$new/gen/chapterhouse" gen/chapterhouse || { echo 'gen/ is not what proto/ makes: run `make generate`' >&2; exit 1; }
+
+.PHONY: verify-sql
+verify-sql: tools
+	@$(BIN)/sqlc diff --file services/sqlc.yaml || { echo 'services/*/db is not what its SQL makes: run `make generate`' >&2; exit 1; }
+
+##### Tools
+
+# One stamp a pin: a tool is built again when its version changes and not otherwise.
+TOOLS_STAMP := $(BIN)/.tools-$(shell cksum < tools/go.mod | cut -d' ' -f1)
+stamp        = $(BIN)/.$(notdir $(subst @,-,$(1)))
+
+.PHONY: tools
+tools: $(TOOLS_STAMP) $(call stamp,$(PROTOC_GEN_GO)) $(call stamp,$(SQLC)) $(call stamp,$(GOLANGCI_LINT)) ## build the pinned tools into .bin (minutes, once)
+
+$(TOOLS_STAMP):
+	@echo 'tools: building buf and the protoc plugins (some minutes, once)'
+	@mkdir -p $(BIN) && rm -f $(BIN)/.tools-*
+	GOWORK=off GOBIN=$(BIN) go -C tools install tool
+	@touch $@
+
+define install-pinned
+$(call stamp,$(1)):
+	@echo 'tools: building $(notdir $(1)) (some minutes, once)'
+	@mkdir -p $(BIN) && rm -f $(BIN)/.$(firstword $(subst @, ,$(notdir $(1))))-v*
+	GOWORK=off GOBIN=$(BIN) go install $(1)
+	@touch $$@
+endef
+$(foreach tool,$(PROTOC_GEN_GO) $(SQLC) $(GOLANGCI_LINT),$(eval $(call install-pinned,$(tool))))
+
+.PHONY: clean
+clean: ## remove what was built; .chapterhouse (the data of `make run`) stays
+	rm -rf bin $(BIN) $(CACHE)
