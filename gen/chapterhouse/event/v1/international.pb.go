@@ -22,70 +22,6 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// MemberChanged says that a membership changed its state: subject `ch.international.main.member.<member>.changed`,
-// aggregate `members/<member>`. It names no person.
-type MemberChanged struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// `members/<member>`.
-	Member string `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
-	// ACTIVE, LAPSED, RESIGNED or SUSPENDED.
-	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *MemberChanged) Reset() {
-	*x = MemberChanged{}
-	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[0]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *MemberChanged) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*MemberChanged) ProtoMessage() {}
-
-func (x *MemberChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[0]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use MemberChanged.ProtoReflect.Descriptor instead.
-func (*MemberChanged) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_event_v1_international_proto_rawDescGZIP(), []int{0}
-}
-
-func (x *MemberChanged) GetMember() string {
-	if x != nil {
-		return x.Member
-	}
-	return ""
-}
-
-func (x *MemberChanged) GetState() string {
-	if x != nil {
-		return x.State
-	}
-	return ""
-}
-
-func (x *MemberChanged) GetUpdateTime() *timestamppb.Timestamp {
-	if x != nil {
-		return x.UpdateTime
-	}
-	return nil
-}
-
 // BasisFigures are the people on one basis.
 type BasisFigures struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -97,7 +33,7 @@ type BasisFigures struct {
 
 func (x *BasisFigures) Reset() {
 	*x = BasisFigures{}
-	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[1]
+	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -109,7 +45,7 @@ func (x *BasisFigures) String() string {
 func (*BasisFigures) ProtoMessage() {}
 
 func (x *BasisFigures) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[1]
+	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -122,7 +58,7 @@ func (x *BasisFigures) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BasisFigures.ProtoReflect.Descriptor instead.
 func (*BasisFigures) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_event_v1_international_proto_rawDescGZIP(), []int{1}
+	return file_chapterhouse_event_v1_international_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *BasisFigures) GetTotal() int32 {
@@ -163,7 +99,7 @@ type StandingChanged struct {
 
 func (x *StandingChanged) Reset() {
 	*x = StandingChanged{}
-	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[2]
+	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -175,7 +111,7 @@ func (x *StandingChanged) String() string {
 func (*StandingChanged) ProtoMessage() {}
 
 func (x *StandingChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[2]
+	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -188,7 +124,7 @@ func (x *StandingChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandingChanged.ProtoReflect.Descriptor instead.
 func (*StandingChanged) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_event_v1_international_proto_rawDescGZIP(), []int{2}
+	return file_chapterhouse_event_v1_international_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *StandingChanged) GetChapter() string {
@@ -281,7 +217,7 @@ type EligibilityGained struct {
 
 func (x *EligibilityGained) Reset() {
 	*x = EligibilityGained{}
-	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[3]
+	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -293,7 +229,7 @@ func (x *EligibilityGained) String() string {
 func (*EligibilityGained) ProtoMessage() {}
 
 func (x *EligibilityGained) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[3]
+	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -306,7 +242,7 @@ func (x *EligibilityGained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EligibilityGained.ProtoReflect.Descriptor instead.
 func (*EligibilityGained) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_event_v1_international_proto_rawDescGZIP(), []int{3}
+	return file_chapterhouse_event_v1_international_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *EligibilityGained) GetChapter() string {
@@ -335,7 +271,7 @@ type EligibilityLost struct {
 
 func (x *EligibilityLost) Reset() {
 	*x = EligibilityLost{}
-	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[4]
+	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -347,7 +283,7 @@ func (x *EligibilityLost) String() string {
 func (*EligibilityLost) ProtoMessage() {}
 
 func (x *EligibilityLost) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[4]
+	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -360,7 +296,7 @@ func (x *EligibilityLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EligibilityLost.ProtoReflect.Descriptor instead.
 func (*EligibilityLost) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_event_v1_international_proto_rawDescGZIP(), []int{4}
+	return file_chapterhouse_event_v1_international_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *EligibilityLost) GetChapter() string {
@@ -396,7 +332,7 @@ type CharterChanged struct {
 
 func (x *CharterChanged) Reset() {
 	*x = CharterChanged{}
-	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[5]
+	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -408,7 +344,7 @@ func (x *CharterChanged) String() string {
 func (*CharterChanged) ProtoMessage() {}
 
 func (x *CharterChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[5]
+	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -421,7 +357,7 @@ func (x *CharterChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CharterChanged.ProtoReflect.Descriptor instead.
 func (*CharterChanged) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_event_v1_international_proto_rawDescGZIP(), []int{5}
+	return file_chapterhouse_event_v1_international_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CharterChanged) GetCharter() string {
@@ -466,109 +402,11 @@ func (x *CharterChanged) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// PolicyChanged is the policy in force: subject `ch.international.main.policy.charter.changed`, aggregate `charterPolicy`.
-type PolicyChanged struct {
-	state                   protoimpl.MessageState `protogen:"open.v1"`
-	Revision                string                 `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
-	ThresholdPercent        int32                  `protobuf:"varint,2,opt,name=threshold_percent,json=thresholdPercent,proto3" json:"threshold_percent,omitempty"`
-	MinimumPeopleMembership int32                  `protobuf:"varint,3,opt,name=minimum_people_membership,json=minimumPeopleMembership,proto3" json:"minimum_people_membership,omitempty"`
-	MinimumPeopleMailing    int32                  `protobuf:"varint,4,opt,name=minimum_people_mailing,json=minimumPeopleMailing,proto3" json:"minimum_people_mailing,omitempty"`
-	AllowedBases            []string               `protobuf:"bytes,5,rep,name=allowed_bases,json=allowedBases,proto3" json:"allowed_bases,omitempty"`
-	GraceDays               int32                  `protobuf:"varint,6,opt,name=grace_days,json=graceDays,proto3" json:"grace_days,omitempty"`
-	EffectiveTime           *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=effective_time,json=effectiveTime,proto3" json:"effective_time,omitempty"`
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
-}
-
-func (x *PolicyChanged) Reset() {
-	*x = PolicyChanged{}
-	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[6]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *PolicyChanged) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*PolicyChanged) ProtoMessage() {}
-
-func (x *PolicyChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[6]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use PolicyChanged.ProtoReflect.Descriptor instead.
-func (*PolicyChanged) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_event_v1_international_proto_rawDescGZIP(), []int{6}
-}
-
-func (x *PolicyChanged) GetRevision() string {
-	if x != nil {
-		return x.Revision
-	}
-	return ""
-}
-
-func (x *PolicyChanged) GetThresholdPercent() int32 {
-	if x != nil {
-		return x.ThresholdPercent
-	}
-	return 0
-}
-
-func (x *PolicyChanged) GetMinimumPeopleMembership() int32 {
-	if x != nil {
-		return x.MinimumPeopleMembership
-	}
-	return 0
-}
-
-func (x *PolicyChanged) GetMinimumPeopleMailing() int32 {
-	if x != nil {
-		return x.MinimumPeopleMailing
-	}
-	return 0
-}
-
-func (x *PolicyChanged) GetAllowedBases() []string {
-	if x != nil {
-		return x.AllowedBases
-	}
-	return nil
-}
-
-func (x *PolicyChanged) GetGraceDays() int32 {
-	if x != nil {
-		return x.GraceDays
-	}
-	return 0
-}
-
-func (x *PolicyChanged) GetEffectiveTime() *timestamppb.Timestamp {
-	if x != nil {
-		return x.EffectiveTime
-	}
-	return nil
-}
-
 var File_chapterhouse_event_v1_international_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_event_v1_international_proto_rawDesc = "" +
 	"\n" +
-	")chapterhouse/event/v1/international.proto\x12\x15chapterhouse.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"z\n" +
-	"\rMemberChanged\x12\x16\n" +
-	"\x06member\x18\x01 \x01(\tR\x06member\x12\x14\n" +
-	"\x05state\x18\x02 \x01(\tR\x05state\x12;\n" +
-	"\vupdate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTime\"J\n" +
+	")chapterhouse/event/v1/international.proto\x12\x15chapterhouse.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"J\n" +
 	"\fBasisFigures\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x05R\x05total\x12$\n" +
 	"\rinternational\x18\x02 \x01(\x05R\rinternational\"\xdf\x03\n" +
@@ -608,16 +446,7 @@ const file_chapterhouse_event_v1_international_proto_rawDesc = "" +
 	"\fcure_by_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"cureByTime\x12;\n" +
 	"\vupdate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTime\"\xd1\x02\n" +
-	"\rPolicyChanged\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\tR\brevision\x12+\n" +
-	"\x11threshold_percent\x18\x02 \x01(\x05R\x10thresholdPercent\x12:\n" +
-	"\x19minimum_people_membership\x18\x03 \x01(\x05R\x17minimumPeopleMembership\x124\n" +
-	"\x16minimum_people_mailing\x18\x04 \x01(\x05R\x14minimumPeopleMailing\x12#\n" +
-	"\rallowed_bases\x18\x05 \x03(\tR\fallowedBases\x12\x1d\n" +
-	"\n" +
-	"grace_days\x18\x06 \x01(\x05R\tgraceDays\x12A\n" +
-	"\x0eeffective_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\reffectiveTimeBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/event/v1;eventv1b\x06proto3"
+	"updateTimeBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/event/v1;eventv1b\x06proto3"
 
 var (
 	file_chapterhouse_event_v1_international_proto_rawDescOnce sync.Once
@@ -631,34 +460,30 @@ func file_chapterhouse_event_v1_international_proto_rawDescGZIP() []byte {
 	return file_chapterhouse_event_v1_international_proto_rawDescData
 }
 
-var file_chapterhouse_event_v1_international_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_chapterhouse_event_v1_international_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_chapterhouse_event_v1_international_proto_goTypes = []any{
-	(*MemberChanged)(nil),         // 0: chapterhouse.event.v1.MemberChanged
-	(*BasisFigures)(nil),          // 1: chapterhouse.event.v1.BasisFigures
-	(*StandingChanged)(nil),       // 2: chapterhouse.event.v1.StandingChanged
-	(*EligibilityGained)(nil),     // 3: chapterhouse.event.v1.EligibilityGained
-	(*EligibilityLost)(nil),       // 4: chapterhouse.event.v1.EligibilityLost
-	(*CharterChanged)(nil),        // 5: chapterhouse.event.v1.CharterChanged
-	(*PolicyChanged)(nil),         // 6: chapterhouse.event.v1.PolicyChanged
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*BasisFigures)(nil),          // 0: chapterhouse.event.v1.BasisFigures
+	(*StandingChanged)(nil),       // 1: chapterhouse.event.v1.StandingChanged
+	(*EligibilityGained)(nil),     // 2: chapterhouse.event.v1.EligibilityGained
+	(*EligibilityLost)(nil),       // 3: chapterhouse.event.v1.EligibilityLost
+	(*CharterChanged)(nil),        // 4: chapterhouse.event.v1.CharterChanged
+	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
 }
 var file_chapterhouse_event_v1_international_proto_depIdxs = []int32{
-	7,  // 0: chapterhouse.event.v1.MemberChanged.update_time:type_name -> google.protobuf.Timestamp
-	1,  // 1: chapterhouse.event.v1.StandingChanged.membership:type_name -> chapterhouse.event.v1.BasisFigures
-	1,  // 2: chapterhouse.event.v1.StandingChanged.mailing:type_name -> chapterhouse.event.v1.BasisFigures
-	7,  // 3: chapterhouse.event.v1.StandingChanged.update_time:type_name -> google.protobuf.Timestamp
-	2,  // 4: chapterhouse.event.v1.EligibilityGained.standing:type_name -> chapterhouse.event.v1.StandingChanged
-	2,  // 5: chapterhouse.event.v1.EligibilityLost.standing:type_name -> chapterhouse.event.v1.StandingChanged
-	7,  // 6: chapterhouse.event.v1.CharterChanged.apply_time:type_name -> google.protobuf.Timestamp
-	7,  // 7: chapterhouse.event.v1.CharterChanged.decide_time:type_name -> google.protobuf.Timestamp
-	7,  // 8: chapterhouse.event.v1.CharterChanged.cure_by_time:type_name -> google.protobuf.Timestamp
-	7,  // 9: chapterhouse.event.v1.CharterChanged.update_time:type_name -> google.protobuf.Timestamp
-	7,  // 10: chapterhouse.event.v1.PolicyChanged.effective_time:type_name -> google.protobuf.Timestamp
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	0, // 0: chapterhouse.event.v1.StandingChanged.membership:type_name -> chapterhouse.event.v1.BasisFigures
+	0, // 1: chapterhouse.event.v1.StandingChanged.mailing:type_name -> chapterhouse.event.v1.BasisFigures
+	5, // 2: chapterhouse.event.v1.StandingChanged.update_time:type_name -> google.protobuf.Timestamp
+	1, // 3: chapterhouse.event.v1.EligibilityGained.standing:type_name -> chapterhouse.event.v1.StandingChanged
+	1, // 4: chapterhouse.event.v1.EligibilityLost.standing:type_name -> chapterhouse.event.v1.StandingChanged
+	5, // 5: chapterhouse.event.v1.CharterChanged.apply_time:type_name -> google.protobuf.Timestamp
+	5, // 6: chapterhouse.event.v1.CharterChanged.decide_time:type_name -> google.protobuf.Timestamp
+	5, // 7: chapterhouse.event.v1.CharterChanged.cure_by_time:type_name -> google.protobuf.Timestamp
+	5, // 8: chapterhouse.event.v1.CharterChanged.update_time:type_name -> google.protobuf.Timestamp
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_event_v1_international_proto_init() }
@@ -666,14 +491,14 @@ func file_chapterhouse_event_v1_international_proto_init() {
 	if File_chapterhouse_event_v1_international_proto != nil {
 		return
 	}
-	file_chapterhouse_event_v1_international_proto_msgTypes[2].OneofWrappers = []any{}
+	file_chapterhouse_event_v1_international_proto_msgTypes[1].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chapterhouse_event_v1_international_proto_rawDesc), len(file_chapterhouse_event_v1_international_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -210,11 +210,9 @@ type Standing struct {
 	Etag       string                 `protobuf:"bytes,10,opt,name=etag,proto3" json:"etag,omitempty"`
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// What the figures are based on.
-	BasedOn *StandingBasedOn `protobuf:"bytes,12,opt,name=based_on,json=basedOn,proto3" json:"based_on,omitempty"`
-	// The first moment at which eligibility is lost if no running term is renewed; absent when it is not eligible or never lost.
-	ForecastLossTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=forecast_loss_time,json=forecastLossTime,proto3" json:"forecast_loss_time,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	BasedOn       *StandingBasedOn `protobuf:"bytes,12,opt,name=based_on,json=basedOn,proto3" json:"based_on,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Standing) Reset() {
@@ -327,13 +325,6 @@ func (x *Standing) GetUpdateTime() *timestamppb.Timestamp {
 func (x *Standing) GetBasedOn() *StandingBasedOn {
 	if x != nil {
 		return x.BasedOn
-	}
-	return nil
-}
-
-func (x *Standing) GetForecastLossTime() *timestamppb.Timestamp {
-	if x != nil {
-		return x.ForecastLossTime
 	}
 	return nil
 }
@@ -952,7 +943,7 @@ const file_chapterhouse_international_v1_standings_proto_rawDesc = "" +
 	"\n" +
 	"\b_convertB\n" +
 	"\n" +
-	"\b_recruit\"\xa0\x05\n" +
+	"\b_recruit\"\xd6\x04\n" +
 	"\bStanding\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\beligible\x18\x02 \x01(\bR\beligible\x12:\n" +
@@ -969,8 +960,7 @@ const file_chapterhouse_international_v1_standings_proto_rawDesc = "" +
 	" \x01(\tR\x04etag\x12;\n" +
 	"\vupdate_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12I\n" +
-	"\bbased_on\x18\f \x01(\v2..chapterhouse.international.v1.StandingBasedOnR\abasedOn\x12H\n" +
-	"\x12forecast_loss_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x10forecastLossTime\"\x80\x01\n" +
+	"\bbased_on\x18\f \x01(\v2..chapterhouse.international.v1.StandingBasedOnR\abasedOn\"\x80\x01\n" +
 	"\x0fStandingBasedOn\x12+\n" +
 	"\x11register_position\x18\x01 \x01(\tR\x10registerPosition\x12@\n" +
 	"\x05lists\x18\x02 \x03(\v2*.chapterhouse.international.v1.ListVersionR\x05lists\";\n" +
@@ -1060,29 +1050,28 @@ var file_chapterhouse_international_v1_standings_proto_depIdxs = []int32{
 	0,  // 4: chapterhouse.international.v1.Standing.gap_basis:type_name -> chapterhouse.international.v1.Basis
 	14, // 5: chapterhouse.international.v1.Standing.update_time:type_name -> google.protobuf.Timestamp
 	4,  // 6: chapterhouse.international.v1.Standing.based_on:type_name -> chapterhouse.international.v1.StandingBasedOn
-	14, // 7: chapterhouse.international.v1.Standing.forecast_loss_time:type_name -> google.protobuf.Timestamp
-	5,  // 8: chapterhouse.international.v1.StandingBasedOn.lists:type_name -> chapterhouse.international.v1.ListVersion
-	8,  // 9: chapterhouse.international.v1.PreviewStandingRequest.header:type_name -> chapterhouse.international.v1.PreviewHeader
-	9,  // 10: chapterhouse.international.v1.PreviewStandingRequest.change:type_name -> chapterhouse.international.v1.PreviewChange
-	5,  // 11: chapterhouse.international.v1.PreviewHeader.version:type_name -> chapterhouse.international.v1.ListVersion
-	3,  // 12: chapterhouse.international.v1.PreviewStandingResponse.before:type_name -> chapterhouse.international.v1.Standing
-	3,  // 13: chapterhouse.international.v1.PreviewStandingResponse.after:type_name -> chapterhouse.international.v1.Standing
-	13, // 14: chapterhouse.international.v1.AuditStandingsResponse.differences:type_name -> chapterhouse.international.v1.StandingDifference
-	1,  // 15: chapterhouse.international.v1.StandingDifference.membership:type_name -> chapterhouse.international.v1.Figures
-	1,  // 16: chapterhouse.international.v1.StandingDifference.recounted_membership:type_name -> chapterhouse.international.v1.Figures
-	1,  // 17: chapterhouse.international.v1.StandingDifference.mailing:type_name -> chapterhouse.international.v1.Figures
-	1,  // 18: chapterhouse.international.v1.StandingDifference.recounted_mailing:type_name -> chapterhouse.international.v1.Figures
-	6,  // 19: chapterhouse.international.v1.StandingService.GetStanding:input_type -> chapterhouse.international.v1.GetStandingRequest
-	7,  // 20: chapterhouse.international.v1.StandingService.PreviewStanding:input_type -> chapterhouse.international.v1.PreviewStandingRequest
-	11, // 21: chapterhouse.international.v1.StandingService.AuditStandings:input_type -> chapterhouse.international.v1.AuditStandingsRequest
-	3,  // 22: chapterhouse.international.v1.StandingService.GetStanding:output_type -> chapterhouse.international.v1.Standing
-	10, // 23: chapterhouse.international.v1.StandingService.PreviewStanding:output_type -> chapterhouse.international.v1.PreviewStandingResponse
-	12, // 24: chapterhouse.international.v1.StandingService.AuditStandings:output_type -> chapterhouse.international.v1.AuditStandingsResponse
-	22, // [22:25] is the sub-list for method output_type
-	19, // [19:22] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	5,  // 7: chapterhouse.international.v1.StandingBasedOn.lists:type_name -> chapterhouse.international.v1.ListVersion
+	8,  // 8: chapterhouse.international.v1.PreviewStandingRequest.header:type_name -> chapterhouse.international.v1.PreviewHeader
+	9,  // 9: chapterhouse.international.v1.PreviewStandingRequest.change:type_name -> chapterhouse.international.v1.PreviewChange
+	5,  // 10: chapterhouse.international.v1.PreviewHeader.version:type_name -> chapterhouse.international.v1.ListVersion
+	3,  // 11: chapterhouse.international.v1.PreviewStandingResponse.before:type_name -> chapterhouse.international.v1.Standing
+	3,  // 12: chapterhouse.international.v1.PreviewStandingResponse.after:type_name -> chapterhouse.international.v1.Standing
+	13, // 13: chapterhouse.international.v1.AuditStandingsResponse.differences:type_name -> chapterhouse.international.v1.StandingDifference
+	1,  // 14: chapterhouse.international.v1.StandingDifference.membership:type_name -> chapterhouse.international.v1.Figures
+	1,  // 15: chapterhouse.international.v1.StandingDifference.recounted_membership:type_name -> chapterhouse.international.v1.Figures
+	1,  // 16: chapterhouse.international.v1.StandingDifference.mailing:type_name -> chapterhouse.international.v1.Figures
+	1,  // 17: chapterhouse.international.v1.StandingDifference.recounted_mailing:type_name -> chapterhouse.international.v1.Figures
+	6,  // 18: chapterhouse.international.v1.StandingService.GetStanding:input_type -> chapterhouse.international.v1.GetStandingRequest
+	7,  // 19: chapterhouse.international.v1.StandingService.PreviewStanding:input_type -> chapterhouse.international.v1.PreviewStandingRequest
+	11, // 20: chapterhouse.international.v1.StandingService.AuditStandings:input_type -> chapterhouse.international.v1.AuditStandingsRequest
+	3,  // 21: chapterhouse.international.v1.StandingService.GetStanding:output_type -> chapterhouse.international.v1.Standing
+	10, // 22: chapterhouse.international.v1.StandingService.PreviewStanding:output_type -> chapterhouse.international.v1.PreviewStandingResponse
+	12, // 23: chapterhouse.international.v1.StandingService.AuditStandings:output_type -> chapterhouse.international.v1.AuditStandingsResponse
+	21, // [21:24] is the sub-list for method output_type
+	18, // [18:21] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_international_v1_standings_proto_init() }
