@@ -1,0 +1,140 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// recoverPanic keeps a fault in one call from ending the calls of everybody else.
+func recoverPanic(ctx context.Context, _ *call, next func(context.Context) error) (err error) {
+	defer func() {
+		if thrown := recover(); thrown != nil {
+			err = asError(ctx, fmt.Errorf("panic: %v\n%s", thrown, debug.Stack()))
+		}
+	}()
+	return next(ctx)
+}
+
+// translate gives every error a status and a reason, a panic too.
+func translate(ctx context.Context, c *call, next func(context.Context) error) error {
+	if err := recoverPanic(ctx, c, next); err != nil {
+		return asError(ctx, err)
+	}
+	return nil
+}
+
+type meter struct {
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+}
+
+// newMeter registers the metrics. Servers that share a process and a registry share them too: the method says which is meant.
+func newMeter(registerer prometheus.Registerer) (*meter, error) {
+	m := &meter{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "chapterhouse_rpc_requests_total",
+			Help: "Calls answered, by method and gRPC code.",
+		}, []string{"method", "code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "chapterhouse_rpc_duration_seconds",
+			Help:    "Time from a call's arrival to its answer, by method.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		}, []string{"method"}),
+	}
+	if registerer == nil {
+		return m, nil
+	}
+	var err error
+	if m.requests, err = registered(registerer, m.requests); err != nil {
+		return nil, err
+	}
+	m.duration, err = registered(registerer, m.duration)
+	return m, err
+}
+
+func registered[C prometheus.Collector](registerer prometheus.Registerer, collector C) (C, error) {
+	err := registerer.Register(collector)
+	if taken, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+		if existing, ok := taken.ExistingCollector.(C); ok {
+			return existing, nil
+		}
+	}
+	return collector, err
+}
+
+func (m *meter) measure(ctx context.Context, c *call, next func(context.Context) error) error {
+	start := time.Now()
+	err := next(ctx)
+	method := strings.TrimPrefix(c.method, "/")
+	if !c.known { // whatever a caller makes up must not become a time series
+		method = "unknown"
+	}
+	m.requests.WithLabelValues(method, status.Code(err).String()).Inc()
+	m.duration.WithLabelValues(method).Observe(time.Since(start).Seconds())
+	return err
+}
+
+// accessLog writes one line a call. No payload goes into it, and no message of an error, which may quote the payload.
+type accessLog struct{ log *slog.Logger }
+
+func (a accessLog) write(ctx context.Context, c *call, next func(context.Context) error) error {
+	start := time.Now()
+	err := next(ctx)
+	attributes := []slog.Attr{
+		slog.String("method", strings.TrimPrefix(c.method, "/")),
+		slog.String("code", status.Code(err).String()),
+		slog.Duration("duration", time.Since(start)),
+		slog.String("subject", redact(c.principal.Subject)),
+		slog.String("request_id", c.requestID),
+	}
+	level := slog.LevelInfo
+	if strings.HasPrefix(c.method, "/grpc.") {
+		level = slog.LevelDebug
+	}
+	if known, ok := errors.AsType[*Error](err); ok {
+		attributes = append(attributes, slog.String("reason", reasonName(known.reason)))
+		if faulty(known.code) {
+			level = slog.LevelError
+			attributes = append(attributes, slog.String("cause", redact(fmt.Sprint(known.cause))))
+		}
+	}
+	a.log.LogAttrs(ctx, level, "call", attributes...)
+	return err
+}
+
+// faulty says whether an error is ours and its cause therefore worth a look.
+func faulty(code codes.Code) bool {
+	return code == codes.Internal || code == codes.Unavailable || code == codes.Unknown
+}
+
+const maxLogText = 16 << 10
+
+var (
+	mailbox  = regexp.MustCompile(`[^\s"'<>(),;:=/@]+@[^\s"'<>(),;:=/@]+`)
+	webToken = regexp.MustCompile(`\beyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*`)
+	goModule = regexp.MustCompile(`@v[0-9]`) // a stack trace is full of them
+)
+
+// redact takes addresses and tokens out of text that is not ours: the causes of faults can quote values.
+func redact(text string) string {
+	if len(text) > maxLogText {
+		text = text[:maxLogText] + "..."
+	}
+	text = mailbox.ReplaceAllStringFunc(text, func(found string) string {
+		if goModule.MatchString(found) {
+			return found
+		}
+		return "[address]"
+	})
+	return webToken.ReplaceAllString(text, "[token]")
+}
