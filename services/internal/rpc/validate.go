@@ -3,6 +3,7 @@ package rpc
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,14 +39,27 @@ func (v *validator) check(request proto.Message) error {
 	if request == nil {
 		return nil
 	}
-	err := v.rules.Validate(request)
+	return v.checkFields("", request, nil)
+}
+
+// checkFields checks only the named fields, all when there are none, of a message that lies in a field of the request.
+func (v *validator) checkFields(within string, request proto.Message, names []string) error {
+	var options []protovalidate.ValidationOption
+	if len(names) > 0 {
+		options = append(options, protovalidate.WithFilter(protovalidate.FilterFunc(
+			func(message protoreflect.Message, descriptor protoreflect.Descriptor) bool {
+				field, ok := descriptor.(protoreflect.FieldDescriptor)
+				return !ok || message.Descriptor() != request.ProtoReflect().Descriptor() || slices.Contains(names, string(field.Name()))
+			})))
+	}
+	err := v.rules.Validate(request, options...)
 	invalid, ok := errors.AsType[*protovalidate.ValidationError](err)
 	if !ok {
 		return err
 	}
 	result := newError(codes.InvalidArgument, errorv1.Reason_REASON_INVALID_FIELD, "the request is not valid", nil)
 	for i, violation := range invalid.Violations {
-		path := jsonPath(request.ProtoReflect().Descriptor(), violation.Proto.GetField())
+		path := strings.Trim(within+"."+jsonPath(request.ProtoReflect().Descriptor(), violation.Proto.GetField()), ".")
 		description := violation.Proto.GetMessage()
 		if description == "" {
 			description = violation.Proto.GetRuleId()
