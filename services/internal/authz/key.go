@@ -106,7 +106,7 @@ func readKey(path string) (jose.JSONWebKey, error) {
 	if info.Mode().Perm()&0o007 != 0 {
 		return jose.JSONWebKey{}, fmt.Errorf("signing key %s can be read by everybody: chmod 600", path)
 	}
-	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return jose.JSONWebKey{}, err
 	}
