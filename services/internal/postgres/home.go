@@ -52,8 +52,7 @@ type home struct {
 func openHome(ctx context.Context, dir string, log *slog.Logger) (h *home, err error) {
 	h = &home{dir: dir, ours: dir == "", log: log}
 	if h.ours {
-		sweepThrowaways()
-		if h.dir, err = os.MkdirTemp("", throwawayPrefix); err != nil {
+		if h.dir, err = TempDir(); err != nil {
 			return nil, err
 		}
 	}
@@ -198,10 +197,22 @@ func removeBehind(link, prefix string) {
 	_ = os.Remove(link)
 }
 
+// TempDir makes a directory for a cluster that a test starts, stops and removes; unlike
+// testing's TempDir, the account that the server runs under can enter it. What earlier
+// processes left behind is removed.
+func TempDir() (string, error) {
+	sweepThrowaways()
+	return os.MkdirTemp(throwawayBase(), throwawayPrefix)
+}
+
 // sweepThrowaways deletes what processes left behind that were killed. Whoever is alive
 // holds its lock; a directory younger than a minute may not be locked yet.
 func sweepThrowaways() {
-	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), throwawayPrefix+"*"))
+	var dirs []string
+	for _, base := range []string{os.TempDir(), throwawayBase()} {
+		found, _ := filepath.Glob(filepath.Join(base, throwawayPrefix+"*"))
+		dirs = append(dirs, found...)
+	}
 	for _, dir := range dirs {
 		if info, err := os.Stat(dir); err != nil || time.Since(info.ModTime()) < time.Minute {
 			continue

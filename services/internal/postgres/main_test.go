@@ -43,7 +43,7 @@ func stop(t *testing.T, cluster *postgres.Cluster) {
 // newDir is a directory that others can enter, unlike t.TempDir.
 func newDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "ch-throwaway-test-") //nolint:usetesting // see above
+	dir, err := postgres.TempDir()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@
 package postgres
 
 import (
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -24,3 +25,6 @@ func serversIn(data string, postmaster int) []int {
 	}
 	return []int{postmaster}
 }
+
+// throwawayBase is where data goes that nobody keeps.
+func throwawayBase() string { return os.TempDir() }

@@ -29,7 +29,10 @@ func CreateTier(ctx context.Context, adminURL string, t Tier) error {
 		return err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	a := admin{conn}
+	a := admin{Conn: conn}
+	if err := conn.QueryRow(ctx, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user").Scan(&a.superuser); err != nil {
+		return fmt.Errorf("read the rights of the admin role: %w", err)
+	}
 	// Ends with the session.
 	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", int64(tierLock)); err != nil {
 		return fmt.Errorf("take the lock for databases and roles: %w", err)
@@ -46,7 +49,10 @@ func CreateTier(ctx context.Context, adminURL string, t Tier) error {
 	return nil
 }
 
-type admin struct{ *pgx.Conn }
+type admin struct {
+	*pgx.Conn
+	superuser bool
+}
 
 func (a admin) exists(ctx context.Context, query, name string) (found bool, err error) {
 	err = a.QueryRow(ctx, "SELECT EXISTS ("+query+")", name).Scan(&found)
@@ -62,8 +68,11 @@ func (a admin) role(ctx context.Context, t Tier) error {
 	if found {
 		verb = "ALTER"
 	}
-	_, err = a.Exec(ctx, verb+" ROLE "+quoteName(t.Role)+
-		" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD "+quoteText(t.Password))
+	rights := " LOGIN NOCREATEDB NOCREATEROLE"
+	if a.superuser { // others cannot have given these rights, and may not even name them
+		rights += " NOSUPERUSER NOREPLICATION NOBYPASSRLS"
+	}
+	_, err = a.Exec(ctx, verb+" ROLE "+quoteName(t.Role)+rights+" PASSWORD "+quoteText(t.Password))
 	return err
 }
 
@@ -88,12 +97,10 @@ func (a admin) database(ctx context.Context, t Tier) error {
 // joinRole lets an admin who is no superuser give a database to the role. Having made
 // the role is not enough: since PostgreSQL 16 that comes without the right to SET it.
 func (a admin) joinRole(ctx context.Context, role string) error {
-	var superuser bool
-	err := a.QueryRow(ctx, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user").Scan(&superuser)
-	if err != nil || superuser {
-		return err
+	if a.superuser {
+		return nil
 	}
-	_, err = a.Exec(ctx, "GRANT "+quoteName(role)+" TO CURRENT_USER")
+	_, err := a.Exec(ctx, "GRANT "+quoteName(role)+" TO CURRENT_USER")
 	return err
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -71,9 +70,7 @@ func Pool(t testing.TB, sets ...postgres.Migration) *pgxpool.Pool {
 // kill, pause or restart it.
 func Cluster(t testing.TB) *postgres.Cluster {
 	t.Helper()
-	// t.TempDir has mode 0700, which keeps the server's user out when the tests run as
-	// root. The prefix is the one that the next process sweeps up after a kill.
-	dir, err := os.MkdirTemp("", "ch-throwaway-")
+	dir, err := postgres.TempDir()
 	if err != nil {
 		t.Fatal(err)
 	}
