@@ -1,0 +1,43 @@
+package international
+
+import "time"
+
+// Config is every setting of the international service that is not an address or a secret.
+type Config struct {
+	Sites []string `help:"Local sites whose chapters are counted." default:"main" env:"CHAPTERHOUSE_SITES"`
+
+	LapseEvery    time.Duration `help:"How often terms that ran out are looked for." default:"30s"`
+	LapseBatch    int32         `help:"Members that lapse in one transaction." default:"5000"`
+	PreviewRate   float64       `help:"Previews of a standing that one site may ask for in a second." default:"50"`
+	PreviewBurst  int           `help:"Previews that one site may ask for at once." default:"500"`
+	PreviewWait   time.Duration `help:"How long a preview waits for the list version that it is based on." default:"1s"`
+	LookupTimeout time.Duration `help:"How long to ask a local site for a chapter that is not known yet." default:"2s"`
+	Workers       int           `help:"Changes of different chapters that are counted at once." default:"4"`
+
+	// GapWait and CompareEvery are the bus's; tests shorten them.
+	GapWait      time.Duration `hidden:"" default:"2s"`
+	CompareEvery time.Duration `hidden:"" default:"10m"`
+}
+
+// withDefaults fills what a caller without a command line left out.
+func (c Config) withDefaults() Config {
+	if len(c.Sites) == 0 {
+		c.Sites = []string{"main"}
+	}
+	c.LapseEvery = orElse(c.LapseEvery, 30*time.Second)
+	c.LapseBatch = orElse(c.LapseBatch, 5000)
+	c.PreviewRate = orElse(c.PreviewRate, 50)
+	c.PreviewBurst = orElse(c.PreviewBurst, 500)
+	c.PreviewWait = orElse(c.PreviewWait, time.Second)
+	c.LookupTimeout = orElse(c.LookupTimeout, 2*time.Second)
+	c.Workers = orElse(c.Workers, 4)
+	return c
+}
+
+func orElse[T comparable](value, otherwise T) T {
+	var zero T
+	if value == zero {
+		return otherwise
+	}
+	return value
+}

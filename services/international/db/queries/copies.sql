@@ -1,0 +1,87 @@
+-- name: UpsertRegion :exec
+INSERT INTO regions (id, parent, display_name) VALUES (@id, sqlc.narg(parent), @display_name)
+ON CONFLICT (id) DO UPDATE SET parent = excluded.parent, display_name = excluded.display_name;
+
+-- name: DeleteRegion :exec
+DELETE FROM regions WHERE id = @id;
+
+-- A circle cannot be made, but a copy may be half-way through a move: the depth ends the walk.
+-- name: RegionAncestors :many
+WITH RECURSIVE up AS (
+    SELECT r.id, r.parent, 1 AS depth FROM regions r WHERE r.id = @region
+    UNION ALL
+    SELECT r.id, r.parent, up.depth + 1 FROM regions r JOIN up ON r.id = up.parent WHERE up.depth < 32
+)
+SELECT id FROM up ORDER BY depth;
+
+-- name: RegionsBelow :many
+WITH RECURSIVE below AS (
+    SELECT r.id, 1 AS depth FROM regions r WHERE r.id = @region
+    UNION ALL
+    SELECT r.id, below.depth + 1 FROM regions r JOIN below ON r.parent = below.id WHERE below.depth < 32
+)
+SELECT id FROM below;
+
+-- name: InsertSite :one
+INSERT INTO sites (name) VALUES (@name) RETURNING site_no;
+
+-- name: LockSites :exec
+LOCK TABLE sites IN SHARE ROW EXCLUSIVE MODE;
+
+-- name: VerifiedAddressesAfter :many
+SELECT * FROM addresses WHERE verify_time IS NOT NULL AND address_no > @after ORDER BY address_no LIMIT @size;
+
+-- name: InsertSiteTokens :exec
+INSERT INTO address_tokens (token, site_no, member_no, address_no)
+SELECT unnest(@tokens::bytea[]), @site_no::smallint, unnest(@member_nos::bigint[]), unnest(@address_nos::bigint[]);
+
+-- name: UpsertChapter :one
+INSERT INTO chapters (id, site_no, region, display_name, country_code, city)
+VALUES (@id, @site_no, @region, @display_name, @country_code, @city)
+ON CONFLICT (id) DO UPDATE
+SET region = excluded.region, display_name = excluded.display_name, country_code = excluded.country_code, city = excluded.city
+RETURNING chapter_no;
+
+-- name: EnsureChapter :exec
+INSERT INTO chapters (id, site_no, region, display_name, country_code, city)
+VALUES (@id, @site_no, '', '', '', '')
+ON CONFLICT (id) DO NOTHING;
+
+-- name: Chapter :one
+SELECT * FROM chapters WHERE id = @id;
+
+-- name: InsertStanding :execrows
+INSERT INTO standings (chapter_no, policy_revision, epoch, update_time)
+SELECT @chapter_no::bigint, (SELECT max(revision) FROM policies WHERE effective_time <= @now::timestamptz OR revision = 1), epoch, @now::timestamptz
+FROM epochs
+ON CONFLICT (chapter_no) DO NOTHING;
+
+-- name: EnsureList :one
+INSERT INTO lists (chapter_no, id, basis, epoch, version)
+VALUES (@chapter_no, @id, @basis, 0, 0)
+ON CONFLICT (chapter_no, id) DO UPDATE SET basis = excluded.basis
+RETURNING lists.*;
+
+-- name: ListsOnBasis :many
+SELECT list_no FROM lists WHERE chapter_no = @chapter_no AND basis = @basis;
+
+-- name: ListOf :one
+SELECT l.* FROM lists l JOIN chapters c USING (chapter_no) WHERE c.id = @chapter AND l.id = @id;
+
+-- name: SetListVersion :exec
+UPDATE lists SET epoch = @epoch, version = @version WHERE list_no = @list_no;
+
+-- In key order and sorted: half the price of random order.
+-- name: InsertListTokens :execrows
+INSERT INTO list_tokens (list_no, token)
+SELECT @list_no, token FROM unnest(@tokens::bytea[]) AS given (token) ORDER BY token
+ON CONFLICT DO NOTHING;
+
+-- name: DeleteListTokens :execrows
+DELETE FROM list_tokens WHERE list_no = @list_no AND token = ANY(@tokens::bytea[]);
+
+-- name: TokensAfter :many
+SELECT token FROM list_tokens WHERE list_no = @list_no AND token > @after ORDER BY token LIMIT @size;
+
+-- name: ListsOnBasisByID :many
+SELECT list_no, id FROM lists WHERE chapter_no = @chapter_no AND basis = @basis;

@@ -1,0 +1,113 @@
+package international
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
+	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
+	"github.com/chapterhouse/chapterhouse/services/international/db"
+)
+
+// lapseArgs is the job that ends the terms that ran out.
+type lapseArgs struct{}
+
+// Kind names the job in the queue.
+func (lapseArgs) Kind() string { return "lapse_terms" }
+
+type lapseWorker struct {
+	river.WorkerDefaults[lapseArgs]
+	service *Service
+}
+
+// Work lapses everybody whose term has ended by now.
+func (w *lapseWorker) Work(ctx context.Context, _ *river.Job[lapseArgs]) error {
+	lapsed, err := w.service.lapse(ctx)
+	if lapsed > 0 {
+		w.service.log.InfoContext(ctx, "terms lapsed", "members", lapsed)
+	}
+	return err
+}
+
+// Timeout lets the last night of a year lapse everybody in one run.
+func (w *lapseWorker) Timeout(*river.Job[lapseArgs]) time.Duration { return 30 * time.Minute }
+
+// pruneArgs is the hourly job that forgets what nobody asks for any more.
+type pruneArgs struct{}
+
+// Kind names the job in the queue.
+func (pruneArgs) Kind() string { return "prune" }
+
+type pruneWorker struct {
+	river.WorkerDefaults[pruneArgs]
+	service *Service
+}
+
+// How long answers to repeated requests, and the record of previews, are kept.
+const (
+	keepAnswers  = 24 * time.Hour
+	keepPreviews = 90 * 24 * time.Hour
+)
+
+// Work deletes what is past its time.
+func (w *pruneWorker) Work(ctx context.Context, _ *river.Job[pruneArgs]) error {
+	now := w.service.clock.Now()
+	if _, err := rpc.PruneIdempotency(ctx, w.service.pool, now.Add(-keepAnswers)); err != nil {
+		return err
+	}
+	return db.New(w.service.pool).PrunePreviewAudit(ctx, now.Add(-keepPreviews))
+}
+
+func (s *Service) newRiver() (*river.Client[pgx.Tx], error) {
+	workers := river.NewWorkers()
+	river.AddWorker(workers, &lapseWorker{service: s})
+	river.AddWorker(workers, &pruneWorker{service: s})
+	return river.NewClient(riverpgxv5.New(s.pool), &river.Config{
+		Logger:  s.log,
+		Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 2}},
+		Workers: workers,
+		PeriodicJobs: []*river.PeriodicJob{
+			river.NewPeriodicJob(river.PeriodicInterval(s.config.LapseEvery),
+				func() (river.JobArgs, *river.InsertOpts) { return lapseArgs{}, once() }, &river.PeriodicJobOpts{RunOnStart: true}),
+			river.NewPeriodicJob(river.PeriodicInterval(time.Hour),
+				func() (river.JobArgs, *river.InsertOpts) { return pruneArgs{}, once() }, &river.PeriodicJobOpts{RunOnStart: true}),
+		},
+	})
+}
+
+// once keeps a run that takes longer than the interval from piling up others behind it.
+func once() *river.InsertOpts {
+	return &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByArgs: true}, MaxAttempts: 1}
+}
+
+func (s *Service) runJobs(ctx context.Context) error {
+	if err := s.river.Start(ctx); err != nil {
+		return fmt.Errorf("start the jobs: %w", err)
+	}
+	<-s.river.Stopped()
+	return nil
+}
+
+// lapse ends all terms that ran out, thousands in one transaction, and returns how many.
+func (s *Service) lapse(ctx context.Context) (int, error) {
+	for total := 0; ; {
+		n, err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) (int, error) {
+			now := s.clock.Now()
+			members, err := db.New(tx).LapsingMembers(ctx, db.LapsingMembersParams{Now: now, Size: s.config.LapseBatch})
+			if err != nil || len(members) == 0 {
+				return 0, err
+			}
+			return len(members), s.endTerms(ctx, tx, members, lapsed, now)
+		})
+		total += n
+		if err != nil || n == 0 {
+			return total, err
+		}
+		s.publisher.Wake()
+	}
+}

@@ -1,0 +1,289 @@
+package international
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
+	internationalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1"
+	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
+	"github.com/chapterhouse/chapterhouse/services/international/db"
+)
+
+// The recorded states of a membership.
+const (
+	active   = "ACTIVE"
+	lapsed   = "LAPSED"
+	resigned = "RESIGNED"
+)
+
+// errRehearsed rolls a validateOnly call back after everything that could refuse it has had its say.
+var errRehearsed = errors.New("rehearsed")
+
+// CreateMember enters a person into the register.
+func (s *Service) CreateMember(ctx context.Context, req *internationalv1.CreateMemberRequest) (*internationalv1.Member, error) {
+	given := req.GetMember()
+	canonical, err := canonicalAll(given.GetAddresses())
+	if err != nil {
+		return nil, err
+	}
+	id := orElse(req.GetMemberId(), uuid.Must(uuid.NewV7()).String())
+	var rehearsed *internationalv1.Member
+	member, err := inTx(ctx, s, func(tx pgx.Tx) (*internationalv1.Member, error) {
+		now := s.clock.Now()
+		end, err := termEnd(given.GetTermEndTime(), "member.termEndTime", now, nil)
+		if err != nil {
+			return nil, err
+		}
+		row, err := db.New(tx).InsertMember(ctx, db.InsertMemberParams{ID: id, DisplayName: given.GetDisplayName(), State: lapsed, Now: now})
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil, rpc.AlreadyExists(errorv1.Reason_REASON_ALREADY_EXISTS, "members/%s exists", id).With("resource", "members/"+id)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if end != nil {
+			row, err = db.New(tx).StartTerm(ctx, db.StartTermParams{MemberNo: row.MemberNo, Now: now, TermEnd: *end})
+			if err != nil {
+				return nil, err
+			}
+		}
+		if err := s.addAddresses(ctx, tx, row, given.GetAddresses(), canonical, now); err != nil {
+			return nil, err
+		}
+		member, err := viewWithAddresses(ctx, db.New(tx), row)
+		if err == nil && req.GetValidateOnly() {
+			rehearsed, err = member, errRehearsed
+		}
+		return member, err
+	})
+	if errors.Is(err, errRehearsed) {
+		return rehearsed, nil
+	}
+	return member, err
+}
+
+// GetMember reads one member.
+func (s *Service) GetMember(ctx context.Context, req *internationalv1.GetMemberRequest) (*internationalv1.Member, error) {
+	return snapshot(ctx, s, func(tx pgx.Tx) (*internationalv1.Member, error) {
+		row, err := db.New(tx).Member(ctx, idOf(req.GetName()))
+		if err != nil {
+			return nil, noMember(err, req.GetName())
+		}
+		return viewWithAddresses(ctx, db.New(tx), row)
+	})
+}
+
+// ListMembers lists members in the order in which they were entered.
+func (s *Service) ListMembers(ctx context.Context, req *internationalv1.ListMembersRequest) (*internationalv1.ListMembersResponse, error) {
+	page, err := s.openPage(ctx, req, req.GetPageSize(), req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	args := db.MembersAfterParams{After: page.number(), Size: page.size + 1}
+	if req.GetState() != internationalv1.Member_STATE_UNSPECIFIED {
+		args.State = req.GetState().String()
+	}
+	return snapshot(ctx, s, func(tx pgx.Tx) (*internationalv1.ListMembersResponse, error) {
+		q := db.New(tx)
+		rows, err := q.MembersAfter(ctx, args)
+		if err != nil {
+			return nil, err
+		}
+		rows, next := cutPage(page, rows, func(last db.Member) string { return strconv.FormatInt(last.MemberNo, 10) })
+		members, err := viewMembers(ctx, q, rows)
+		return &internationalv1.ListMembersResponse{Members: members, NextPageToken: next}, err
+	})
+}
+
+// UpdateMember changes the display name.
+func (s *Service) UpdateMember(ctx context.Context, req *internationalv1.UpdateMemberRequest) (*internationalv1.Member, error) {
+	given := req.GetMember()
+	return s.onMember(ctx, given.GetName(), given.GetEtag(), func(tx pgx.Tx, row db.Member, now time.Time) (db.Member, error) {
+		merged := &internationalv1.Member{DisplayName: row.DisplayName}
+		if err := rpc.Merge(merged, given, req.GetUpdateMask(), "member", "display_name"); err != nil {
+			return row, err
+		}
+		return db.New(tx).RenameMember(ctx, db.RenameMemberParams{DisplayName: merged.GetDisplayName(), MemberNo: row.MemberNo, Now: now})
+	})
+}
+
+// RenewMember prolongs the running term, or starts one now.
+func (s *Service) RenewMember(ctx context.Context, req *internationalv1.RenewMemberRequest) (*internationalv1.Member, error) {
+	return s.onMember(ctx, req.GetName(), req.GetEtag(), func(tx pgx.Tx, row db.Member, now time.Time) (db.Member, error) {
+		switch row.State {
+		case active:
+			end, err := termEnd(req.GetTermEndTime(), "termEndTime", now, row.TermEnd)
+			if err != nil {
+				return row, err
+			}
+			return db.New(tx).ProlongTerm(ctx, db.ProlongTermParams{MemberNo: row.MemberNo, TermEnd: *end, Now: now})
+		case lapsed, resigned:
+			end, err := termEnd(req.GetTermEndTime(), "termEndTime", now, nil)
+			if err != nil {
+				return row, err
+			}
+			err = s.changeState(ctx, tx, []int64{row.MemberNo}, 1, now, func(q *db.Queries) (err error) {
+				row, err = q.StartTerm(ctx, db.StartTermParams{MemberNo: row.MemberNo, Now: now, TermEnd: *end})
+				return err
+			})
+			return row, err
+		default:
+			return row, wrongState(row, "renewed")
+		}
+	})
+}
+
+// ResignMember ends the running term now.
+func (s *Service) ResignMember(ctx context.Context, req *internationalv1.ResignMemberRequest) (*internationalv1.Member, error) {
+	return s.onMember(ctx, req.GetName(), req.GetEtag(), func(tx pgx.Tx, row db.Member, now time.Time) (db.Member, error) {
+		if row.State != active {
+			return row, wrongState(row, "resigned")
+		}
+		err := s.endTerms(ctx, tx, []int64{row.MemberNo}, resigned, now)
+		if err != nil {
+			return row, err
+		}
+		return db.New(tx).Member(ctx, row.ID)
+	})
+}
+
+// endTerms moves ACTIVE members to another state, set-wise. The caller holds their rows.
+func (s *Service) endTerms(ctx context.Context, tx pgx.Tx, memberNos []int64, state string, now time.Time) error {
+	return s.changeState(ctx, tx, memberNos, -1, now, func(q *db.Queries) error {
+		return q.EndTerms(ctx, db.EndTermsParams{State: state, Now: now, MemberNos: memberNos})
+	})
+}
+
+// onMember runs a change of one member, whose row it locks first.
+func (s *Service) onMember(ctx context.Context, name, given string, change func(pgx.Tx, db.Member, time.Time) (db.Member, error)) (*internationalv1.Member, error) {
+	return inTx(ctx, s, func(tx pgx.Tx) (*internationalv1.Member, error) {
+		row, err := db.New(tx).MemberForUpdate(ctx, idOf(name))
+		if err != nil {
+			return nil, noMember(err, name)
+		}
+		if err := rpc.CheckEtags(ctx, given, memberEtag(row)); err != nil {
+			return nil, err
+		}
+		if row, err = change(tx, row, s.clock.Now()); err != nil {
+			return nil, err
+		}
+		return viewWithAddresses(ctx, db.New(tx), row)
+	})
+}
+
+// termEnd checks when a term would end: after now, and not before the one that it prolongs. Nil when no end is given.
+func termEnd(given *timestamppb.Timestamp, field string, now time.Time, running *time.Time) (*time.Time, error) {
+	if given == nil {
+		return nil, nil //nolint:nilnil // no term is a valid answer
+	}
+	end := given.AsTime().Truncate(time.Microsecond)
+	if given.CheckValid() != nil || !end.After(now) {
+		return nil, rpc.Invalid(errorv1.Reason_REASON_TERM_END_INVALID, field, "must be a time later than now")
+	}
+	if running != nil && end.Before(*running) {
+		return nil, rpc.Invalid(errorv1.Reason_REASON_TERM_END_INVALID, field, "must not be before the end of the running term, %s", running.Format(time.RFC3339))
+	}
+	return &end, nil
+}
+
+func wrongState(row db.Member, verb string) error {
+	return rpc.Precondition(errorv1.Reason_REASON_MEMBER_STATE, "members/%s is %s and cannot be %s", row.ID, row.State, verb).With("state", row.State)
+}
+
+func noMember(err error, name string) error {
+	if errors.Is(err, pgx.ErrNoRows) {
+		return rpc.NotFound(errorv1.Reason_REASON_NOT_FOUND, "there is no %s", name)
+	}
+	return err
+}
+
+func memberEtag(row db.Member) string { return strconv.FormatInt(row.Version, 10) }
+
+func viewWithAddresses(ctx context.Context, q *db.Queries, row db.Member) (*internationalv1.Member, error) {
+	members, err := viewMembers(ctx, q, []db.Member{row})
+	if err != nil {
+		return nil, err
+	}
+	return members[0], nil
+}
+
+func viewMembers(ctx context.Context, q *db.Queries, rows []db.Member) ([]*internationalv1.Member, error) {
+	members := make([]*internationalv1.Member, len(rows))
+	byNo := make(map[int64]*internationalv1.Member, len(rows))
+	numbers := make([]int64, len(rows))
+	for i, row := range rows {
+		members[i] = viewMember(row)
+		byNo[row.MemberNo] = members[i]
+		numbers[i] = row.MemberNo
+	}
+	addresses, err := q.AddressesOf(ctx, numbers)
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range addresses {
+		member := byNo[row.MemberNo]
+		member.Addresses = append(member.Addresses, viewAddress(member.GetName(), row))
+	}
+	return members, nil
+}
+
+func viewMember(row db.Member) *internationalv1.Member {
+	return &internationalv1.Member{
+		Name:          "members/" + row.ID,
+		DisplayName:   row.DisplayName,
+		State:         internationalv1.Member_State(internationalv1.Member_State_value[row.State]),
+		TermStartTime: optionalTime(row.TermStart),
+		TermEndTime:   optionalTime(row.TermEnd),
+		CreateTime:    timestamppb.New(row.CreateTime),
+		UpdateTime:    timestamppb.New(row.UpdateTime),
+		Etag:          memberEtag(row),
+	}
+}
+
+func optionalTime(t *time.Time) *timestamppb.Timestamp {
+	if t == nil {
+		return nil
+	}
+	return timestamppb.New(*t)
+}
+
+// page is one page of a list on its way.
+type page struct {
+	sealer         *rpc.Sealer
+	method, filter string
+	size           int32
+	after          string
+}
+
+func (s *Service) openPage(ctx context.Context, req proto.Message, size int32, token string) (page, error) {
+	n, err := rpc.PageSize(size)
+	if err != nil {
+		return page{}, err
+	}
+	p := page{sealer: s.sealer, method: string(req.ProtoReflect().Descriptor().FullName()), filter: rpc.Filter(req), size: int32(n)} //nolint:gosec // at most 1000
+	p.after, err = s.sealer.Open(p.method, p.filter, token)
+	return p, err
+}
+
+// number is the cursor as a row number.
+func (p page) number() int64 {
+	n, _ := strconv.ParseInt(p.after, 10, 64) // sealed by us
+	return n
+}
+
+// cutPage drops the row that was read to see whether there is more, and seals where the next page begins.
+func cutPage[T any](p page, rows []T, cursor func(T) string) ([]T, string) {
+	if len(rows) <= int(p.size) {
+		return rows, ""
+	}
+	rows = rows[:p.size]
+	return rows, p.sealer.Seal(p.method, p.filter, cursor(rows[len(rows)-1]))
+}

@@ -1,0 +1,215 @@
+package international
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	internationalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1"
+	"github.com/chapterhouse/chapterhouse/services/international/db"
+)
+
+// How the two sides of a standing are kept from missing each other.
+//
+// A list gains a token while the same person's term starts: each transaction is blind to the other's uncommitted rows,
+// and both would leave the person out. So whoever touches a token first takes the lock of its bucket: a change of a list
+// takes those of the tokens it brings shared, a change in the register takes those of all of a member's tokens alone.
+// After the buckets come the standings, in the order of their numbers, and after them the charters; a change of a list
+// takes its standing before it counts, since two changes of one chapter share their buckets.
+
+// tokenLocks is the class of the advisory locks of token buckets.
+const tokenLocks = 7001
+
+// tokenBuckets bounds the locks that one transaction takes: a list of a million tokens takes 1024.
+const tokenBuckets = 1024
+
+// buckets returns the buckets of the tokens, lowest first. LockTokensOfMembers computes the same in SQL.
+func buckets(tokens [][]byte) []int32 {
+	var held [tokenBuckets]bool
+	for _, token := range tokens {
+		held[(int(token[2])<<8+int(token[3]))%tokenBuckets] = true
+	}
+	var found []int32
+	for bucket, is := range held {
+		if is {
+			found = append(found, int32(bucket)) //nolint:gosec // below 1024
+		}
+	}
+	return found
+}
+
+// delta is what a change does to the counters of one standing.
+type delta struct {
+	membership, mailing people
+}
+
+func (d *delta) on(basis int16) *people {
+	if basis == int16(internationalv1.Basis_MEMBERSHIP) {
+		return &d.membership
+	}
+	return &d.mailing
+}
+
+// deltas are the changes of counters by chapter number.
+type deltas map[int64]delta
+
+func (d deltas) add(chapterNo int64, basis int16, total, international int32) {
+	change := d[chapterNo]
+	p := change.on(basis)
+	p.total += total
+	p.international += international
+	d[chapterNo] = change
+}
+
+func (d deltas) addPeople(rows []db.PeopleByTokensRow, sign int32) {
+	for _, row := range rows {
+		d.add(row.ChapterNo, row.Basis, sign*row.Total, sign*row.International)
+	}
+}
+
+// around returns what a change does to the people behind a closed set of tokens, wherever they stand.
+// The change may make tokens known or unknown, but not bring tokens that are not in the set.
+func around(ctx context.Context, q *db.Queries, tokens [][]byte, change func() error) (deltas, error) {
+	moved := deltas{}
+	before, err := q.PeopleByTokens(ctx, tokens)
+	if err != nil {
+		return nil, err
+	}
+	if err := change(); err != nil {
+		return nil, err
+	}
+	after, err := q.PeopleByTokens(ctx, tokens)
+	if err != nil {
+		return nil, err
+	}
+	moved.addPeople(before, -1)
+	moved.addPeople(after, 1)
+	return moved, nil
+}
+
+// cause says which side moved standings.
+type cause bool
+
+const (
+	byList     cause = false
+	byRegister cause = true
+)
+
+// moved is a standing that changed, before and after.
+type moved struct {
+	chapter       string
+	before, after db.Standing
+	policy        db.Policy
+}
+
+// settle adds the deltas to the standings, judges them anew, and tells: standing events, and charters that the loss or
+// return of eligibility moves. It costs the same number of statements for one standing as for ten thousand.
+func (s *Service) settle(ctx context.Context, tx pgx.Tx, changes deltas, by cause, now time.Time) error {
+	maps.DeleteFunc(changes, func(_ int64, d delta) bool { return d == delta{} })
+	if len(changes) == 0 {
+		return nil
+	}
+	q := db.New(tx)
+	rows, err := q.StandingsForUpdate(ctx, db.StandingsForUpdateParams{
+		Now: now, ChapterNos: slices.Sorted(maps.Keys(changes)),
+	})
+	if err != nil {
+		return fmt.Errorf("lock standings: %w", err)
+	}
+	if len(rows) != len(changes) {
+		return fmt.Errorf("%d of %d standings to move exist", len(rows), len(changes))
+	}
+	all := make([]moved, 0, len(rows))
+	for _, row := range rows {
+		all = append(all, apply(row, changes[row.Standing.ChapterNo], now))
+	}
+	if err := writeStandings(ctx, q, all, by, now); err != nil {
+		return err
+	}
+	if err := s.announceStandings(ctx, tx, all); err != nil {
+		return err
+	}
+	return s.moveChartersWith(ctx, tx, all, now)
+}
+
+func apply(row db.StandingsForUpdateRow, d delta, now time.Time) moved {
+	after := row.Standing
+	after.MembershipTotal += d.membership.total
+	after.MembershipInternational += d.membership.international
+	after.MailingTotal += d.mailing.total
+	after.MailingInternational += d.mailing.international
+	after.Eligible = judgeRow(row.Policy, after).eligible
+	after.PolicyRevision = row.Policy.Revision
+	after.Version++
+	after.UpdateTime = now
+	return moved{chapter: row.ChapterID, before: row.Standing, after: after, policy: row.Policy}
+}
+
+func judgeRow(policy db.Policy, row db.Standing) verdict {
+	return judge(policy,
+		people{total: row.MembershipTotal, international: row.MembershipInternational},
+		people{total: row.MailingTotal, international: row.MailingInternational})
+}
+
+func writeStandings(ctx context.Context, q *db.Queries, all []moved, by cause, now time.Time) error {
+	args := db.MoveStandingsParams{PolicyRevision: all[0].policy.Revision, ByRegister: by == byRegister, Now: now}
+	for _, m := range all {
+		args.ChapterNos = append(args.ChapterNos, m.after.ChapterNo)
+		args.MembershipTotals = append(args.MembershipTotals, m.after.MembershipTotal)
+		args.MembershipInternationals = append(args.MembershipInternationals, m.after.MembershipInternational)
+		args.MailingTotals = append(args.MailingTotals, m.after.MailingTotal)
+		args.MailingInternationals = append(args.MailingInternationals, m.after.MailingInternational)
+		args.Eligibles = append(args.Eligibles, m.after.Eligible)
+	}
+	if err := q.MoveStandings(ctx, args); err != nil {
+		return fmt.Errorf("move %d standings: %w", len(all), err)
+	}
+	return nil
+}
+
+// changeState moves members to a state in which they count, or from one: the people stay, the members among them change.
+// The caller holds the members' rows.
+func (s *Service) changeState(ctx context.Context, tx pgx.Tx, memberNos []int64, sign int32, now time.Time, write func(*db.Queries) error) error {
+	q := db.New(tx)
+	if err := q.LockTokensOfMembers(ctx, db.LockTokensOfMembersParams{Class: tokenLocks, MemberNos: memberNos}); err != nil {
+		return fmt.Errorf("lock tokens: %w", err)
+	}
+	present, err := q.PresenceOfMembers(ctx, memberNos)
+	if err != nil {
+		return fmt.Errorf("find the members' chapters: %w", err)
+	}
+	if err := write(q); err != nil {
+		return err
+	}
+	changes := deltas{}
+	for _, row := range present {
+		changes.add(row.ChapterNo, row.Basis, 0, sign*row.Members)
+	}
+	return s.settle(ctx, tx, changes, byRegister, now)
+}
+
+// changeTokens makes tokens known as a member's, or unknown again, and moves the standings of every chapter that holds
+// one of them. given are the tokens that change; the caller holds the member's row.
+func (s *Service) changeTokens(ctx context.Context, tx pgx.Tx, memberNo int64, given [][]byte, now time.Time, write func() error) error {
+	q := db.New(tx)
+	held, err := q.TokensOfMembers(ctx, []int64{memberNo})
+	if err != nil {
+		return err
+	}
+	tokens := append(slices.Clone(held), given...)
+	if len(tokens) == 0 {
+		return write()
+	}
+	if err := q.LockTokens(ctx, db.LockTokensParams{Class: tokenLocks, Buckets: buckets(tokens)}); err != nil {
+		return fmt.Errorf("lock tokens: %w", err)
+	}
+	changes, err := around(ctx, q, tokens, write)
+	if err != nil {
+		return err
+	}
+	return s.settle(ctx, tx, changes, byRegister, now)
+}
