@@ -3,9 +3,8 @@ package rpc
 import (
 	"context"
 	"errors"
-	"strings"
+	"regexp"
 
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
@@ -50,15 +49,15 @@ func (g *gate) principal(ctx context.Context) (authz.Principal, error) {
 	return principal, err
 }
 
+var bearerPattern = regexp.MustCompile(`^(?i:bearer) +(\S+)$`)
+
 // bearer returns the token of "authorization: Bearer <token>". Two such headers could mean two callers, so they count as none.
 func bearer(ctx context.Context) (string, bool) {
-	values := metadata.ValueFromIncomingContext(ctx, "authorization")
-	if len(values) != 1 {
+	parts := bearerPattern.FindStringSubmatch(single(ctx, "authorization"))
+	if parts == nil {
 		return "", false
 	}
-	scheme, token, _ := strings.Cut(values[0], " ")
-	token = strings.TrimSpace(token)
-	return token, strings.EqualFold(scheme, "bearer") && token != ""
+	return parts[1], true
 }
 
 // authorise checks the method's permission on the resource that the request names.

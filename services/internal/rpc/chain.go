@@ -102,7 +102,7 @@ func (ch *chain) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 type stream struct {
 	grpc.ServerStream
 
-	ctx      context.Context //nolint:containedctx // that is what a ServerStream is
+	ctx      context.Context
 	call     *call
 	chain    *chain
 	admitted atomic.Bool
@@ -151,11 +151,11 @@ func (s *stream) SendMsg(m any) error {
 
 // receiveError gives a reason to what gRPC itself refuses about a message.
 func (ch *chain) receiveError(err error) error {
-	switch status.Code(err) { //nolint:exhaustive // the rest is passed on
-	case codes.ResourceExhausted:
+	switch code := status.Code(err); {
+	case code == codes.ResourceExhausted:
 		return Exhausted(errorv1.Reason_REASON_TOO_LARGE, "a message is larger than %d bytes", ch.maxBytes).
 			With("limit", ch.maxBytes).Because(err)
-	case codes.Internal:
+	case code == codes.Internal:
 		return newError(codes.InvalidArgument, errorv1.Reason_REASON_MALFORMED_REQUEST, "a message cannot be read", nil).Because(err)
 	}
 	return err

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -12,9 +13,48 @@ import (
 	"github.com/jackc/puddle/v2"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 )
+
+// translator gives every error a status and a reason, a panic too.
+type translator struct {
+	declared   map[string]map[errorv1.Reason]bool
+	undeclared func(method string, reason errorv1.Reason)
+}
+
+// firstOwnReason begins the reasons that a method has to declare; any method may answer those before it.
+const firstOwnReason = errorv1.Reason_REASON_ADDRESS_TAKEN
+
+func newTranslator(services []protoreflect.ServiceDescriptor, undeclared func(string, errorv1.Reason)) translator {
+	t := translator{declared: map[string]map[errorv1.Reason]bool{}, undeclared: undeclared}
+	for _, service := range services {
+		for i := range service.Methods().Len() {
+			method := service.Methods().Get(i)
+			reasons := map[errorv1.Reason]bool{}
+			declared, _ := proto.GetExtension(method.Options(), errorv1.E_Errors).([]errorv1.Reason)
+			for _, reason := range declared {
+				reasons[reason] = true
+			}
+			t.declared[fmt.Sprintf("/%s/%s", service.FullName(), method.Name())] = reasons
+		}
+	}
+	return t
+}
+
+func (t translator) translate(ctx context.Context, c *call, next func(context.Context) error) error {
+	err := recoverPanic(ctx, c, next)
+	if err == nil {
+		return nil
+	}
+	known := asError(ctx, err)
+	if known.reason >= firstOwnReason && !t.declared[c.method][known.reason] {
+		t.undeclared(c.method, known.reason)
+	}
+	return known
+}
 
 // asError turns whatever a handler returned into what the caller is told. What it does not know is an internal error.
 func asError(ctx context.Context, err error) *Error {

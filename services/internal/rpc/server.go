@@ -40,6 +40,8 @@ type ServerConfig struct {
 	Tracing bool
 	// MaxMessageBytes is the largest message taken; 4 MiB when zero.
 	MaxMessageBytes int
+	// Undeclared hears of a reason that a method gave without declaring it in the proto; nil logs it. Tests fail on it.
+	Undeclared func(method string, reason errorv1.Reason)
 	// DrainTimeout is how long running calls may take to end when the server stops; 10 s when zero.
 	DrainTimeout time.Duration
 }
@@ -57,6 +59,11 @@ func (cfg ServerConfig) withDefaults() ServerConfig {
 	}
 	if cfg.Ready == nil {
 		cfg.Ready = func(context.Context) error { return nil }
+	}
+	if cfg.Undeclared == nil {
+		cfg.Undeclared = func(method string, reason errorv1.Reason) {
+			cfg.Log.Warn("the method does not declare this reason in its proto", "method", method, "reason", reasonName(reason))
+		}
 	}
 	if cfg.MaxMessageBytes == 0 {
 		cfg.MaxMessageBytes = defaultMaxMessageBytes
@@ -116,7 +123,7 @@ func (s *Server) intercept() error {
 		meter.measure,
 		identify,
 		accessLog{s.cfg.Log}.write,
-		translate,
+		newTranslator(services, s.cfg.Undeclared).translate,
 		gate.authenticate,
 	}
 	s.chain.inspects = []inspect{

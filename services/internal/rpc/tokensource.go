@@ -25,7 +25,7 @@ func StaticToken(token string) TokenSource {
 // TokenFile reads the token from a file at every call, so that it can be replaced while the service runs.
 func TokenFile(path string) TokenSource {
 	return func(context.Context) (string, error) {
-		text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+		text, err := os.ReadFile(path)
 		if err != nil {
 			return "", fmt.Errorf("token file: %w", err)
 		}
@@ -64,7 +64,7 @@ type tokenCredentials struct{ tokens TokenSource }
 
 func (t tokenCredentials) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
 	if md, _ := metadata.FromOutgoingContext(ctx); len(md.Get("authorization")) > 0 {
-		return nil, nil //nolint:nilnil // gRPC's way to say that nothing is added
+		return nil, nil
 	}
 	token, err := t.tokens(ctx)
 	if err != nil || token == "" {
