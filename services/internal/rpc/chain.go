@@ -149,7 +149,8 @@ func (s *stream) SendMsg(m any) error {
 	return s.ServerStream.SendMsg(m)
 }
 
-// receiveError gives a reason to what gRPC itself refuses about a message.
+// receiveError gives a reason to what gRPC itself refuses about a message. It is for the log and the metrics: gRPC's own
+// status, which has the code and no reason, is on its way to the caller by then.
 func (ch *chain) receiveError(err error) error {
 	switch code := status.Code(err); {
 	case code == codes.ResourceExhausted:

@@ -151,6 +151,12 @@ func (w *world) undeclared(_ string, reason errorv1.Reason) {
 	w.reasons = append(w.reasons, reason)
 }
 
+func (w *world) undeclaredReasons() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.reasons)
+}
+
 func (w *world) token(role authz.Role, scope string) string {
 	w.t.Helper()
 	principal := authz.Principal{Subject: string(role) + " of " + scope, Grants: []authz.Grant{{Role: role, Scope: scope}}}
