@@ -40,7 +40,7 @@ func needsUTS46(domain string) bool {
 			return true
 		case b == '.':
 			labelStart = i + 1
-		case b == '-' && i == labelStart+3 && strings.EqualFold(domain[labelStart:i], "xn-"):
+		case b == '-' && i == labelStart+3 && lowerASCII(domain[labelStart:i]) == "xn-":
 			return true
 		}
 	}

@@ -153,7 +153,7 @@ func TestKeysDoNotPrint(t *testing.T) {
 	printed := strings.ToLower(strings.NewReplacer(" ", "", ",", "", "0x", "").Replace(out.String()))
 	for _, secret := range []string{masterHex, site.Hex()} {
 		raw, _ := hex.DecodeString(secret)
-		decimal := strings.NewReplacer(" ", "", "[", "", "]", "").Replace(fmt.Sprint(raw))
+		decimal := strings.NewReplacer(" ", "", "[", "", "]", "").Replace(fmt.Sprintf("%d", raw))
 		for _, form := range []string{secret[:16], decimal[:20]} {
 			if strings.Contains(printed, form) {
 				t.Errorf("a key was printed as %s", form)

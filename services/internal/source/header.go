@@ -38,7 +38,7 @@ var vocabulary = sync.OnceValue(func() map[string]role {
 			correo; correo electrónico; dirección de correo; dirección de correo electrónico; dirección de email; dirección email;
 			endereço de e-mail; e-mail endereço; endereço eletrônico; endereço electrónico; endereço de correio eletrónico;
 			correio eletrônico; correio electrónico; indirizzo email; indirizzo e-mail; indirizzo di posta elettronica; posta elettronica;
-			e-mailadres; adres e-mail; e-post; e-postadress; sähköposti; sähköpostiosoite; почта; электронная почта; адрес электронной почты;
+			e-mailadres; e-post; e-postadress; sähköposti; sähköpostiosoite; почта; электронная почта; адрес электронной почты;
 			メール; メールアドレス; Eメール; Eメールアドレス; 電子メール; 電子メールアドレス; Emailアドレス; mailアドレス;
 			邮箱; 电子邮件; 电子邮箱; 邮件地址; 電子郵件; 이메일; 이메일 주소`},
 		{maybeAddress, `address; addr; adresse; dirección; endereço; indirizzo; アドレス; contact; kontakt; subscriber; recipient; member; user; username; login`},

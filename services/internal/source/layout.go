@@ -203,8 +203,16 @@ func (l *layout) nameColumns(opts Options) error {
 		}
 	}
 	for _, roles := range [][]role{
-		{fullName}, {familyFirst, givenName}, {givenName, familyName}, {givenName, anyName}, {anyName, familyName},
-		{anyName}, {givenName}, {familyFirst}, {familyName}, {nickname},
+		{fullName},
+		{familyFirst, givenName},
+		{givenName, familyName},
+		{givenName, anyName},
+		{anyName, familyName},
+		{anyName},
+		{givenName},
+		{familyFirst},
+		{familyName},
+		{nickname},
 	} {
 		if l.names = pick(columns, roles); l.names != nil {
 			return nil
