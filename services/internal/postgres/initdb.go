@@ -47,7 +47,7 @@ func (h *home) initialise(ctx context.Context, password string, throwaway bool) 
 func (h *home) initdb(ctx context.Context, password string, throwaway bool) (err error) {
 	partial := filepath.Join(filepath.Dir(h.data), partialName)
 	if err := os.RemoveAll(partial); err != nil {
-		return err
+		return fmt.Errorf("remove what an interrupted initdb left: %w", err)
 	}
 	if err := os.Mkdir(partial, 0o700); err != nil {
 		return err
@@ -124,23 +124,24 @@ func (h *home) secret() (string, error) {
 	return password, os.WriteFile(path, []byte(password), 0o600)
 }
 
-// binariesFor returns the programs of the wanted major version, or for "" the first ones
-// found. Data of one version cannot be read by another.
+// binariesFor returns the programs of the wanted major version, or for "" the first that
+// run. Data of one version cannot be read by another.
 func (h *home) binariesFor(ctx context.Context, wanted string) (string, error) {
-	found, err := findOrInstall(ctx, h.log)
-	if err != nil {
-		return "", err
-	}
 	var versions []string
-	for _, bin := range found {
+	var broken error
+	for _, bin := range h.programs {
 		version, err := h.version(ctx, bin)
-		if err != nil {
-			return "", err
-		}
-		if wanted == "" || version == wanted {
+		switch {
+		case err != nil:
+			broken = errors.Join(broken, err)
+		case wanted == "" || version == wanted:
 			return bin, nil
+		default:
+			versions = append(versions, version+" in "+bin)
 		}
-		versions = append(versions, version+" in "+bin)
+	}
+	if len(versions) == 0 {
+		return "", broken
 	}
 	return "", fmt.Errorf("the data in %s was made by PostgreSQL %s, but found is only version %s; install PostgreSQL %s, or set %s to where it is",
 		h.dir, wanted, strings.Join(versions, ", version "), wanted, binariesEnv)
@@ -155,7 +156,7 @@ func (h *home) version(ctx context.Context, bin string) (string, error) {
 	h.account.run(cmd, "/")
 	output, err := cmd.CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("%s cannot run %s: %w %s", h.account, cmd.Path, err, output)
+		return "", fmt.Errorf("%s cannot run %s: %w %s", h.account, cmd.Path, err, strings.TrimSpace(string(output)))
 	}
 	match := versionLine.FindSubmatch(output)
 	if match == nil {
