@@ -48,3 +48,9 @@ func sourceOf(tier, site string) string    { return "/chapterhouse/" + tier + "/
 func askSubject(tier, site, ownerTier, ownerSite, what string) string {
 	return strings.Join([]string{"chq", tier, site, ownerTier, ownerSite, what}, ".")
 }
+
+// The bus's own kind of notice, which every consumer listens to.
+const (
+	kindBus        = "bus"
+	noticeRestored = kindBus + ".restored"
+)

@@ -1,6 +1,13 @@
 package bus
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 )
 
@@ -12,23 +19,112 @@ type ServerConfig struct {
 	// Server.InProcess connects.
 	Host  string
 	Port  int
+	// Users is not empty: a server without users would let everybody in.
 	Users []UserConfig
+	// AdminPassword makes a user AdminUser who may do everything; none when empty.
+	AdminPassword string
+	// Log gets warnings and errors; slog's default when nil.
+	Log *slog.Logger
 }
+
+// AdminUser is for operators and tests.
+const AdminUser = "admin"
 
 // UserConfig is the NATS user of a tier's site.
 type UserConfig struct{ Tier, Site, Password string }
 
 // Server is an embedded NATS server with JetStream.
-type Server struct{}
+type Server struct{ nats *server.Server }
 
-// StartServer starts a server and returns when it takes connections.
-func StartServer(cfg ServerConfig) (*Server, error) { return nil, errTodo }
+// startTimeout covers the recovery of a large stream after a crash.
+const startTimeout = 30 * time.Second
 
-// ClientURL is where clients connect, without credentials.
-func (s *Server) ClientURL() string { return "" }
+// StartServer starts a server and returns when it takes connections. Every message is on disk
+// before it is acknowledged.
+func StartServer(cfg ServerConfig) (*Server, error) {
+	if len(cfg.Users) == 0 {
+		return nil, errors.New("the NATS server needs users")
+	}
+	ns, err := server.NewServer(serverOptions(cfg))
+	if err != nil {
+		return nil, fmt.Errorf("configure the NATS server: %w", err)
+	}
+	ns.SetLoggerV2(serverLog{logOrDefault(cfg.Log).With("component", "nats-server")}, false, false, false)
+	ns.Start()
+	if !ns.ReadyForConnections(startTimeout) {
+		ns.Shutdown()
+		return nil, errors.New("the NATS server did not start: its log says why")
+	}
+	if !ns.JetStreamEnabled() {
+		ns.Shutdown()
+		return nil, fmt.Errorf("the NATS server has no JetStream: is %s writable?", cfg.Dir)
+	}
+	return &Server{nats: ns}, nil
+}
+
+func serverOptions(cfg ServerConfig) *server.Options {
+	opts := &server.Options{
+		ServerName: "chapterhouse",
+		Host:       cfg.Host,
+		Port:       cfg.Port,
+		JetStream:  true,
+		StoreDir:   cfg.Dir,
+		SyncAlways: true,
+		NoSigs:     true,
+	}
+	switch {
+	case cfg.Port < 0:
+		opts.DontListen = true
+	case cfg.Port == 0:
+		opts.Port = server.RANDOM_PORT
+	}
+	if opts.Host == "" {
+		opts.Host = "127.0.0.1"
+	}
+	if cfg.AdminPassword != "" {
+		opts.Users = append(opts.Users, &server.User{Username: AdminUser, Password: cfg.AdminPassword})
+	}
+	for _, user := range cfg.Users {
+		opts.Users = append(opts.Users, &server.User{
+			Username:    User(user.Tier, user.Site),
+			Password:    user.Password,
+			Permissions: Permissions(user.Tier, user.Site),
+		})
+	}
+	return opts
+}
+
+// ClientURL is where clients connect, without credentials; meaningless when Port was -1.
+func (s *Server) ClientURL() string { return s.nats.ClientURL() }
 
 // InProcess is an option for Connect that needs no network; the URL is ignored then.
-func (s *Server) InProcess() nats.Option { return nil }
+func (s *Server) InProcess() nats.Option { return nats.InProcessServer(s.nats) }
 
 // Shutdown stops the server and waits until its files are closed.
-func (s *Server) Shutdown() {}
+func (s *Server) Shutdown() {
+	s.nats.Shutdown()
+	s.nats.WaitForShutdown()
+}
+
+// serverLog passes the server's warnings and errors to slog.
+type serverLog struct{ log *slog.Logger }
+
+func (l serverLog) Noticef(format string, v ...any) { l.write(slog.LevelDebug, format, v) }
+func (l serverLog) Warnf(format string, v ...any)   { l.write(slog.LevelWarn, format, v) }
+func (l serverLog) Errorf(format string, v ...any)  { l.write(slog.LevelError, format, v) }
+func (l serverLog) Fatalf(format string, v ...any)  { l.write(slog.LevelError, format, v) }
+func (l serverLog) Debugf(string, ...any)           {}
+func (l serverLog) Tracef(string, ...any)           {}
+
+func (l serverLog) write(level slog.Level, format string, v []any) {
+	if ctx := context.Background(); l.log.Enabled(ctx, level) {
+		l.log.Log(ctx, level, fmt.Sprintf(format, v...))
+	}
+}
+
+func logOrDefault(log *slog.Logger) *slog.Logger {
+	if log == nil {
+		return slog.Default()
+	}
+	return log
+}

@@ -1,0 +1,229 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
+)
+
+const (
+	healers  = 2 // snapshots under way at once
+	healTick = 5 * time.Second
+	healMax  = time.Minute
+)
+
+// healing fetches what is wanted, until ctx ends.
+func (c *Consumer) healing(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	slots := make(chan struct{}, healers)
+	tick := time.NewTicker(min(healTick, c.healWait()))
+	defer tick.Stop()
+	for {
+		for c.healDue(ctx, slots, &running) {
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.heal:
+		case <-tick.C:
+		}
+	}
+}
+
+// healDue starts on what is due, as far as there are free slots, and reports whether there may be
+// more.
+func (c *Consumer) healDue(ctx context.Context, slots chan struct{}, running *sync.WaitGroup) bool {
+	free := healers - len(slots)
+	if free == 0 || ctx.Err() != nil {
+		return false
+	}
+	wishes, err := c.claim(ctx, free)
+	if err != nil && ctx.Err() == nil {
+		c.log.Warn("cannot look for what is wanted", "error", err)
+	}
+	for _, w := range wishes {
+		slots <- struct{}{}
+		running.Go(func() {
+			c.fulfil(ctx, w)
+			<-slots
+			signal(c.heal)
+		})
+	}
+	return len(wishes) == free && free > 0 && len(slots) < healers
+}
+
+// fulfil brings one aggregate up to date: by what is parked, or else by a snapshot.
+func (c *Consumer) fulfil(ctx context.Context, w wish) {
+	topic, known := c.topics[w.kind]
+	if !known {
+		return // a kind that an earlier release consumed
+	}
+	c.drain(ctx, topic, w.aggregate)
+	wanted, err := c.isWanted(ctx, w.aggregate)
+	if err == nil && !wanted {
+		return
+	}
+	if err == nil {
+		err = c.fetchAndReplace(ctx, topic, w)
+	}
+	if err != nil && ctx.Err() == nil {
+		c.metrics.snapshots.WithLabelValues("failed").Inc()
+		c.log.Warn("no snapshot this time", "aggregate", w.aggregate, "error", err, stackOf(err))
+	}
+}
+
+func (c *Consumer) fetchAndReplace(ctx context.Context, topic Topic, w wish) error {
+	s, err := c.fetchSnapshot(ctx, w)
+	defer c.dropParts(ctx, s.id)
+	if err != nil {
+		return fmt.Errorf("fetch: %w", err)
+	}
+	var result string
+	err = c.untilDone(ctx, func() error {
+		var err error
+		result, err = postgres.InTx(ctx, c.cfg.Pool, func(tx pgx.Tx) (string, error) {
+			result, err := c.replaceIn(ctx, tx, topic, w, s)
+			return result, lostConnection(tx, err)
+		})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("replace: %w", err)
+	}
+	c.metrics.snapshots.WithLabelValues(result).Inc()
+	c.cfg.AfterCommit()
+	c.drain(ctx, topic, w.aggregate)
+	return nil
+}
+
+// received is a snapshot whose parts lie in snapshot_parts.
+type received struct {
+	id      uuid.UUID
+	count   int
+	version Version
+	gone    bool
+}
+
+// replaceIn sets the copy to the snapshot, unless the copy is newer, and says which.
+func (c *Consumer) replaceIn(ctx context.Context, tx pgx.Tx, topic Topic, w wish, s received) (string, error) {
+	held, err := c.lockPosition(ctx, tx, w.kind, w.aggregate)
+	if err != nil {
+		return "", err
+	}
+	if s.gone {
+		return c.removeIn(ctx, tx, topic, w, held)
+	}
+	if !held.version.Less(s.version) {
+		return "old", c.fulfilled(ctx, tx, held)
+	}
+	if err := c.callReplace(ctx, tx, topic, w.aggregate, c.staged(ctx, tx, s)); err != nil {
+		return "", err
+	}
+	held.moveTo(s.version)
+	if err := c.savePosition(ctx, tx, held); err != nil {
+		return "", err
+	}
+	if err := c.unpark(ctx, tx, w.aggregate, s.version); err != nil {
+		return "", err
+	}
+	return "replaced", c.fulfilled(ctx, tx, held)
+}
+
+// fulfilled forgets the wish when the owner's answer satisfies it. It stays when the owner is behind
+// an event of its own, having been restored, until the owner begins its new epoch.
+func (c *Consumer) fulfilled(ctx context.Context, tx pgx.Tx, held *position) error {
+	_, err := tx.Exec(ctx, "DELETE FROM wanted WHERE tier = $1 AND site = $2 AND aggregate = $3 AND epoch = $4",
+		c.cfg.FromTier, c.cfg.FromSite, held.aggregate, unreachable.Epoch)
+	if err != nil {
+		return fmt.Errorf("forget what was wanted: %w", err)
+	}
+	return c.satisfy(ctx, tx, held)
+}
+
+var errChangedMeanwhile = errors.New("the copy changed after the owner was asked")
+
+// removeIn follows an owner that has no such aggregate. An event that came after the question was
+// asked may have made it anew.
+func (c *Consumer) removeIn(ctx context.Context, tx pgx.Tx, topic Topic, w wish, held *position) (string, error) {
+	if held.updated.After(w.asked) {
+		return "", permanentError{errChangedMeanwhile}
+	}
+	if topic.Replace != nil {
+		if err := c.callReplace(ctx, tx, topic, w.aggregate, GoneSnapshot()); err != nil {
+			return "", err
+		}
+	}
+	batch := &pgx.Batch{}
+	where := []any{c.cfg.FromTier, c.cfg.FromSite, w.aggregate}
+	batch.Queue("DELETE FROM parked WHERE tier = $1 AND site = $2 AND aggregate = $3 AND park_time <= $4", append(where, w.asked)...)
+	batch.Queue("DELETE FROM wanted WHERE tier = $1 AND site = $2 AND aggregate = $3", where...)
+	batch.Queue("DELETE FROM positions WHERE tier = $1 AND site = $2 AND aggregate = $3", where...)
+	batch.Queue(`
+INSERT INTO positions (tier, site, aggregate, kind, parked)
+SELECT DISTINCT tier, site, aggregate, $4, true FROM parked WHERE tier = $1 AND site = $2 AND aggregate = $3`, append(where, w.kind)...)
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return "", fmt.Errorf("forget %s: %w", w.aggregate, err)
+	}
+	return "gone", nil
+}
+
+func (c *Consumer) callReplace(ctx context.Context, tx pgx.Tx, topic Topic, aggregate string, s *Snapshot) error {
+	return guarded(func() error {
+		if topic.Replace != nil {
+			return topic.Replace(ctx, tx, aggregate, s)
+		}
+		var parts []Event
+		for data, err := range s.Parts() {
+			if err != nil {
+				return err
+			}
+			parts = append(parts, Event{
+				Aggregate: aggregate, Kind: topic.Kind, Version: s.Version, Part: len(parts) + 1, Data: data, Time: now(),
+			})
+		}
+		for i := range parts {
+			parts[i].Parts = len(parts)
+		}
+		return topic.Apply(ctx, tx, parts)
+	})
+}
+
+// staged reads the parts back one by one.
+func (c *Consumer) staged(ctx context.Context, tx pgx.Tx, s received) *Snapshot {
+	return &Snapshot{Version: s.version, parts: func(yield func(proto.Message, error) bool) {
+		for part := 1; part <= s.count; part++ {
+			message, err := readPart(ctx, tx, s.id, part)
+			if !yield(message, err) || err != nil {
+				return
+			}
+		}
+	}}
+}
+
+func readPart(ctx context.Context, tx pgx.Tx, id uuid.UUID, part int) (proto.Message, error) {
+	var typ string
+	var data []byte
+	err := tx.QueryRow(ctx, "SELECT type, data FROM snapshot_parts WHERE snapshot_id = $1 AND part = $2", id, part).Scan(&typ, &data)
+	if err != nil {
+		return nil, fmt.Errorf("read part %d of a snapshot: %w", part, err)
+	}
+	return decodeData(protoreflect.FullName(typ), data)
+}
+
+// dropParts removes the parts; after a crash of ours the hourly pruning does.
+func (c *Consumer) dropParts(ctx context.Context, id uuid.UUID) {
+	_, err := c.cfg.Pool.Exec(context.WithoutCancel(ctx), "DELETE FROM snapshot_parts WHERE snapshot_id = $1", id)
+	if err != nil {
+		c.log.Warn("cannot remove a received snapshot now", "error", err)
+	}
+}
