@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -149,7 +150,11 @@ func (s *Service) addAddresses(ctx context.Context, tx pgx.Tx, member db.Member,
 		return err
 	}
 	if len(rows) != len(given) {
-		return s.refusedAddress(ctx, q, member, canonical)
+		held, err := q.AddressesOf(ctx, []int64{member.MemberNo})
+		if err != nil {
+			return err
+		}
+		return refusedAddress(rows, held, member, canonical)
 	}
 	verified := rows[:0]
 	for _, row := range rows {
@@ -171,15 +176,15 @@ func isTaken(err error) bool {
 }
 
 // refusedAddress says why an address was not entered: this member has it already, or another one has it verified.
-func (s *Service) refusedAddress(ctx context.Context, q *db.Queries, member db.Member, canonical []string) error {
-	holder, err := q.AddressHolder(ctx, canonical)
-	if err == nil && holder != member.ID {
-		return taken("address")
+func refusedAddress(entered []db.Address, held []db.Address, member db.Member, canonical []string) error {
+	for _, row := range held {
+		isNew := slices.ContainsFunc(entered, func(e db.Address) bool { return e.AddressNo == row.AddressNo })
+		if !isNew && slices.Contains(canonical, row.Address) {
+			return rpc.AlreadyExists(errorv1.Reason_REASON_ALREADY_EXISTS, "members/%s has this address already", member.ID).
+				With("resource", "members/"+member.ID+"/addresses/"+row.ID)
+		}
 	}
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return err
-	}
-	return rpc.AlreadyExists(errorv1.Reason_REASON_ALREADY_EXISTS, "members/%s has this address already", member.ID).With("resource", "members/"+member.ID)
+	return taken("address")
 }
 
 func taken(field string) error {

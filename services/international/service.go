@@ -40,6 +40,7 @@ func Migrations() []postgres.Migration {
 	return []postgres.Migration{
 		{Name: "bus", Files: bus.Migrations},
 		{Name: "rpc", Files: rpc.Migrations},
+		postgres.River(),
 		{Name: "international", Files: own},
 	}
 }

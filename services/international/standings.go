@@ -9,9 +9,9 @@ import (
 
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 	internationalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1"
-	"github.com/chapterhouse/chapterhouse/services/international/db"
 	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
+	"github.com/chapterhouse/chapterhouse/services/international/db"
 )
 
 // GetStanding reads a chapter's live figures and what they are based on.

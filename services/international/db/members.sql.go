@@ -33,19 +33,6 @@ func (q *Queries) AddressByText(ctx context.Context, arg AddressByTextParams) (A
 	return i, err
 }
 
-const addressHolder = `-- name: AddressHolder :one
-SELECT m.id FROM addresses a JOIN members m USING (member_no)
-WHERE a.address = ANY($1::text[]) AND a.verify_time IS NOT NULL
-LIMIT 1
-`
-
-func (q *Queries) AddressHolder(ctx context.Context, addresses []string) (string, error) {
-	row := q.db.QueryRow(ctx, addressHolder, addresses)
-	var id string
-	err := row.Scan(&id)
-	return id, err
-}
-
 const addressOf = `-- name: AddressOf :one
 SELECT address_no, id, member_no, address, verify_time, create_time FROM addresses WHERE member_no = $1 AND id = $2
 `
@@ -191,27 +178,27 @@ func (q *Queries) InsertAddressTokens(ctx context.Context, arg InsertAddressToke
 
 const insertAddresses = `-- name: InsertAddresses :many
 INSERT INTO addresses (id, member_no, address, verify_time, create_time)
-SELECT unnest($1::text[]), $2, unnest($3::text[]),
-       CASE WHEN unnest($4::boolean[]) THEN $5::timestamptz END, $5::timestamptz
+SELECT given.id, $1, given.address, CASE WHEN given.verified THEN $2::timestamptz END, $2::timestamptz
+FROM (SELECT unnest($3::text[]) AS id, unnest($4::text[]) AS address, unnest($5::boolean[]) AS verified) AS given
 ON CONFLICT DO NOTHING
 RETURNING address_no, id, member_no, address, verify_time, create_time
 `
 
 type InsertAddressesParams struct {
-	Ids       []string
 	MemberNo  int64
+	Now       time.Time
+	Ids       []string
 	Addresses []string
 	Verified  []bool
-	Now       time.Time
 }
 
 func (q *Queries) InsertAddresses(ctx context.Context, arg InsertAddressesParams) ([]Address, error) {
 	rows, err := q.db.Query(ctx, insertAddresses,
-		arg.Ids,
 		arg.MemberNo,
+		arg.Now,
+		arg.Ids,
 		arg.Addresses,
 		arg.Verified,
-		arg.Now,
 	)
 	if err != nil {
 		return nil, err

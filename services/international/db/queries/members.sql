@@ -63,8 +63,8 @@ FOR UPDATE;
 
 -- name: InsertAddresses :many
 INSERT INTO addresses (id, member_no, address, verify_time, create_time)
-SELECT unnest(@ids::text[]), @member_no, unnest(@addresses::text[]),
-       CASE WHEN unnest(@verified::boolean[]) THEN @now::timestamptz END, @now::timestamptz
+SELECT given.id, @member_no, given.address, CASE WHEN given.verified THEN @now::timestamptz END, @now::timestamptz
+FROM (SELECT unnest(@ids::text[]) AS id, unnest(@addresses::text[]) AS address, unnest(@verified::boolean[]) AS verified) AS given
 ON CONFLICT DO NOTHING
 RETURNING *;
 
@@ -85,11 +85,6 @@ UPDATE addresses SET verify_time = @now::timestamptz WHERE address_no = @address
 
 -- name: DeleteAddress :exec
 DELETE FROM addresses WHERE address_no = @address_no;
-
--- name: AddressHolder :one
-SELECT m.id FROM addresses a JOIN members m USING (member_no)
-WHERE a.address = ANY(@addresses::text[]) AND a.verify_time IS NOT NULL
-LIMIT 1;
 
 -- name: InsertAddressTokens :exec
 INSERT INTO address_tokens (token, site_no, member_no, address_no)
