@@ -1,0 +1,425 @@
+package bus_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/chapterhouse/chapterhouse/services/internal/bus"
+	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
+	"github.com/chapterhouse/chapterhouse/services/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+const (
+	agreement = 30 * time.Second
+	gapWait   = 150 * time.Millisecond
+)
+
+// The owner has lists (kind "list", deltas, sets of items) and notes (kind "note", whole states).
+// The copy refuses to add what it has and to remove what it lacks, so that an event that is applied
+// twice or out of order fails.
+const testTables = `-- +goose Up
+CREATE TABLE lists (aggregate text PRIMARY KEY, epoch bigint NOT NULL, number bigint NOT NULL);
+CREATE TABLE items (aggregate text, item text, PRIMARY KEY (aggregate, item));
+CREATE TABLE notes (aggregate text PRIMARY KEY, epoch bigint NOT NULL, number bigint NOT NULL, value text NOT NULL);
+CREATE TABLE history (aggregate text, epoch bigint, number bigint, PRIMARY KEY (aggregate, epoch, number));
+CREATE TABLE notices (event_id uuid PRIMARY KEY, text text);
+`
+
+func testSchema() []postgres.Migration {
+	return []postgres.Migration{
+		{Name: "bus", Files: bus.Migrations},
+		{Name: "test", Files: fstest.MapFS{"00001_test.sql": {Data: []byte(testTables)}}},
+	}
+}
+
+// world is an owner (local/main), a copy (international/main) and a NATS server between them.
+type world struct {
+	t           testing.TB
+	nats        *testkit.NATSServer
+	owner, copy *pgxpool.Pool
+	log         *slog.Logger
+	metrics     *prometheus.Registry
+
+	mu        sync.Mutex
+	publisher *bus.Publisher
+	failing   func(event bus.Event) error // what Apply says before it does anything
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	w := &world{
+		t: t, nats: testkit.NATS(t), metrics: prometheus.NewRegistry(),
+		owner: testkit.Pool(t, testSchema()...), copy: testkit.Pool(t, testSchema()...),
+		log: slog.New(slog.DiscardHandler),
+	}
+	if os.Getenv("BUS_LOG") != "" {
+		w.log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	return w
+}
+
+// startAll starts publisher, responder and consumer.
+func (w *world) startAll() {
+	w.t.Helper()
+	w.startPublisher()
+	w.startResponder()
+	w.startConsumer()
+}
+
+// start runs f until the test ends or stop is called.
+func (w *world) start(name string, f func(context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := f(ctx); err != nil {
+			w.t.Errorf("%s: %v", name, err)
+		}
+	}()
+	stop = func() {
+		cancel()
+		<-done
+	}
+	w.t.Cleanup(stop)
+	return stop
+}
+
+func (w *world) startPublisher() (stop func()) {
+	w.t.Helper()
+	p := bus.NewPublisher(bus.PublisherConfig{
+		Pool: w.owner, NATS: w.nats.Connect(w.t, bus.Local, "main"), Tier: bus.Local, Site: "main",
+		Log: w.log, Registerer: w.metrics, OnRestored: beginEpoch,
+	})
+	w.mu.Lock()
+	w.publisher = p
+	w.mu.Unlock()
+	return w.start("publisher", p.Run)
+}
+
+func (w *world) startResponder() (stop func()) {
+	w.t.Helper()
+	r := bus.NewResponder(bus.ResponderConfig{
+		Pool: w.owner, NATS: w.nats.Connect(w.t, bus.Local, "main"), Tier: bus.Local, Site: "main",
+		Log: w.log, Registerer: w.metrics,
+	}, listOwner(), noteOwner())
+	return w.start("responder", r.Run)
+}
+
+func (w *world) startConsumer(change ...func(*bus.ConsumerConfig)) (stop func()) {
+	w.t.Helper()
+	c := w.newConsumer(change...)
+	return w.start("consumer", c.Run)
+}
+
+func (w *world) newConsumer(change ...func(*bus.ConsumerConfig)) *bus.Consumer {
+	w.t.Helper()
+	cfg := bus.ConsumerConfig{
+		Pool: w.copy, NATS: w.nats.Connect(w.t, bus.International, "main"),
+		Tier: bus.International, Site: "main", FromTier: bus.Local, FromSite: "main",
+		Topics: []bus.Topic{
+			{Kind: "list", Delta: true, Apply: w.applyList, Replace: replaceList},
+			{Kind: "note", Apply: w.applyNote, Replace: replaceNote},
+		},
+		Log: w.log, Registerer: w.metrics,
+		GapWait: gapWait, CompareEvery: time.Hour, RetryWait: 5 * time.Millisecond, AckWait: 3 * time.Second,
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	c, err := bus.NewConsumer(cfg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+// comparing makes a consumer compare often.
+func comparing(cfg *bus.ConsumerConfig) { cfg.CompareEvery = 200 * time.Millisecond }
+
+func (w *world) wake() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.publisher != nil {
+		w.publisher.Wake()
+	}
+}
+
+func (w *world) setFailing(f func(bus.Event) error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failing = f
+}
+
+func (w *world) mayFail(e bus.Event) error {
+	w.mu.Lock()
+	f := w.failing
+	w.mu.Unlock()
+	if f == nil {
+		return nil
+	}
+	return f(e)
+}
+
+func (w *world) exec(pool *pgxpool.Pool, sql string, args ...any) {
+	w.t.Helper()
+	if _, err := pool.Exec(context.Background(), sql, args...); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func scan[T any](t testing.TB, pool *pgxpool.Pool, sql string, args ...any) (value T) {
+	t.Helper()
+	if err := pool.QueryRow(context.Background(), sql, args...).Scan(&value); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return value
+}
+
+// stream is the owner's stream, as the admin sees it.
+func (w *world) stream() jetstream.Stream {
+	w.t.Helper()
+	stream, err := w.js().Stream(context.Background(), bus.Stream(bus.Local, "main"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return stream
+}
+
+func (w *world) js() jetstream.JetStream {
+	w.t.Helper()
+	js, err := jetstream.New(w.nats.Admin(w.t))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return js
+}
+
+// published waits until the outbox is in the stream.
+func (w *world) published() {
+	w.t.Helper()
+	testkit.Eventually(w.t, agreement, func() (bool, string) {
+		n := scan[int](w.t, w.owner, "SELECT count(*) FROM outbox WHERE publish_time IS NULL")
+		return n == 0, fmt.Sprintf("%d events are not published", n)
+	})
+}
+
+// messages are the events in the stream whose subjects begin so, in order.
+func (w *world) messages(filter string) []*jetstream.RawStreamMsg {
+	w.t.Helper()
+	stream := w.stream()
+	info, err := stream.Info(context.Background())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var found []*jetstream.RawStreamMsg
+	for seq := info.State.FirstSeq; seq <= info.State.LastSeq && seq > 0; {
+		msg, err := stream.GetMsg(context.Background(), seq, jetstream.WithGetMsgSubject("ch.local.main."+filter))
+		if err != nil {
+			break // no more
+		}
+		found = append(found, msg)
+		seq = msg.Sequence + 1
+	}
+	return found
+}
+
+// republish sends a message to the stream once more, under another id than the stream knows.
+func (w *world) republish(msg *jetstream.RawStreamMsg, change ...func(*nats.Msg)) {
+	w.t.Helper()
+	again := nats.NewMsg(msg.Subject)
+	again.Data = append([]byte(nil), msg.Data...)
+	for name, values := range msg.Header {
+		if name != nats.MsgIdHdr {
+			again.Header[name] = values
+		}
+	}
+	for _, f := range change {
+		f(again)
+	}
+	if _, err := w.js().PublishMsg(context.Background(), again); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// agree waits until the copy equals the owner's state in content and version, and nothing is left
+// over.
+func (w *world) agree() {
+	w.t.Helper()
+	testkit.Eventually(w.t, agreement, func() (bool, string) {
+		ours, theirs := w.state(w.copy, "positions"), w.state(w.owner, "lists")
+		if ours != theirs {
+			return false, fmt.Sprintf("the copy has\n%.2000s\nthe owner has\n%.2000s", ours, theirs)
+		}
+		left := scan[string](w.t, w.copy, `SELECT 'parked ' || (SELECT count(*) FROM parked) || ', flagged ' ||
+			(SELECT count(*) FROM positions WHERE parked) || ', wanted ' || (SELECT count(*) FROM wanted) ||
+			', parts ' || (SELECT count(*) FROM snapshot_parts)`)
+		return left == "parked 0, flagged 0, wanted 0, parts 0", left
+	})
+}
+
+// state describes all aggregates with their versions and contents.
+func (w *world) state(pool *pgxpool.Pool, versions string) string {
+	w.t.Helper()
+	where, notes := "true", "SELECT aggregate, epoch, number FROM notes"
+	if versions == "positions" {
+		where, notes = "kind = 'list' AND epoch > 0", "SELECT aggregate, epoch, number FROM positions WHERE kind = 'note' AND epoch > 0"
+	}
+	return scan[string](w.t, pool, `SELECT coalesce(string_agg(line, E'\n' ORDER BY line COLLATE "C"), '') FROM (
+		SELECT aggregate || ' ' || epoch || '.' || number || ' ' || (SELECT count(*) || ' ' || md5(coalesce(string_agg(item, ',' ORDER BY item COLLATE "C"), ''))
+			FROM items WHERE items.aggregate = v.aggregate) AS line
+		FROM (SELECT aggregate, epoch, number FROM `+versions+` WHERE `+where+`) AS v
+		UNION ALL
+		SELECT v.aggregate || ' ' || v.epoch || '.' || v.number || ' ' || coalesce(n.value, 'nothing')
+		FROM (`+notes+`) AS v LEFT JOIN notes AS n USING (aggregate)) AS lines`)
+}
+
+// metric is the sum of a counter over its labels.
+func (w *world) metric(name string, labels ...string) float64 {
+	w.t.Helper()
+	families, err := w.metrics.Gather()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var sum float64
+	for _, family := range families {
+		if family.GetName() != "chapterhouse_bus_"+name {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			values := map[string]bool{}
+			for _, label := range m.GetLabel() {
+				values[label.GetValue()] = true
+			}
+			matches := true
+			for _, label := range labels {
+				matches = matches && values[label]
+			}
+			if matches {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return sum
+}
+
+func stringList(items []string) *structpb.ListValue {
+	list := &structpb.ListValue{}
+	for _, item := range items {
+		list.Values = append(list.Values, structpb.NewStringValue(item))
+	}
+	return list
+}
+
+func texts(list *structpb.ListValue) []string {
+	var found []string
+	for _, value := range list.GetValues() {
+		found = append(found, value.GetStringValue())
+	}
+	return found
+}
+
+func listData(added, removed []string) *structpb.Struct {
+	return &structpb.Struct{Fields: map[string]*structpb.Value{
+		"added":   structpb.NewListValue(stringList(added)),
+		"removed": structpb.NewListValue(stringList(removed)),
+	}}
+}
+
+// applyList follows one version of a list.
+func (w *world) applyList(ctx context.Context, tx pgx.Tx, parts []bus.Event) error {
+	for i, e := range parts {
+		if err := w.mayFail(e); err != nil {
+			return err
+		}
+		if e.Part != i+1 || e.Parts != len(parts) {
+			return fmt.Errorf("part %d of %d came as number %d of %d", e.Part, e.Parts, i+1, len(parts))
+		}
+		fields := e.Data.(*structpb.Struct).GetFields()
+		if err := addItems(ctx, tx, e.Aggregate, texts(fields["added"].GetListValue())); err != nil {
+			return err
+		}
+		if err := removeItems(ctx, tx, e.Aggregate, texts(fields["removed"].GetListValue())); err != nil {
+			return err
+		}
+	}
+	_, err := tx.Exec(ctx, "INSERT INTO history VALUES ($1, $2, $3)", parts[0].Aggregate, parts[0].Version.Epoch, parts[0].Version.Number)
+	return err
+}
+
+func addItems(ctx context.Context, tx pgx.Tx, aggregate string, items []string) error {
+	_, err := tx.Exec(ctx, "INSERT INTO items SELECT $1, unnest($2::text[])", aggregate, items)
+	return err
+}
+
+func removeItems(ctx context.Context, tx pgx.Tx, aggregate string, items []string) error {
+	tag, err := tx.Exec(ctx, "DELETE FROM items WHERE aggregate = $1 AND item = ANY($2)", aggregate, items)
+	if err == nil && int(tag.RowsAffected()) != len(items) {
+		err = fmt.Errorf("%s lacks some of %d items", aggregate, len(items))
+	}
+	return err
+}
+
+func replaceList(ctx context.Context, tx pgx.Tx, aggregate string, s *bus.Snapshot) error {
+	if _, err := tx.Exec(ctx, "DELETE FROM items WHERE aggregate = $1", aggregate); err != nil {
+		return err
+	}
+	for part, err := range s.Parts() {
+		if err != nil {
+			return err
+		}
+		if err := addItems(ctx, tx, aggregate, texts(part.(*structpb.ListValue))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// applyNote follows one state of a note, or takes a notice.
+func (w *world) applyNote(ctx context.Context, tx pgx.Tx, parts []bus.Event) error {
+	e := parts[0]
+	if err := w.mayFail(e); err != nil {
+		return err
+	}
+	value := e.Data.(*wrapperspb.StringValue).GetValue()
+	if e.Aggregate == "" {
+		_, err := tx.Exec(ctx, "INSERT INTO notices VALUES ($1, $2)", e.ID, value)
+		return err
+	}
+	return setNote(ctx, tx, e.Aggregate, value)
+}
+
+func setNote(ctx context.Context, tx pgx.Tx, aggregate, value string) error {
+	_, err := tx.Exec(ctx, `INSERT INTO notes VALUES ($1, 0, 0, $2)
+		ON CONFLICT (aggregate) DO UPDATE SET value = excluded.value`, aggregate, value)
+	return err
+}
+
+func replaceNote(ctx context.Context, tx pgx.Tx, aggregate string, s *bus.Snapshot) error {
+	if s.Gone {
+		_, err := tx.Exec(ctx, "DELETE FROM notes WHERE aggregate = $1", aggregate)
+		return err
+	}
+	for part, err := range s.Parts() {
+		if err != nil {
+			return err
+		}
+		return setNote(ctx, tx, aggregate, part.(*wrapperspb.StringValue).GetValue())
+	}
+	return nil
+}
