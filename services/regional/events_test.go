@@ -130,7 +130,7 @@ func (w *world) follower(name string) *follower {
 	w.must(err)
 	consumer, err := bus.NewConsumer(bus.ConsumerConfig{
 		Pool: f.pool, NATS: w.connect(name), Tier: name, Site: bus.MainSite, FromTier: bus.Regional, FromSite: bus.MainSite,
-		CompareEvery: time.Second, Topics: []bus.Topic{{Kind: "region", Apply: apply}},
+		CompareEvery: time.Second, Log: quiet, Topics: []bus.Topic{{Kind: "region", Apply: apply}},
 	})
 	w.must(err)
 	w.background(consumer.Run)
@@ -197,6 +197,7 @@ func TestRestoredDatabaseBeginsAnEpoch(t *testing.T) {
 	w.stopService()
 	w.exec("UPDATE regions SET display_name = 'Old Europe', version = 1 WHERE id = 'europe'")
 	w.exec("DELETE FROM outbox")
+	w.exec("UPDATE stream_state SET last_seq = 1, last_event_id = ''")
 	w.startService()
 	follower.await("regions/europe Old Europe regions/world, regions/world World ")
 	after, err := w.client(authz.Principal{Subject: "nobody"}).

@@ -2,6 +2,7 @@ package regional_test
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"testing"
@@ -26,6 +27,8 @@ import (
 func TestMain(m *testing.M) { testkit.Main(m) }
 
 const patience = 15 * time.Second
+
+var quiet = slog.New(slog.DiscardHandler)
 
 // world is a regional service that runs for one test, with other tiers that only publish.
 type world struct {
@@ -61,7 +64,7 @@ func setup(t *testing.T) *world {
 
 func (w *world) startNATS() {
 	w.t.Helper()
-	server, err := bus.StartServer(bus.ServerConfig{Dir: w.t.TempDir(), Port: -1, Users: []bus.UserConfig{
+	server, err := bus.StartServer(bus.ServerConfig{Dir: w.t.TempDir(), Port: -1, Log: quiet, Users: []bus.UserConfig{
 		{Tier: bus.Regional, Site: bus.MainSite, Password: password},
 		{Tier: bus.International, Site: bus.MainSite, Password: password},
 		{Tier: bus.Local, Site: bus.MainSite, Password: password},
@@ -73,7 +76,7 @@ func (w *world) startNATS() {
 
 func (w *world) connect(tier string) *nats.Conn {
 	w.t.Helper()
-	conn, err := bus.Connect("", bus.User(tier, bus.MainSite), password, nil, w.nats.InProcess())
+	conn, err := bus.Connect("", bus.User(tier, bus.MainSite), password, quiet, w.nats.InProcess())
 	w.must(err)
 	w.t.Cleanup(conn.Close)
 	return conn
@@ -82,7 +85,7 @@ func (w *world) connect(tier string) *nats.Conn {
 func (w *world) startService() {
 	w.t.Helper()
 	service, err := regional.New(w.t.Context(), regional.Deps{
-		Pool: w.pool, NATS: w.connect(bus.Regional), Clock: w.clock,
+		Pool: w.pool, NATS: w.connect(bus.Regional), Clock: w.clock, Log: quiet,
 		Config: regional.Config{CompareEvery: time.Second},
 	})
 	w.must(err)
@@ -170,7 +173,7 @@ func (w *world) tier(name string) *tier {
 	w.t.Helper()
 	other := &tier{w: w, pool: testkit.Pool(w.t, postgres.Migration{Name: "bus", Files: bus.Migrations})}
 	other.publisher = bus.NewPublisher(bus.PublisherConfig{
-		Pool: other.pool, NATS: w.connect(name), Tier: name, Site: bus.MainSite,
+		Pool: other.pool, NATS: w.connect(name), Tier: name, Site: bus.MainSite, Log: quiet,
 	})
 	w.background(other.publisher.Run)
 	return other
