@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"testing"
 
+	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -106,7 +107,7 @@ func (f failing) Ancestors(context.Context, string) ([]string, error) { return n
 func TestHierarchyErrors(t *testing.T) {
 	t.Parallel()
 	europe := holding(Coordinator, "regions/europe")
-	for _, unknown := range []error{ErrUnknownScope, sql.ErrNoRows, status.Error(codes.NotFound, "gone"), nil} {
+	for _, unknown := range []error{ErrUnknownScope, sql.ErrNoRows, status.FromProto(&spb.Status{Code: int32(codes.NotFound)}).Err(), nil} {
 		a := NewAuthorizer(failing{wrap(unknown)})
 		if allowed, err := a.Allowed(t.Context(), europe, "charters.read", "charters/x"); allowed || err != nil {
 			t.Errorf("%v: got %v, %v", unknown, allowed, err)

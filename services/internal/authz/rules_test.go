@@ -65,7 +65,7 @@ func TestRulesRefuse(t *testing.T) {
 		"NotAuthenticated":           {Access: &authzv1.Rule_Authenticated{}},
 		"NotPublic":                  {Access: &authzv1.Rule_Public{}},
 		"UnknownPermission":          permission("charters.aprove", "name"),
-		"FieldThatIsNotThere":        permission("charters.approve", "nmae"),
+		"FieldThatIsNotThere":        permission("charters.approve", "title"),
 		"FieldBelowNoMessage":        permission("charters.approve", "name.id"),
 		"FieldThatIsRepeated":        permission("charters.approve", "tags"),
 		"FieldThatIsANumber":         permission("charters.approve", "size"),

@@ -19,7 +19,7 @@ func TestPermissionTable(t *testing.T) {
 	}
 	path := filepath.Join("..", "..", "..", "docs", "permissions.md")
 	if *update {
-		if err := os.WriteFile(path, []byte(page), 0o644); err != nil { //nolint:gosec // a page for everybody
+		if err := os.WriteFile(path, []byte(page), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -272,7 +272,7 @@ func TestPrivateKeyIsPrivate(t *testing.T) {
 	if err != nil || strings.Contains(string(jwks), `"d"`) {
 		t.Fatalf("the JWKS holds the private key, or %v", err)
 	}
-	if err := os.Chmod(path, 0o644); err != nil { //nolint:gosec // the case is a key file that others may read
+	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := LoadSigner(path); err == nil {

@@ -32,10 +32,9 @@ const (
 func TestUnauthenticatedComesFirst(t *testing.T) {
 	t.Parallel()
 	w := setup(t, answering(&internationalv1.Member{}, nil))
-	good := w.token(authz.InternationalStaff, authz.Federation)
 	expired := w.token(authz.InternationalStaff, authz.Federation)
 	w.clock.Advance(30 * time.Minute)
-	good = w.token(authz.InternationalStaff, authz.Federation)
+	good := w.token(authz.InternationalStaff, authz.Federation)
 	w.clock.Advance(31 * time.Minute)
 
 	client := internationalv1.NewMemberServiceClient(w.as("", ""))
@@ -104,7 +103,7 @@ func TestScope(t *testing.T) {
 	}}, func(cfg *rpc.ServerConfig) { cfg.Hierarchy = site{} })
 
 	const ours, others = "chapters/golang-paris/lists/members/syncs/1", "chapters/rust-tokyo/lists/members/syncs/1"
-	admin, staff := w.admin("golang-paris"), localv1.NewSyncServiceClient(w.as(authz.InternationalStaff, authz.Federation))
+	admin, staff := w.paris(), localv1.NewSyncServiceClient(w.as(authz.InternationalStaff, authz.Federation))
 	_, err := admin.GetSync(t.Context(), &localv1.GetSyncRequest{Name: ours})
 	wantError(t, err, codes.NotFound, errorv1.Reason_REASON_NOT_FOUND)
 	_, err = admin.GetSync(t.Context(), &localv1.GetSyncRequest{Name: others})
@@ -120,7 +119,7 @@ func TestMisnamedScope(t *testing.T) {
 
 	t.Run("SaysSoToWhoHoldsThePermission", func(t *testing.T) {
 		t.Parallel()
-		_, err := w.admin("golang-paris").GetSync(t.Context(), malformed)
+		_, err := w.paris().GetSync(t.Context(), malformed)
 		wantError(t, err, codes.InvalidArgument, invalidField)
 	})
 	t.Run("SaysNothingToOthers", func(t *testing.T) {

@@ -152,12 +152,13 @@ func (s *stream) SendMsg(m any) error {
 // receiveError gives a reason to what gRPC itself refuses about a message. It is for the log and the metrics: gRPC's own
 // status, which has the code and no reason, is on its way to the caller by then.
 func (ch *chain) receiveError(err error) error {
-	switch code := status.Code(err); {
-	case code == codes.ResourceExhausted:
+	switch status.Code(err) {
+	case codes.ResourceExhausted:
 		return Exhausted(errorv1.Reason_REASON_TOO_LARGE, "a message is larger than %d bytes", ch.maxBytes).
 			With("limit", ch.maxBytes).Because(err)
-	case code == codes.Internal:
+	case codes.Internal:
 		return newError(codes.InvalidArgument, errorv1.Reason_REASON_MALFORMED_REQUEST, "a message cannot be read", nil).Because(err)
+	default:
+		return err
 	}
-	return err
 }

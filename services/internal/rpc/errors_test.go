@@ -132,7 +132,9 @@ func TestCallerThatDoesNotWait(t *testing.T) {
 	if status.Code(err) != codes.DeadlineExceeded {
 		t.Fatalf("got %v", err)
 	}
-	received(t, ended)
+	if received(t, ended) == nil {
+		t.Error("the handler's context goes on")
+	}
 	testkit.Eventually(t, limit, func() (bool, string) {
 		log := w.log.String()
 		return strings.Contains(log, `"reason":"CANCELLED"`) && !strings.Contains(log, "INTERNAL"), log

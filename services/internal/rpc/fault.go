@@ -60,7 +60,7 @@ func (t translator) translate(ctx context.Context, c *call, next func(context.Co
 func asError(ctx context.Context, err error) *Error {
 	known, isKnown := errors.AsType[*Error](err)
 	switch {
-	case isKnown && error(known) == err:
+	case isKnown && error(known) == err: //nolint:errorlint // bare: there is nothing around it to log
 		return known
 	case isKnown:
 		return known.Because(err)

@@ -265,7 +265,7 @@ func TestStreamHappensOnce(t *testing.T) {
 		return stream.SendAndClose(sync)
 	}})
 	send := func(content string) (*localv1.Sync, error) {
-		stream, err := w.admin("golang-paris").CreateSync(withMetadata(t, rpc.IdempotencyHeader, "k1"))
+		stream, err := w.paris().CreateSync(withMetadata(t, rpc.IdempotencyHeader, "k1"))
 		must(t, err)
 		must(t, stream.Send(header(parisMembers)))
 		must(t, stream.Send(chunk(content)))

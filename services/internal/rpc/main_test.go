@@ -187,9 +187,10 @@ func (w *world) staff() internationalv1.MemberServiceClient {
 	return internationalv1.NewMemberServiceClient(w.as(authz.InternationalStaff, authz.Federation))
 }
 
-func (w *world) admin(chapter string) localv1.SyncServiceClient {
+// paris speaks for the admin of chapters/golang-paris.
+func (w *world) paris() localv1.SyncServiceClient {
 	w.t.Helper()
-	return localv1.NewSyncServiceClient(w.as(authz.ChapterAdmin, "chapters/"+chapter))
+	return localv1.NewSyncServiceClient(w.as(authz.ChapterAdmin, "chapters/golang-paris"))
 }
 
 func ada() *internationalv1.CreateMemberRequest {

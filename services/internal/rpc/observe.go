@@ -101,16 +101,18 @@ func (a accessLog) write(ctx context.Context, c *call, next func(context.Context
 	}
 	if known, ok := errors.AsType[*Error](err); ok {
 		attributes = append(attributes, slog.String("reason", reasonName(known.reason)))
+		if known.cause != nil {
+			attributes = append(attributes, slog.String("cause", redact(known.cause.Error())))
+		}
 		if faulty(known.code) {
 			level = slog.LevelError
-			attributes = append(attributes, slog.String("cause", redact(fmt.Sprint(known.cause))))
 		}
 	}
 	a.log.LogAttrs(ctx, level, "call", attributes...)
 	return err
 }
 
-// faulty says whether an error is ours and its cause therefore worth a look.
+// faulty says whether an error is ours, and therefore worth a look.
 func faulty(code codes.Code) bool {
 	return code == codes.Internal || code == codes.Unavailable || code == codes.Unknown
 }

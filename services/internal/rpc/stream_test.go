@@ -78,7 +78,7 @@ func TestStreamIsAdmittedByItsFirstMessage(t *testing.T) {
 			t.Parallel()
 			seen := make(chan int, 1)
 			w := setup(t, reading(seen))
-			err := upload(t, w.admin("golang-paris"), c.messages...)
+			err := upload(t, w.paris(), c.messages...)
 			wantError(t, err, c.code, c.reason)
 			if n := received(t, seen); n != c.seen {
 				t.Errorf("the handler saw %d messages, want %d", n, c.seen)
@@ -97,7 +97,7 @@ func TestStreamPasses(t *testing.T) {
 	seen := make(chan int, 1)
 	w := setup(t, reading(seen))
 	// Later messages are the handler's own to judge, and may repeat the scope.
-	must(t, upload(t, w.admin("golang-paris"), header(parisMembers), chunk("a"), chunk(""), header(parisMembers)))
+	must(t, upload(t, w.paris(), header(parisMembers), chunk("a"), chunk(""), header(parisMembers)))
 	if n := received(t, seen); n != 4 {
 		t.Errorf("the handler saw %d messages", n)
 	}
@@ -114,5 +114,5 @@ func TestStreamAnswersNothingBeforeItIsAdmitted(t *testing.T) {
 	w := setup(t, &service{createSync: func(stream localv1.SyncService_CreateSyncServer) error {
 		return stream.SendAndClose(&localv1.Sync{Name: "secret"})
 	}})
-	wantError(t, upload(t, w.admin("golang-paris"), header("chapters/rust-tokyo/lists/members")), codes.Internal, internal)
+	wantError(t, upload(t, w.paris(), header("chapters/rust-tokyo/lists/members")), codes.Internal, internal)
 }
