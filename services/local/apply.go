@@ -1,0 +1,161 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
+	eventv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/event/v1"
+	"github.com/chapterhouse/chapterhouse/services/internal/bus"
+	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
+	"github.com/chapterhouse/chapterhouse/services/local/db"
+)
+
+// apply does what a plan says, on the list that it was made for. The caller holds the sync's row.
+func apply(ctx context.Context, tx pgx.Tx, sync db.Sync, name string, now time.Time) (db.Sync, error) {
+	q := db.New(tx)
+	list, err := q.ListByNoForUpdate(ctx, sync.ListNo)
+	if err != nil {
+		return sync, fmt.Errorf("lock the list of %s: %w", name, err)
+	}
+	if list.Deleted || list.Epoch != sync.ListEpoch || list.Version != sync.ListVersion {
+		return sync, rpc.Aborted(errorv1.Reason_REASON_PLAN_STALE, "the list changed since %s was planned; sync again", name).With("sync", name)
+	}
+	if touched(sync) > 0 {
+		if err := applyChanges(ctx, tx, sync, list, now); err != nil {
+			return sync, fmt.Errorf("apply %s: %w", name, err)
+		}
+	}
+	return q.SetSyncApplied(ctx, db.SetSyncAppliedParams{SyncNo: sync.SyncNo, Now: now})
+}
+
+// written is how many entries a plan updates, be it only their claims.
+func written(sync db.Sync) int64 { return int64(sync.Updated) + int64(sync.Claimed) + int64(sync.Kept) }
+
+// touched is how many entries a plan touches. A list none of whose entries is touched keeps its version.
+func touched(sync db.Sync) int64 { return int64(sync.Added) + int64(sync.Removed) + written(sync) }
+
+func applyChanges(ctx context.Context, tx pgx.Tx, sync db.Sync, list db.List, now time.Time) error {
+	move := db.MoveListParams{
+		ListNo: list.ListNo, Now: now,
+		Subscribed: sync.RemovedPending - sync.Removed, Pending: -sync.RemovedPending,
+	}
+	if sync.AddedState == pending {
+		move.Pending += sync.Added
+	} else {
+		move.Subscribed += sync.Added
+	}
+	if err := writeEntries(ctx, db.New(tx), sync, list, now); err != nil {
+		return err
+	}
+	after, err := db.New(tx).MoveList(ctx, move)
+	if err != nil {
+		return err
+	}
+	return appendSync(ctx, tx, sync, after)
+}
+
+// scanFrom is the share of a list, one in so many, from which it is faster to read all of it than to look up entries.
+const scanFrom = 20
+
+func writeEntries(ctx context.Context, q *db.Queries, sync db.Sync, list db.List, now time.Time) error {
+	if (written(sync)+int64(sync.Removed))*scanFrom > int64(list.Subscribed)+int64(list.Pending) {
+		if err := q.ScanEntries(ctx); err != nil {
+			return err
+		}
+	}
+	version := list.Version + 1
+	for _, step := range []struct {
+		verb     string
+		expected int64
+		write    func() (int64, error)
+	}{
+		{"remove", int64(sync.Removed), func() (int64, error) {
+			return q.DeleteRemoved(ctx, db.DeleteRemovedParams{SyncNo: sync.SyncNo, ListNo: list.ListNo})
+		}},
+		{"update", written(sync), func() (int64, error) {
+			return q.UpdateChanged(ctx, db.UpdateChangedParams{
+				SyncNo: sync.SyncNo, ListNo: list.ListNo, Source: sync.Source, Version: version, Now: now,
+			})
+		}},
+		{"add", int64(sync.Added), func() (int64, error) {
+			return q.InsertAdded(ctx, db.InsertAddedParams{
+				SyncNo: sync.SyncNo, ListNo: list.ListNo, Source: sync.Source, Version: version, Now: now,
+			})
+		}},
+	} {
+		if step.expected == 0 {
+			continue
+		}
+		done, err := step.write()
+		if err != nil {
+			return fmt.Errorf("%s entries: %w", step.verb, err)
+		}
+		// The version says that nothing moved since the plan. Should that ever be wrong, nothing must be written.
+		if done != step.expected {
+			return fmt.Errorf("%s entries: %d instead of %d", step.verb, done, step.expected)
+		}
+	}
+	return nil
+}
+
+// appendSync tells of a sync's version of the list, in as many parts as its tokens fill.
+func appendSync(ctx context.Context, tx pgx.Tx, sync db.Sync, list db.List) error {
+	tokens := int(sync.Removed - sync.RemovedPending)
+	if sync.AddedState == subscribed {
+		tokens += int(sync.Added)
+	}
+	if tokens == 0 {
+		return bus.Append(ctx, tx, listChanged(list))
+	}
+	part, parts := 0, (tokens+tokensPerPart-1)/tokensPerPart
+	return tokenBatches(ctx, db.New(tx), sync.SyncNo, tokensPerPart, func(added, removed [][]byte) error {
+		part++
+		event := listEvent(list, &eventv1.ListChanged{Added: added, Removed: removed})
+		event.Part, event.Parts = part, parts
+		return bus.Append(ctx, tx, event)
+	})
+}
+
+// pagesPerRead bounds the tokens in memory at a time to some 200,000.
+const pagesPerRead = 200
+
+// tokenBatches calls send with the tokens that begin and cease to count by a sync, so many at a time, in the order in
+// which they are stored. Without any it does not call.
+func tokenBatches(ctx context.Context, q *db.Queries, syncNo int64, size int, send func(added, removed [][]byte) error) error {
+	var added, removed [][]byte
+	at := db.SyncTokensParams{SyncNo: syncNo, Size: pagesPerRead}
+	for {
+		pages, err := q.SyncTokens(ctx, at)
+		if err != nil {
+			return fmt.Errorf("read the tokens: %w", err)
+		}
+		for _, page := range pages {
+			at.Kind, at.Page = page.Kind, page.Page
+			for _, token := range page.Tokens {
+				if page.Kind == kindAdd {
+					added = append(added, token)
+				} else {
+					removed = append(removed, token)
+				}
+				if len(added)+len(removed) < size {
+					continue
+				}
+				if err := send(added, removed); err != nil {
+					return err
+				}
+				added, removed = nil, nil
+			}
+		}
+		if len(pages) == pagesPerRead {
+			continue
+		}
+		if len(added)+len(removed) == 0 {
+			return nil
+		}
+		return send(added, removed)
+	}
+}

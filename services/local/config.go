@@ -1,0 +1,44 @@
+package local
+
+import "time"
+
+// Config is every setting of the local service that is not an address or a secret.
+type Config struct {
+	Site string `help:"Name of the site, which its NATS user and its matching key belong to." default:"main" env:"CHAPTERHOUSE_SITE"`
+
+	PlanLifetime   time.Duration `help:"How long a plan can be applied." default:"1h"`
+	KeepChanges    time.Duration `help:"How long the changes of a sync can be read." default:"24h"`
+	UploadIdle     time.Duration `help:"How long nothing of an upload may arrive." default:"60s"`
+	UploadLimit    time.Duration `help:"How long an upload may take in all." default:"1h"`
+	MaxUploadBytes int64         `help:"The largest source." default:"268435456"`
+	MaxUploadRows  int           `help:"The most rows of a source." default:"5000000"`
+	PreviewTimeout time.Duration `help:"How long to wait for the standing before and after a plan." default:"10s"`
+	LookupTimeout  time.Duration `help:"How long to ask the regional service for a region that is not known yet." default:"2s"`
+	CleanEvery     time.Duration `help:"How often old plans and left-overs of uploads are looked for." default:"1m"`
+
+	// GapWait and CompareEvery are the bus's; tests shorten them.
+	GapWait      time.Duration `hidden:"" default:"2s"`
+	CompareEvery time.Duration `hidden:"" default:"10m"`
+}
+
+// withDefaults fills what a caller without a command line left out.
+func (c Config) withDefaults() Config {
+	orDefault(&c.Site, "main")
+	orDefault(&c.PlanLifetime, time.Hour)
+	orDefault(&c.KeepChanges, 24*time.Hour)
+	orDefault(&c.UploadIdle, time.Minute)
+	orDefault(&c.UploadLimit, time.Hour)
+	orDefault(&c.MaxUploadBytes, 256<<20)
+	orDefault(&c.MaxUploadRows, 5_000_000)
+	orDefault(&c.PreviewTimeout, 10*time.Second)
+	orDefault(&c.LookupTimeout, 2*time.Second)
+	orDefault(&c.CleanEvery, time.Minute)
+	return c
+}
+
+func orDefault[T comparable](value *T, otherwise T) {
+	var zero T
+	if *value == zero {
+		*value = otherwise
+	}
+}

@@ -1,0 +1,34 @@
+-- name: InsertChapter :one
+INSERT INTO chapters (id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time)
+VALUES (@id, @display_name, @region, @city, @country_code, @latitude, @longitude, @url, @epoch, 1, @now, @now)
+ON CONFLICT DO NOTHING
+RETURNING *;
+
+-- name: Chapter :one
+SELECT * FROM chapters WHERE id = @id;
+
+-- name: ChapterForUpdate :one
+SELECT * FROM chapters WHERE id = @id FOR NO KEY UPDATE;
+
+-- name: ChaptersAfter :many
+SELECT * FROM chapters
+WHERE id > @after AND (@region::text = '' OR region = @region)
+ORDER BY id
+LIMIT @size;
+
+-- name: UpdateChapter :one
+UPDATE chapters
+SET display_name = @display_name, city = @city, country_code = @country_code, latitude = @latitude,
+    longitude = @longitude, url = @url, version = version + 1, update_time = @now
+WHERE id = @id
+RETURNING *;
+
+-- name: ChapterVersions :many
+SELECT id, epoch, version FROM chapters
+WHERE id > @after
+ORDER BY id
+LIMIT @size;
+
+-- name: BeginChapterEpoch :many
+UPDATE chapters SET epoch = @epoch, version = version + 1
+RETURNING *;

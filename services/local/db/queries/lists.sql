@@ -1,0 +1,65 @@
+-- name: InsertList :one
+INSERT INTO lists (chapter_id, id, display_name, double_opt_in, epoch, version, create_time, update_time)
+VALUES (@chapter_id, @id, @display_name, @double_opt_in, @epoch, 1, @now, @now)
+ON CONFLICT DO NOTHING
+RETURNING *;
+
+-- name: ReviveList :one
+-- A deleted list is made anew over its tombstones, in an epoch that is later than any before.
+UPDATE lists
+SET display_name = @display_name, double_opt_in = @double_opt_in, deleted = false,
+    epoch = greatest(@epoch::bigint, epoch + 1), version = 1, create_time = @now, update_time = @now
+WHERE chapter_id = @chapter_id AND id = @id AND deleted
+RETURNING *;
+
+-- name: List :one
+SELECT * FROM lists WHERE chapter_id = @chapter_id AND id = @id AND NOT deleted;
+
+-- name: ListForUpdate :one
+SELECT * FROM lists WHERE chapter_id = @chapter_id AND id = @id AND NOT deleted FOR NO KEY UPDATE;
+
+-- name: ListByNoForUpdate :one
+SELECT * FROM lists WHERE list_no = @list_no FOR NO KEY UPDATE;
+
+-- name: ListsAfter :many
+SELECT * FROM lists
+WHERE chapter_id = @chapter_id AND id > @after AND NOT deleted
+ORDER BY id
+LIMIT @size;
+
+-- name: UpdateList :one
+UPDATE lists
+SET display_name = @display_name, double_opt_in = @double_opt_in, version = version + 1, update_time = @now
+WHERE list_no = @list_no
+RETURNING *;
+
+-- name: MoveList :one
+-- The next version, with the counters moved.
+UPDATE lists
+SET version = version + 1, update_time = @now,
+    subscribed = subscribed + @subscribed, pending = pending + @pending,
+    unsubscribed = unsubscribed + @unsubscribed, bounced = bounced + @bounced
+WHERE list_no = @list_no
+RETURNING *;
+
+-- name: DeleteList :one
+UPDATE lists
+SET deleted = true, subscribed = 0, pending = 0, version = version + 1, update_time = @now
+WHERE list_no = @list_no
+RETURNING *;
+
+-- name: ListAggregate :one
+-- Deleted lists too: who keeps a copy has to learn of their end.
+SELECT * FROM lists WHERE chapter_id = @chapter_id AND id = @id;
+
+-- name: ListVersions :many
+-- In the order of the aggregates' names, which is not that of the pairs: "a-b" comes after "a" but before "a/".
+SELECT name::text, epoch, version
+FROM (SELECT 'chapters/' || chapter_id || '/lists/' || id AS name, epoch, version FROM lists) l
+WHERE name COLLATE "C" > @after::text
+ORDER BY name COLLATE "C"
+LIMIT @size;
+
+-- name: BeginListEpoch :many
+UPDATE lists SET epoch = @epoch, version = version + 1
+RETURNING *;

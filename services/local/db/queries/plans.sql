@@ -1,0 +1,94 @@
+-- name: CopySyncRows :copyfrom
+INSERT INTO sync_rows (sync_no, page, kind, upload_time, lines, tokens, addresses, display_names, first_lines, codes, texts)
+VALUES (@sync_no, @page, @kind, @upload_time, @lines, @tokens, @addresses, @display_names, @first_lines, @codes, @texts);
+
+-- name: DeleteSyncRows :exec
+DELETE FROM sync_rows WHERE sync_no = @sync_no;
+
+-- name: DropStaleSyncRows :execrows
+DELETE FROM sync_rows WHERE upload_time < @before;
+
+-- name: PlanReplace :many
+-- Compares all rows with all entries, each read once.
+INSERT INTO sync_changes (sync_no, kind, state, page, lines, tokens, addresses, display_names, previous_display_names, since_times)
+SELECT @sync_no, kind, state, page, array_agg(line), array_agg(token), array_agg(address), array_agg(display_name),
+       array_agg(previous_display_name) FILTER (WHERE kind IN (2, 9)),
+       array_agg(since_time) FILTER (WHERE kind = 4)
+FROM (
+    SELECT sync_kind(@source::text, r.token IS NOT NULL, r.display_name, e.state, e.display_name, e.sources) AS kind,
+           coalesce(e.state, @added_state::smallint) AS state,
+           sync_page(coalesce(r.token, e.token), @pages::integer) AS page,
+           r.line,
+           coalesce(r.token, e.token) AS token,
+           coalesce(r.address, e.address) AS address,
+           coalesce(r.display_name, e.display_name) AS display_name,
+           e.display_name AS previous_display_name,
+           e.update_time AS since_time
+    FROM (SELECT * FROM entries WHERE list_no = @list_no) e
+    FULL JOIN (
+        SELECT unnest(lines) AS line, unnest(tokens) AS token, unnest(addresses) AS address, unnest(display_names) AS display_name
+        FROM sync_rows
+        WHERE sync_rows.sync_no = @sync_no AND sync_rows.kind = 0
+    ) r ON r.token = e.token
+) c
+WHERE kind <> 0
+GROUP BY kind, state, page
+RETURNING kind, state, cardinality(tokens)::integer AS size;
+
+-- name: PlanMerge :many
+-- Like PlanReplace, but looks only at the entries that the rows name.
+INSERT INTO sync_changes (sync_no, kind, state, page, lines, tokens, addresses, display_names, previous_display_names, since_times)
+SELECT @sync_no, kind, state, page, array_agg(line), array_agg(token), array_agg(address), array_agg(display_name),
+       array_agg(previous_display_name) FILTER (WHERE kind IN (2, 9)),
+       array_agg(since_time) FILTER (WHERE kind = 4)
+FROM (
+    SELECT sync_kind(@source::text, true, r.display_name, e.state, e.display_name, e.sources) AS kind,
+           coalesce(e.state, @added_state::smallint) AS state,
+           sync_page(r.token, @pages::integer) AS page,
+           r.line, r.token, r.address, r.display_name,
+           e.display_name AS previous_display_name,
+           e.update_time AS since_time
+    FROM (
+        SELECT unnest(lines) AS line, unnest(tokens) AS token, unnest(addresses) AS address, unnest(display_names) AS display_name
+        FROM sync_rows
+        WHERE sync_rows.sync_no = @sync_no AND sync_rows.kind = 0
+    ) r
+    LEFT JOIN entries e ON e.list_no = @list_no AND e.token = r.token
+) c
+WHERE kind <> 0
+GROUP BY kind, state, page
+RETURNING kind, state, cardinality(tokens)::integer AS size;
+
+-- name: PlanJudged :exec
+-- Takes over the rows whose fate was known while they arrived.
+INSERT INTO sync_changes (sync_no, kind, state, page, lines, tokens, addresses, display_names, first_lines, codes, texts)
+SELECT sync_no, kind, 0, page, lines, tokens, addresses, display_names, first_lines, codes, texts
+FROM sync_rows
+WHERE sync_rows.sync_no = @sync_no AND sync_rows.kind <> 0;
+
+-- name: SyncChangesFrom :many
+-- A page of changes: from the given position on, without it.
+SELECT c.kind, c.state, c.page, u.position::integer AS position,
+       coalesce(u.line, 0)::integer AS line, u.token::bytea AS token, coalesce(u.address, '')::text AS address,
+       coalesce(u.display_name, '')::text AS display_name, coalesce(u.previous_display_name, '')::text AS previous_display_name,
+       coalesce(u.first_line, 0)::integer AS first_line, coalesce(u.code, '')::text AS code, coalesce(u.text, '')::text AS text,
+       coalesce(u.since_time, 'epoch')::timestamptz AS since_time
+FROM sync_changes c
+CROSS JOIN LATERAL (
+    SELECT generate_subscripts(c.lines, 1) AS position, unnest(c.lines) AS line, unnest(c.tokens) AS token,
+           unnest(c.addresses) AS address, unnest(c.display_names) AS display_name,
+           unnest(c.previous_display_names) AS previous_display_name, unnest(c.first_lines) AS first_line,
+           unnest(c.codes) AS code, unnest(c.texts) AS text, unnest(c.since_times) AS since_time
+) u
+WHERE c.sync_no = @sync_no AND c.kind = ANY (@kinds::smallint[])
+  AND (c.kind, c.state, c.page) >= (@kind::smallint, @state::smallint, @page::integer)
+  AND ((c.kind, c.state, c.page) > (@kind, @state, @page) OR u.position > @position::integer)
+ORDER BY c.kind, c.state, c.page, u.position
+LIMIT @size;
+
+-- name: SyncTokens :many
+-- The tokens that the list gains (kind 1) and loses (3) in the eyes of others: those that are SUBSCRIBED.
+SELECT kind, page, tokens FROM sync_changes
+WHERE sync_no = @sync_no AND kind IN (1, 3) AND state = 1 AND (kind, page) > (@kind::smallint, @page::integer)
+ORDER BY kind, page
+LIMIT @size;

@@ -1,0 +1,272 @@
+package local
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
+	eventv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/event/v1"
+	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
+	"github.com/chapterhouse/chapterhouse/services/internal/address"
+	"github.com/chapterhouse/chapterhouse/services/internal/bus"
+	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
+	"github.com/chapterhouse/chapterhouse/services/local/db"
+)
+
+// manual is the source that edits through the API claim as.
+const manual = "manual"
+
+// The states of an entry as the database has them.
+const (
+	subscribed   = int16(localv1.Entry_SUBSCRIBED)
+	pending      = int16(localv1.Entry_PENDING)
+	unsubscribed = int16(localv1.Entry_UNSUBSCRIBED)
+	bounced      = int16(localv1.Entry_BOUNCED)
+)
+
+// CreateEntry adds one address, claimed by the source `manual`.
+func (s *Service) CreateEntry(ctx context.Context, req *localv1.CreateEntryRequest) (*localv1.Entry, error) {
+	name, raw := address.ParseMailbox(req.GetEntry().GetAddress())
+	if given := address.DisplayName(req.GetEntry().GetDisplayName()); given != "" {
+		name = given
+	}
+	canonical, err := address.Canonical(raw)
+	if err != nil {
+		return nil, invalidAddress(err)
+	}
+	token := s.siteKey.Token(canonical)
+	return onList(ctx, s, req.GetParent(), func(tx pgx.Tx, list db.List, now time.Time) (*localv1.Entry, error) {
+		entry, err := db.New(tx).InsertEntry(ctx, db.InsertEntryParams{
+			ListNo: list.ListNo, Token: token[:], Address: canonical, DisplayName: name,
+			State: newState(list), Sources: []string{manual}, Version: list.Version + 1, Now: now,
+		})
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil, refuseEntry(ctx, tx, list, token[:])
+		}
+		if err != nil {
+			return nil, err
+		}
+		return viewEntry(req.GetParent(), entry), moveEntry(ctx, tx, list, 0, entry.State, token[:], now)
+	})
+}
+
+// newState is the state in which a list takes new entries.
+func newState(list db.List) int16 {
+	if list.DoubleOptIn {
+		return pending
+	}
+	return subscribed
+}
+
+// invalidAddress does not repeat the address: errors are logged.
+func invalidAddress(err error) error {
+	refusal, ok := errors.AsType[*address.Error](err)
+	if !ok {
+		return err
+	}
+	return rpc.Invalid(errorv1.Reason_REASON_ADDRESS_INVALID, "entry.address", "%s", refusal.Text).With("rule", refusal.Code)
+}
+
+// refuseEntry says why an address that is on the list already cannot be added.
+func refuseEntry(ctx context.Context, tx pgx.Tx, list db.List, token []byte) error {
+	name := entryName(listName(list.ChapterID, list.ID), token)
+	entry, err := db.New(tx).Entry(ctx, db.EntryParams{ListNo: list.ListNo, Token: token})
+	if err != nil {
+		return err
+	}
+	if entry.State > pending {
+		return suppressed(name, entry)
+	}
+	return alreadyExists(name)
+}
+
+func suppressed(name string, entry db.Entry) error {
+	state := localv1.Entry_State(entry.State)
+	return rpc.Precondition(errorv1.Reason_REASON_ENTRY_SUPPRESSED, "%s is %s; only the person can change that", name, state).
+		With("state", state).With("resource", name)
+}
+
+// GetEntry reads one entry.
+func (s *Service) GetEntry(ctx context.Context, req *localv1.GetEntryRequest) (*localv1.Entry, error) {
+	q := db.New(s.pool)
+	list, err := findList(ctx, q, req.GetName())
+	if err != nil {
+		return nil, err
+	}
+	entry, err := findEntry(ctx, q, list, req.GetName())
+	if err != nil {
+		return nil, err
+	}
+	return viewEntry(listOf(req.GetName()), entry), nil
+}
+
+func findEntry(ctx context.Context, q *db.Queries, list db.List, name string) (db.Entry, error) {
+	token, ok := entryToken(name)
+	if !ok {
+		return db.Entry{}, notFound(name)
+	}
+	entry, err := q.Entry(ctx, db.EntryParams{ListNo: list.ListNo, Token: token})
+	return entry, orNotFound(err, name)
+}
+
+// ListEntries lists entries in all states, tombstones too, in the order of their ids.
+func (s *Service) ListEntries(ctx context.Context, req *localv1.ListEntriesRequest) (*localv1.ListEntriesResponse, error) {
+	page, err := s.openPage(req, req.GetPageSize(), req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	after, err := hex.DecodeString(page.after)
+	if err != nil {
+		return nil, fmt.Errorf("open a page token: %w", err) // sealed by us
+	}
+	q := db.New(s.pool)
+	list, err := findList(ctx, q, req.GetParent())
+	if err != nil {
+		return nil, err
+	}
+	rows, err := q.EntriesAfter(ctx, db.EntriesAfterParams{
+		ListNo: list.ListNo, After: after, State: int16(req.GetState()), Size: page.fetch(), //nolint:gosec // a known state
+	})
+	if err != nil {
+		return nil, err
+	}
+	answer := &localv1.ListEntriesResponse{}
+	rows, answer.NextPageToken = cut(page, rows, func(e db.Entry) string { return hex.EncodeToString(e.Token) })
+	for _, row := range rows {
+		answer.Entries = append(answer.Entries, viewEntry(req.GetParent(), row))
+	}
+	return answer, nil
+}
+
+// UpdateEntry changes the display name.
+func (s *Service) UpdateEntry(ctx context.Context, req *localv1.UpdateEntryRequest) (*localv1.Entry, error) {
+	given := req.GetEntry()
+	return onEntry(ctx, s, given.GetName(), given.GetEtag(), func(c entryChange) (*localv1.Entry, error) {
+		merged := viewEntry("", c.entry)
+		if err := rpc.Merge(merged, given, req.GetUpdateMask(), "entry", "display_name"); err != nil {
+			return nil, err
+		}
+		name := address.DisplayName(merged.GetDisplayName())
+		if name == c.entry.DisplayName {
+			return viewEntry(c.listName(), c.entry), nil
+		}
+		after, err := db.New(c.tx).RenameEntry(ctx, db.RenameEntryParams{
+			ListNo: c.list.ListNo, Token: c.entry.Token, DisplayName: name, Version: c.list.Version + 1, Now: c.now,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return viewEntry(c.listName(), after), c.move(ctx, after.State)
+	})
+}
+
+// DeleteEntry removes an entry, whoever claims it. A tombstone stays.
+func (s *Service) DeleteEntry(ctx context.Context, req *localv1.DeleteEntryRequest) (*emptypb.Empty, error) {
+	return onEntry(ctx, s, req.GetName(), req.GetEtag(), func(c entryChange) (*emptypb.Empty, error) {
+		if c.entry.State > pending {
+			return nil, suppressed(req.GetName(), c.entry)
+		}
+		if err := db.New(c.tx).DeleteEntry(ctx, db.DeleteEntryParams{ListNo: c.list.ListNo, Token: c.entry.Token}); err != nil {
+			return nil, err
+		}
+		return &emptypb.Empty{}, c.move(ctx, 0)
+	})
+}
+
+// UnsubscribeEntry records that the person has left. Who has left already leaves no further trace.
+func (s *Service) UnsubscribeEntry(ctx context.Context, req *localv1.UnsubscribeEntryRequest) (*localv1.Entry, error) {
+	return onEntry(ctx, s, req.GetName(), "", func(c entryChange) (*localv1.Entry, error) {
+		if c.entry.State == unsubscribed {
+			return viewEntry(c.listName(), c.entry), nil
+		}
+		after, err := db.New(c.tx).UnsubscribeEntry(ctx, db.UnsubscribeEntryParams{
+			ListNo: c.list.ListNo, Token: c.entry.Token, Version: c.list.Version + 1, Now: c.now,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return viewEntry(c.listName(), after), c.move(ctx, after.State)
+	})
+}
+
+// entryChange is one entry under the lock of its list.
+type entryChange struct {
+	tx    pgx.Tx
+	list  db.List
+	entry db.Entry
+	now   time.Time
+}
+
+func (c entryChange) listName() string { return listName(c.list.ChapterID, c.list.ID) }
+
+// move records what state the entry is in now, 0 for gone.
+func (c entryChange) move(ctx context.Context, state int16) error {
+	return moveEntry(ctx, c.tx, c.list, c.entry.State, state, c.entry.Token, c.now)
+}
+
+// onEntry runs a change of one entry, under the lock of its list.
+func onEntry[T proto.Message](ctx context.Context, s *Service, name, given string, change func(entryChange) (T, error)) (T, error) {
+	return onList(ctx, s, name, func(tx pgx.Tx, list db.List, now time.Time) (T, error) {
+		var none T
+		entry, err := findEntry(ctx, db.New(tx), list, name)
+		if err != nil {
+			return none, err
+		}
+		if err := rpc.CheckEtags(ctx, given, entryEtag(entry)); err != nil {
+			return none, err
+		}
+		return change(entryChange{tx: tx, list: list, entry: entry, now: now})
+	})
+}
+
+// moveEntry takes the list to its next version, in which one entry went from one state to another (0: not there), and
+// tells of it. Others hear of the token only where it begins or ceases to count.
+func moveEntry(ctx context.Context, tx pgx.Tx, list db.List, from, to int16, token []byte, now time.Time) error {
+	args := db.MoveListParams{ListNo: list.ListNo, Now: now}
+	for state, counter := range map[int16]*int32{
+		subscribed: &args.Subscribed, pending: &args.Pending, unsubscribed: &args.Unsubscribed, bounced: &args.Bounced,
+	} {
+		if from == state {
+			*counter--
+		}
+		if to == state {
+			*counter++
+		}
+	}
+	after, err := db.New(tx).MoveList(ctx, args)
+	if err != nil {
+		return err
+	}
+	change := &eventv1.ListChanged{}
+	if to == subscribed && from != subscribed {
+		change.Added = [][]byte{token}
+	}
+	if from == subscribed && to != subscribed {
+		change.Removed = [][]byte{token}
+	}
+	return bus.Append(ctx, tx, listEvent(after, change))
+}
+
+func viewEntry(list string, e db.Entry) *localv1.Entry {
+	return &localv1.Entry{
+		Name:        entryName(list, e.Token),
+		Address:     e.Address,
+		DisplayName: e.DisplayName,
+		State:       localv1.Entry_State(e.State),
+		Sources:     e.Sources,
+		CreateTime:  timestamppb.New(e.CreateTime),
+		UpdateTime:  timestamppb.New(e.UpdateTime),
+		Etag:        entryEtag(e),
+	}
+}
+
+// entryEtag holds the time too: a list made anew counts its versions from 1 again.
+func entryEtag(e db.Entry) string { return etag(e.UpdateTime.UnixMicro(), e.Version) }

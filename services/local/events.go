@@ -1,0 +1,184 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	eventv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/event/v1"
+	"github.com/chapterhouse/chapterhouse/services/internal/bus"
+	"github.com/chapterhouse/chapterhouse/services/local/db"
+)
+
+// tokensPerPart keeps a message of tokens at 720 kB, below what a NATS server takes.
+const tokensPerPart = 20_000
+
+// connectBus makes what publishes chapters and lists, answers for them, and keeps the copy of the regions.
+func (s *Service) connectBus(deps Deps) error {
+	s.publisher = bus.NewPublisher(bus.PublisherConfig{
+		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Local, Site: s.config.Site,
+		Log: deps.Log, Registerer: deps.Registerer, OnRestored: beginEpoch,
+	})
+	s.responder = bus.NewResponder(bus.ResponderConfig{
+		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Local, Site: s.config.Site,
+		Log: deps.Log, Registerer: deps.Registerer,
+	}, owners()...)
+	var err error
+	s.consumer, err = bus.NewConsumer(bus.ConsumerConfig{
+		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Local, Site: s.config.Site,
+		FromTier: bus.Regional, FromSite: bus.MainSite, Topics: []bus.Topic{regionTopic()}, Workers: 1,
+		Log: deps.Log, Registerer: deps.Registerer, GapWait: s.config.GapWait, CompareEvery: s.config.CompareEvery,
+	})
+	if err != nil {
+		return fmt.Errorf("consume from the regional tier: %w", err)
+	}
+	return nil
+}
+
+// chapterChanged tells of a chapter as it stands.
+func chapterChanged(c db.Chapter) bus.Event {
+	return bus.Event{
+		Subject:   "chapter." + c.ID + ".changed",
+		Aggregate: chapterName(c.ID),
+		Version:   bus.Version{Epoch: c.Epoch, Number: c.Version},
+		Data:      chapterMessage(c),
+	}
+}
+
+func chapterMessage(c db.Chapter) *eventv1.ChapterChanged {
+	return &eventv1.ChapterChanged{
+		Chapter:     chapterName(c.ID),
+		DisplayName: c.DisplayName,
+		Region:      regionName(c.Region),
+		City:        c.City,
+		CountryCode: c.CountryCode,
+		Latitude:    c.Latitude,
+		Longitude:   c.Longitude,
+		Url:         c.Url,
+		CreateTime:  timestamppb.New(c.CreateTime),
+		UpdateTime:  timestamppb.New(c.UpdateTime),
+	}
+}
+
+// listChanged tells of a list's version that moves no token.
+func listChanged(l db.List) bus.Event { return listEvent(l, &eventv1.ListChanged{}) }
+
+// listEvent tells of a list's version and the tokens that it moves.
+func listEvent(l db.List, change *eventv1.ListChanged) bus.Event {
+	change.List, change.Kind, change.Deleted = listName(l.ChapterID, l.ID), eventKind(l), l.Deleted
+	return bus.Event{
+		Subject:   "list." + l.ChapterID + "." + l.ID + ".changed",
+		Aggregate: change.GetList(),
+		Version:   bus.Version{Epoch: l.Epoch, Number: l.Version},
+		Data:      change,
+	}
+}
+
+func eventKind(l db.List) eventv1.ListKind {
+	if l.ID == membersID {
+		return eventv1.ListKind_LIST_KIND_MEMBERSHIP
+	}
+	return eventv1.ListKind_LIST_KIND_MAILING
+}
+
+// beginEpoch tells of everything again after this database was restored from a backup. The higher epoch makes whoever
+// keeps a list ask for a snapshot of it.
+func beginEpoch(ctx context.Context, tx pgx.Tx, epoch int64) error {
+	q := db.New(tx)
+	chapters, err := q.BeginChapterEpoch(ctx, epoch)
+	if err != nil {
+		return fmt.Errorf("begin epoch %d: %w", epoch, err)
+	}
+	lists, err := q.BeginListEpoch(ctx, epoch)
+	if err != nil {
+		return fmt.Errorf("begin epoch %d: %w", epoch, err)
+	}
+	events := make([]bus.Event, 0, len(chapters)+len(lists))
+	for _, chapter := range chapters {
+		events = append(events, chapterChanged(chapter))
+	}
+	for _, list := range lists {
+		events = append(events, listChanged(list))
+	}
+	return bus.Append(ctx, tx, events...)
+}
+
+func owners() []bus.Owner {
+	return []bus.Owner{
+		{Kind: "chapter", Versions: chapterVersions, Snapshot: chapterSnapshot},
+		{Kind: "list", Versions: listVersions, Snapshot: listSnapshot},
+	}
+}
+
+func chapterVersions(ctx context.Context, tx pgx.Tx, after string, limit int) ([]bus.AggregateVersion, error) {
+	rows, err := db.New(tx).ChapterVersions(ctx, db.ChapterVersionsParams{After: chapterID(after), Size: int32(limit)}) //nolint:gosec // a page
+	if err != nil {
+		return nil, err
+	}
+	versions := make([]bus.AggregateVersion, 0, len(rows))
+	for _, row := range rows {
+		versions = append(versions, bus.AggregateVersion{
+			Aggregate: chapterName(row.ID), Version: bus.Version{Epoch: row.Epoch, Number: row.Version},
+		})
+	}
+	return versions, nil
+}
+
+func chapterSnapshot(ctx context.Context, tx pgx.Tx, aggregate string, send func(proto.Message) error) (bus.Version, bool, error) {
+	chapter, err := db.New(tx).Chapter(ctx, chapterID(aggregate))
+	if err != nil {
+		return bus.Version{}, false, ignoreNoRows(err)
+	}
+	return bus.Version{Epoch: chapter.Epoch, Number: chapter.Version}, true, send(chapterMessage(chapter))
+}
+
+func listVersions(ctx context.Context, tx pgx.Tx, after string, limit int) ([]bus.AggregateVersion, error) {
+	rows, err := db.New(tx).ListVersions(ctx, db.ListVersionsParams{After: after, Size: int32(limit)}) //nolint:gosec // a page
+	if err != nil {
+		return nil, err
+	}
+	versions := make([]bus.AggregateVersion, 0, len(rows))
+	for _, row := range rows {
+		versions = append(versions, bus.AggregateVersion{
+			Aggregate: row.Name, Version: bus.Version{Epoch: row.Epoch, Number: row.Version},
+		})
+	}
+	return versions, nil
+}
+
+// listSnapshot sends the tokens that count, in order. An empty or deleted list is one message without any.
+func listSnapshot(ctx context.Context, tx pgx.Tx, aggregate string, send func(proto.Message) error) (bus.Version, bool, error) {
+	chapter, id := listIDs(aggregate)
+	q := db.New(tx)
+	list, err := q.ListAggregate(ctx, db.ListAggregateParams{ChapterID: chapter, ID: id})
+	if err != nil {
+		return bus.Version{}, false, ignoreNoRows(err)
+	}
+	version := bus.Version{Epoch: list.Epoch, Number: list.Version}
+	after := []byte{}
+	for first := true; ; first = false {
+		tokens, err := q.SubscribedTokens(ctx, db.SubscribedTokensParams{ListNo: list.ListNo, After: after, Size: tokensPerPart})
+		if err != nil {
+			return version, true, err
+		}
+		if len(tokens) == 0 && !first {
+			return version, true, nil
+		}
+		part := &eventv1.ListSnapshot{List: aggregate, Kind: eventKind(list), Tokens: tokens, Deleted: list.Deleted}
+		if err := send(part); err != nil || len(tokens) < tokensPerPart {
+			return version, true, err
+		}
+		after = tokens[len(tokens)-1]
+	}
+}
+
+func ignoreNoRows(err error) error {
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,75 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
+	"github.com/chapterhouse/chapterhouse/services/local/db"
+)
+
+// keepAnswers is how long answers to repeated requests are kept.
+const keepAnswers = 24 * time.Hour
+
+// cleanUpArgs is the job that closes old plans and forgets what is past its time.
+type cleanUpArgs struct{}
+
+// Kind names the job in the queue.
+func (cleanUpArgs) Kind() string { return "clean_up" }
+
+type cleanUpWorker struct {
+	river.WorkerDefaults[cleanUpArgs]
+	service *Service
+}
+
+// Work does what is due.
+func (w *cleanUpWorker) Work(ctx context.Context, _ *river.Job[cleanUpArgs]) error {
+	return w.service.cleanUp(ctx)
+}
+
+// cleanUp writes down which plans expired, removes what interrupted uploads left, and forgets the changes of old syncs
+// and old answers.
+func (s *Service) cleanUp(ctx context.Context) error {
+	q, now := db.New(s.pool), s.clock.Now()
+	if _, err := q.ExpireSyncs(ctx, now); err != nil {
+		return fmt.Errorf("expire plans: %w", err)
+	}
+	// Twice the limit: an upload's rows carry the time of its beginning, and may be planned just now.
+	if _, err := q.DropStaleSyncRows(ctx, now.Add(-2*s.config.UploadLimit)); err != nil {
+		return fmt.Errorf("drop left-overs of uploads: %w", err)
+	}
+	if _, err := q.PruneSyncChanges(ctx, now.Add(-s.config.KeepChanges)); err != nil {
+		return fmt.Errorf("prune changes: %w", err)
+	}
+	_, err := rpc.PruneIdempotency(ctx, s.pool, now.Add(-keepAnswers))
+	return err
+}
+
+func (s *Service) newRiver() (*river.Client[pgx.Tx], error) {
+	workers := river.NewWorkers()
+	river.AddWorker(workers, &cleanUpWorker{service: s})
+	return river.NewClient(riverpgxv5.New(s.pool), &river.Config{
+		Logger:  s.log,
+		Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 1}},
+		Workers: workers,
+		PeriodicJobs: []*river.PeriodicJob{
+			river.NewPeriodicJob(river.PeriodicInterval(s.config.CleanEvery), func() (river.JobArgs, *river.InsertOpts) {
+				// Unique, so that a run that takes longer than the interval does not pile up others behind it.
+				return cleanUpArgs{}, &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByArgs: true}, MaxAttempts: 1}
+			}, &river.PeriodicJobOpts{RunOnStart: true}),
+		},
+	})
+}
+
+func (s *Service) runJobs(ctx context.Context) error {
+	if err := s.river.Start(ctx); err != nil {
+		return fmt.Errorf("start the jobs: %w", err)
+	}
+	<-s.river.Stopped()
+	return nil
+}

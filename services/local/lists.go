@@ -1,0 +1,173 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
+	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
+	"github.com/chapterhouse/chapterhouse/services/internal/bus"
+	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
+	"github.com/chapterhouse/chapterhouse/services/local/db"
+)
+
+// CreateList makes a mailing list, or makes a deleted one anew: empty, but with the tombstones that it had.
+func (s *Service) CreateList(ctx context.Context, req *localv1.CreateListRequest) (*localv1.List, error) {
+	if err := printable("list.displayName", req.GetList().GetDisplayName()); err != nil {
+		return nil, err
+	}
+	chapter := chapterID(req.GetParent())
+	return inTx(ctx, s, func(tx pgx.Tx) (*localv1.List, error) {
+		q := db.New(tx)
+		if _, err := q.Chapter(ctx, chapter); err != nil {
+			return nil, orNotFound(err, req.GetParent())
+		}
+		now := s.clock.Now()
+		args := db.InsertListParams{
+			ChapterID: chapter, ID: req.GetListId(), DisplayName: req.GetList().GetDisplayName(),
+			DoubleOptIn: req.GetList().GetDoubleOptIn(), Epoch: now.UnixMicro(), Now: now,
+		}
+		list, err := q.InsertList(ctx, args)
+		if errors.Is(err, pgx.ErrNoRows) {
+			list, err = q.ReviveList(ctx, db.ReviveListParams{
+				ChapterID: args.ChapterID, ID: args.ID, DisplayName: args.DisplayName,
+				DoubleOptIn: args.DoubleOptIn, Epoch: args.Epoch, Now: args.Now,
+			})
+		}
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil, alreadyExists(listName(chapter, args.ID))
+		}
+		if err != nil {
+			return nil, err
+		}
+		return viewList(list), bus.Append(ctx, tx, listChanged(list))
+	})
+}
+
+// GetList reads a list with its counts.
+func (s *Service) GetList(ctx context.Context, req *localv1.GetListRequest) (*localv1.List, error) {
+	list, err := findList(ctx, db.New(s.pool), req.GetName())
+	if err != nil {
+		return nil, err
+	}
+	return viewList(list), nil
+}
+
+// findList reads the list that a name, or what lies below it, belongs to.
+func findList(ctx context.Context, q *db.Queries, name string) (db.List, error) {
+	chapter, id := listIDs(name)
+	list, err := q.List(ctx, db.ListParams{ChapterID: chapter, ID: id})
+	return list, orNotFound(err, listName(chapter, id))
+}
+
+// ListLists lists a chapter's lists by id.
+func (s *Service) ListLists(ctx context.Context, req *localv1.ListListsRequest) (*localv1.ListListsResponse, error) {
+	page, err := s.openPage(req, req.GetPageSize(), req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	q := db.New(s.pool)
+	if _, err := q.Chapter(ctx, chapterID(req.GetParent())); err != nil {
+		return nil, orNotFound(err, req.GetParent())
+	}
+	rows, err := q.ListsAfter(ctx, db.ListsAfterParams{ChapterID: chapterID(req.GetParent()), After: page.after, Size: page.fetch()})
+	if err != nil {
+		return nil, err
+	}
+	answer := &localv1.ListListsResponse{}
+	rows, answer.NextPageToken = cut(page, rows, func(l db.List) string { return l.ID })
+	for _, row := range rows {
+		answer.Lists = append(answer.Lists, viewList(row))
+	}
+	return answer, nil
+}
+
+// UpdateList changes the display name or the setting for double opt-in, for entries that are made from then on.
+func (s *Service) UpdateList(ctx context.Context, req *localv1.UpdateListRequest) (*localv1.List, error) {
+	given := req.GetList()
+	return onList(ctx, s, given.GetName(), func(tx pgx.Tx, before db.List, now time.Time) (*localv1.List, error) {
+		if err := rpc.CheckEtags(ctx, given.GetEtag(), etag(before.Epoch, before.Version)); err != nil {
+			return nil, err
+		}
+		merged := viewList(before)
+		if err := rpc.Merge(merged, given, req.GetUpdateMask(), "list", "display_name", "double_opt_in"); err != nil {
+			return nil, err
+		}
+		if err := printable("list.displayName", merged.GetDisplayName()); err != nil {
+			return nil, err
+		}
+		if proto.Equal(merged, viewList(before)) {
+			return merged, nil
+		}
+		after, err := db.New(tx).UpdateList(ctx, db.UpdateListParams{
+			ListNo: before.ListNo, DisplayName: merged.GetDisplayName(), DoubleOptIn: merged.GetDoubleOptIn(), Now: now,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return viewList(after), bus.Append(ctx, tx, listChanged(after))
+	})
+}
+
+// DeleteList deletes a mailing list with its entries. The tombstones stay.
+func (s *Service) DeleteList(ctx context.Context, req *localv1.DeleteListRequest) (*emptypb.Empty, error) {
+	if _, id := listIDs(req.GetName()); id == membersID {
+		return nil, rpc.Precondition(errorv1.Reason_REASON_LIST_PERMANENT, "%s always exists", req.GetName())
+	}
+	return onList(ctx, s, req.GetName(), func(tx pgx.Tx, before db.List, now time.Time) (*emptypb.Empty, error) {
+		if err := rpc.CheckEtags(ctx, req.GetEtag(), etag(before.Epoch, before.Version)); err != nil {
+			return nil, err
+		}
+		q := db.New(tx)
+		if err := q.DeleteLiveEntries(ctx, before.ListNo); err != nil {
+			return nil, err
+		}
+		after, err := q.DeleteList(ctx, db.DeleteListParams{ListNo: before.ListNo, Now: now})
+		if err != nil {
+			return nil, err
+		}
+		return &emptypb.Empty{}, bus.Append(ctx, tx, listChanged(after))
+	})
+}
+
+// onList runs a change of the list that a name belongs to, whose row it locks first.
+func onList[T proto.Message](ctx context.Context, s *Service, name string, change func(tx pgx.Tx, list db.List, now time.Time) (T, error)) (T, error) {
+	return inTx(ctx, s, func(tx pgx.Tx) (T, error) {
+		var none T
+		chapter, id := listIDs(name)
+		list, err := db.New(tx).ListForUpdate(ctx, db.ListForUpdateParams{ChapterID: chapter, ID: id})
+		if err != nil {
+			return none, orNotFound(err, listName(chapter, id))
+		}
+		return change(tx, list, s.clock.Now())
+	})
+}
+
+func viewList(l db.List) *localv1.List {
+	return &localv1.List{
+		Name:              listName(l.ChapterID, l.ID),
+		DisplayName:       l.DisplayName,
+		Kind:              listKind(l),
+		DoubleOptIn:       l.DoubleOptIn,
+		SubscribedCount:   l.Subscribed,
+		PendingCount:      l.Pending,
+		UnsubscribedCount: l.Unsubscribed,
+		BouncedCount:      l.Bounced,
+		CreateTime:        timestamppb.New(l.CreateTime),
+		UpdateTime:        timestamppb.New(l.UpdateTime),
+		Etag:              etag(l.Epoch, l.Version),
+	}
+}
+
+func listKind(l db.List) localv1.List_Kind {
+	if l.ID == membersID {
+		return localv1.List_MEMBERSHIP
+	}
+	return localv1.List_MAILING
+}
