@@ -1,0 +1,172 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/protobuf/proto"
+
+	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
+	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
+)
+
+const mediaJSON = "application/json"
+
+// admit stands before every handler of the API. It refuses what the generated handlers would pass over in silence:
+// unknown parameters, bodies of another media type, bodies where none belongs.
+func (g *gateway) admit(next runtime.HandlerFunc) runtime.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request, params map[string]string) {
+		pattern, _ := runtime.HTTPPattern(r.Context())
+		if impossible(params) {
+			g.fail(w, r, g.unroutable(r, http.StatusNotFound))
+			return
+		}
+		nameSpan(r, pattern.String())
+		if err := checkHeaders(r.Header); err != nil {
+			g.fail(w, r, err)
+			return
+		}
+		matched := g.routes.find(r.Method, pattern.String())
+		switch {
+		case matched == nil:
+			next(w, r, params)
+		case matched.pattern == entriesPath && matched.method == http.MethodGet && wantsCSV(r.Header):
+			g.exportEntries(w, r, matched, params)
+		default:
+			g.call(next, matched)(w, r, params)
+		}
+	}
+}
+
+// call checks the query and the body, and bounds the time that the answer may take.
+func (g *gateway) call(next runtime.HandlerFunc, matched *route) runtime.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request, params map[string]string) {
+		query, err := parseQuery(r)
+		if err == nil {
+			err = matched.checkQuery(query)
+		}
+		if err != nil {
+			g.fail(w, r, err)
+			return
+		}
+		body, err := g.readBody(w, r, matched)
+		if err != nil {
+			g.fail(w, r, err)
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), g.cfg.RequestTimeout)
+		defer cancel()
+		r = r.Clone(ctx)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if matched.mask(query, body) {
+			r.URL.RawQuery = query.Encode()
+		}
+		next(w, r, params)
+	}
+}
+
+// readBody reads the whole body, which must be JSON for the route's message.
+func (g *gateway) readBody(w http.ResponseWriter, r *http.Request, matched *route) ([]byte, error) {
+	if r.ContentLength == 0 || r.Body == http.NoBody {
+		return nil, nil
+	}
+	if err := checkJSONType(r.Header); err != nil && matched.body != "" {
+		return nil, err
+	}
+	if r.ContentLength > g.cfg.MaxBodyBytes {
+		return nil, tooLarge(g.cfg.MaxBodyBytes)
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, g.cfg.MaxBodyBytes+1))
+	if err != nil {
+		return nil, interrupted(err)
+	}
+	if int64(len(body)) > g.cfg.MaxBodyBytes {
+		return nil, tooLarge(g.cfg.MaxBodyBytes)
+	}
+	unhurried(w)
+	if len(bytes.TrimSpace(body)) == 0 {
+		return nil, nil
+	}
+	if matched.body == "" {
+		return nil, rpc.Invalid(errorv1.Reason_REASON_MALFORMED_REQUEST, "", "this method takes no body; what it takes are query parameters")
+	}
+	return body, readJSON(body, matched.bodyMessage())
+}
+
+// unhurried takes the deadline off a connection whose request was read to its end. Left on, it would end the
+// request: net/http reads on, to see the client go.
+func unhurried(w http.ResponseWriter) { setReadDeadline(w, never) }
+
+func checkJSONType(header http.Header) error {
+	if encoding := header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		return unsupportedMedia("a body of this path cannot be compressed")
+	}
+	media, _, err := mime.ParseMediaType(header.Get("Content-Type"))
+	if err != nil || media != mediaJSON {
+		return unsupportedMedia("send the body with Content-Type: application/json (curl -d sends a form unless it is told otherwise)")
+	}
+	return nil
+}
+
+func unsupportedMedia(format string, args ...any) error {
+	return rpc.Invalid(errorv1.Reason_REASON_UNSUPPORTED_MEDIA_TYPE, "", format, args...)
+}
+
+func tooLarge(limit int64) error {
+	return rpc.Exhausted(errorv1.Reason_REASON_TOO_LARGE, "the body is larger than the %d bytes that this path takes", limit).With("limit", limit)
+}
+
+// interrupted says why a body could not be read to its end.
+func interrupted(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return rpc.Aborted(errorv1.Reason_REASON_UPLOAD_INTERRUPTED, "the body did not arrive in time; nothing was changed").Because(err)
+	}
+	return rpc.Aborted(errorv1.Reason_REASON_UPLOAD_INTERRUPTED, "the body ended early; nothing was changed").Because(err)
+}
+
+func parseQuery(r *http.Request) (url.Values, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, rpc.Invalid(errorv1.Reason_REASON_MALFORMED_REQUEST, "", "the query string is not well-formed")
+	}
+	return query, nil
+}
+
+// bodyMessage is an empty message of the kind that the body holds.
+func (r *route) bodyMessage() proto.Message {
+	if r.body == "*" {
+		return r.input.New().Interface()
+	}
+	input := r.input.New()
+	return input.NewField(input.Descriptor().Fields().ByName(fieldName(r.body))).Message().Interface()
+}
+
+// mask makes of an update's body the mask that it stands for, where the query has none, and writes the mask of the
+// query in the proto's names, as the services know them. It says whether it changed the query.
+func (r *route) mask(query url.Values, body []byte) bool {
+	const parameter = "updateMask"
+	if r.query[parameter] == nil {
+		return false
+	}
+	resource := r.bodyMessage()
+	var paths []string
+	if given := query.Get(parameter); given != "" {
+		for path := range strings.SplitSeq(given, ",") {
+			paths = append(paths, protoPath(resource, strings.TrimSpace(path)))
+		}
+	} else if found, err := runtime.FieldMaskFromRequestBody(bytes.NewReader(body), resource); err == nil {
+		// The name is the path's, and the etag a condition: a resource that was read, changed and sent back has both.
+		paths = slices.DeleteFunc(found.GetPaths(), func(path string) bool { return path == "name" || path == "etag" })
+	}
+	query.Set(parameter, strings.Join(paths, ","))
+	return true
+}

@@ -1,0 +1,102 @@
+package gateway
+
+import (
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
+	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
+)
+
+// syncParameters say what each parameter of an upload sets; what they return says what is wrong with the value.
+var syncParameters = map[string]func(header *localv1.CreateSyncHeader, value string) string{
+	"mode": func(header *localv1.CreateSyncHeader, value string) string {
+		mode := localv1.Sync_Mode_value[value]
+		if header.Mode = localv1.Sync_Mode(mode); mode == 0 {
+			return "must be REPLACE or MERGE"
+		}
+		return ""
+	},
+	"source": func(header *localv1.CreateSyncHeader, value string) string {
+		header.Source = value
+		return ""
+	},
+	"apply": func(header *localv1.CreateSyncHeader, value string) string {
+		apply, err := strconv.ParseBool(value)
+		if header.Apply = apply; err != nil {
+			return "must be true or false"
+		}
+		return ""
+	},
+	"confirmRemovals": func(header *localv1.CreateSyncHeader, value string) string {
+		number, err := strconv.ParseInt(value, 10, 32)
+		if err != nil || number < 0 {
+			return "must be a whole number"
+		}
+		confirmed := int32(number)
+		header.ConfirmRemovals = &confirmed
+		return ""
+	},
+	"map.address": func(header *localv1.CreateSyncHeader, value string) string {
+		header.MapAddress = value
+		return ""
+	},
+	"map.displayName": func(header *localv1.CreateSyncHeader, value string) string {
+		header.MapDisplayName = value
+		return ""
+	},
+	"requestId": func(header *localv1.CreateSyncHeader, value string) string {
+		if !idempotencyKey.MatchString(value) {
+			return "must be 1 to 200 printable ASCII characters without spaces"
+		}
+		header.RequestId = value
+		return ""
+	},
+}
+
+// syncHeader makes an upload's first message of its query and headers. It is checked before the body is read, so
+// that a wrong parameter does not cost an upload.
+func syncHeader(r *http.Request, parent string) (*localv1.CreateSyncHeader, error) {
+	query, err := parseQuery(r)
+	if err != nil {
+		return nil, err
+	}
+	header := &localv1.CreateSyncHeader{Parent: parent, ContentType: r.Header.Get("Content-Type")}
+	if err := readSyncQuery(header, query, r.Header.Get(headerIdempotencyKey)); err != nil {
+		return nil, err
+	}
+	if err := rpc.Validate("", header); err != nil {
+		return nil, err
+	}
+	return header, checkSourceType(header.GetContentType())
+}
+
+func readSyncQuery(header *localv1.CreateSyncHeader, query url.Values, key string) error {
+	var problems complaints
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		switch set := syncParameters[name]; {
+		case set == nil:
+			problems.add(name, unknownParameter(slices.Sorted(maps.Keys(syncParameters))))
+		case len(query[name]) > 1:
+			problems.add(name, "is given more than once")
+		default:
+			problems.add(name, set(header, query.Get(name)))
+		}
+	}
+	for _, name := range []string{"mode", "source"} {
+		if !query.Has(name) {
+			problems.add(name, "is missing: "+strings.Join([]string{"mode", "source"}, " and ")+" are required")
+		}
+	}
+	if key != "" && query.Has("requestId") && header.GetRequestId() != key {
+		problems.add("requestId", "differs from the Idempotency-Key")
+	}
+	if header.GetRequestId() == "" {
+		header.RequestId = key
+	}
+	return problems.refusal()
+}

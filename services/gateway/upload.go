@@ -1,0 +1,268 @@
+package gateway
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
+	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
+	"github.com/chapterhouse/chapterhouse/services/internal/clock"
+	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
+)
+
+const (
+	syncsPath = "/v1/{parent=chapters/*/lists/*}/syncs"
+	// chunkBytes is what travels in one message: large enough that messages cost nothing beside the bytes.
+	chunkBytes = 256 << 10
+)
+
+// sourceTypes are the media types of a sync's source.
+var sourceTypes = []string{mediaCSV, "application/x-ndjson", mediaJSON}
+
+// createSync streams a source to the local service as its bytes arrive, and hands the answer back, which may come
+// before the source has ended.
+func (g *gateway) createSync(w http.ResponseWriter, r *http.Request, params map[string]string) {
+	header, err := syncHeader(r, params["parent"])
+	if err != nil {
+		g.fail(w, r, err)
+		return
+	}
+	_ = http.NewResponseController(w).SetWriteDeadline(never)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	up := &upload{cancel: cancel, patience: &patience{w: w, limit: g.cfg.IdleTimeout}}
+	if up.source, err = g.source(r, up.patience); err != nil {
+		g.fail(w, r, err)
+		return
+	}
+	if ctx, err = runtime.AnnotateContext(ctx, g.api, r, localv1.SyncService_CreateSync_FullMethodName); err != nil {
+		g.fail(w, r, err)
+		return
+	}
+	answer, md, err := up.run(ctx, g.syncs, header)
+	defer up.stop()
+	_ = http.NewResponseController(w).SetWriteDeadline(clock.System{}.Now().Add(writeSlack))
+	if err != nil {
+		g.fail(w, r, err)
+		return
+	}
+	ctx = runtime.NewServerMetadataContext(ctx, runtime.ServerMetadata{HeaderMD: md})
+	_, out := runtime.MarshalerForRequest(g.api, r)
+	runtime.ForwardResponseMessage(ctx, g.api, out, w, r, answer, g.api.GetForwardResponseOptions()...)
+}
+
+// upload is one source on its way.
+type upload struct {
+	source   io.Reader
+	patience *patience
+	cancel   context.CancelFunc
+	pumped   chan error
+}
+
+// run returns the service's answer. Where the source could not be read to its end the call is cancelled, so that the
+// service sees no end either, and the reason is returned.
+func (u *upload) run(ctx context.Context, client localv1.SyncServiceClient, header *localv1.CreateSyncHeader) (*localv1.Sync, metadata.MD, error) {
+	u.pumped = make(chan error, 1)
+	stream, err := client.CreateSync(ctx)
+	if err != nil {
+		close(u.pumped)
+		return nil, nil, err
+	}
+	go func() {
+		cause := u.pump(stream, header)
+		u.pumped <- cause
+		if cause != nil {
+			u.cancel()
+		}
+	}()
+	answer := &localv1.Sync{}
+	if err := stream.RecvMsg(answer); err != nil {
+		return nil, nil, u.blame(err)
+	}
+	md, err := stream.Header()
+	return answer, md, err
+}
+
+// pump sends the source chunk by chunk. It ends early when the service has answered.
+func (u *upload) pump(stream localv1.SyncService_CreateSyncClient, header *localv1.CreateSyncHeader) error {
+	first := &localv1.CreateSyncRequest{Part: &localv1.CreateSyncRequest_Header{Header: header}}
+	if stream.Send(first) != nil {
+		return nil // what RecvMsg returns says why
+	}
+	for {
+		// gRPC may still look at a chunk that was sent, so each has its own buffer.
+		chunk, err := readChunk(u.source)
+		if len(chunk) > 0 && stream.Send(&localv1.CreateSyncRequest{Part: &localv1.CreateSyncRequest_Chunk{Chunk: chunk}}) != nil {
+			return nil
+		}
+		if errors.Is(err, io.EOF) {
+			return stream.CloseSend()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// readChunk fills a chunk as far as the source goes.
+func readChunk(source io.Reader) ([]byte, error) {
+	chunk := make([]byte, chunkBytes)
+	filled := 0
+	for filled < len(chunk) {
+		n, err := source.Read(chunk[filled:])
+		filled += n
+		if err != nil {
+			return chunk[:filled], err
+		}
+	}
+	return chunk, nil
+}
+
+// blame tells an error of the service from the end of a call that the pump had to cancel.
+func (u *upload) blame(err error) error {
+	if status.Code(err) != codes.Canceled {
+		return err
+	}
+	select {
+	case cause := <-u.pumped:
+		u.pumped <- cause
+		if cause != nil {
+			return cause
+		}
+	default:
+	}
+	return err
+}
+
+// stop ends the pump, which may still wait for bytes after the service has answered.
+func (u *upload) stop() {
+	_ = http.NewResponseController(u.patience.w).Flush() // the client need not wait for what is left
+	u.patience.end(lingerTime)
+	<-u.pumped
+}
+
+// source is the body, decompressed where it is compressed, and bounded either way.
+func (g *gateway) source(r *http.Request, wait *patience) (io.Reader, error) {
+	if r.ContentLength > g.cfg.MaxUploadBytes {
+		return nil, tooLarge(g.cfg.MaxUploadBytes)
+	}
+	arriving := &bounded{&arriving{r.Body, wait}, g.cfg.MaxUploadBytes, g.cfg.MaxUploadBytes}
+	switch r.Header.Get("Content-Encoding") {
+	case "", "identity":
+		return arriving, nil
+	case "gzip":
+		return &bounded{&gunzip{source: arriving}, g.cfg.MaxUploadBytes, g.cfg.MaxUploadBytes}, nil
+	}
+	return nil, unsupportedMedia("a source is sent as it is, or with Content-Encoding: gzip")
+}
+
+// arriving reads the body from the network. An error of it is an upload that was interrupted.
+type arriving struct {
+	body io.Reader
+	wait *patience
+}
+
+func (a *arriving) Read(p []byte) (int, error) {
+	a.wait.renew()
+	n, err := a.body.Read(p)
+	switch {
+	case errors.Is(err, io.EOF):
+		a.wait.over()
+	case err != nil:
+		err = interrupted(err)
+	}
+	return n, err
+}
+
+// bounded refuses to read more than its limit.
+type bounded struct {
+	source    io.Reader
+	remaining int64
+	limit     int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.source.Read(p)
+	if b.remaining -= int64(n); b.remaining < 0 {
+		return 0, tooLarge(b.limit)
+	}
+	return n, err
+}
+
+// gunzip decompresses; it opens the stream with the first read, which waits for the network.
+type gunzip struct {
+	source io.Reader
+	stream *gzip.Reader
+}
+
+func (z *gunzip) Read(p []byte) (int, error) {
+	if z.stream == nil {
+		stream, err := gzip.NewReader(z.source)
+		if err != nil {
+			return 0, notGzip(err)
+		}
+		z.stream = stream
+	}
+	n, err := z.stream.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = notGzip(err)
+	}
+	return n, err
+}
+
+// notGzip leaves errors of the body below as they are.
+func notGzip(err error) error {
+	if rpc.InfoOf(err) != nil {
+		return err
+	}
+	return rpc.Invalid(errorv1.Reason_REASON_SOURCE_UNREADABLE, "", "the source is not whole gzip, as its Content-Encoding says")
+}
+
+// patience bounds how long an upload may stand still, by the read deadline of its connection.
+type patience struct {
+	mu    sync.Mutex
+	w     http.ResponseWriter
+	limit time.Duration
+	ended bool
+}
+
+func (p *patience) renew() { p.set(clock.System{}.Now().Add(p.limit)) }
+
+// over lifts the deadline when the body has ended: left on the connection it would end the request.
+func (p *patience) over() { p.set(never) }
+
+func (p *patience) set(deadline time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.ended {
+		setReadDeadline(p.w, deadline)
+	}
+}
+
+// end leaves a read that is waiting only so much longer, and the deadline to others.
+func (p *patience) end(remaining time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
+	setReadDeadline(p.w, clock.System{}.Now().Add(remaining))
+}
+
+func checkSourceType(contentType string) error {
+	media, _, err := mime.ParseMediaType(contentType)
+	if err != nil || !slices.Contains(sourceTypes, media) {
+		return unsupportedMedia("say what the source is: Content-Type text/csv, application/x-ndjson or application/json")
+	}
+	return nil
+}
