@@ -104,17 +104,22 @@ func (a accessLog) write(ctx context.Context, c *call, next func(context.Context
 		if known.cause != nil {
 			attributes = append(attributes, slog.String("cause", redact(known.cause.Error())))
 		}
-		if faulty(known.code) {
-			level = slog.LevelError
-		}
+		level = max(level, severity(known.code))
 	}
 	a.log.LogAttrs(ctx, level, "call", attributes...)
 	return err
 }
 
-// faulty says whether an error is ours, and therefore worth a look.
-func faulty(code codes.Code) bool {
-	return code == codes.Internal || code == codes.Unavailable || code == codes.Unknown
+// severity is at least what a code is logged with: a fault of ours is an error, a part that is down a warning.
+func severity(code codes.Code) slog.Level {
+	switch code {
+	case codes.Internal, codes.Unknown:
+		return slog.LevelError
+	case codes.Unavailable:
+		return slog.LevelWarn
+	default:
+		return slog.LevelDebug
+	}
 }
 
 const maxLogText = 16 << 10
