@@ -1,3 +1,6 @@
+// Package postgres opens, migrates and runs PostgreSQL: pools and transactions for the
+// services, databases with a role of their own for the tiers, and a whole cluster as a
+// child process for `chapterhouse up` and for tests.
 package postgres
 
 import (

@@ -205,10 +205,10 @@ const parentEnv = "CHAPTERHOUSE_TEST_PARENT"
 func parent(dir string) {
 	cluster, err := postgres.StartCluster(context.Background(), postgres.ClusterConfig{Dir: dir, Log: slog.Default()})
 	if err != nil {
-		fmt.Println(err)
+		slog.Error(err.Error())
 		os.Exit(1)
 	}
-	fmt.Println(cluster.PID(), cluster.AdminURL("postgres"))
+	_, _ = fmt.Fprintln(os.Stdout, cluster.PID(), cluster.AdminURL("postgres"))
 	select {}
 }
 
@@ -238,7 +238,7 @@ func TestClusterStartsAfterItsParentWasKilled(t *testing.T) {
 
 func runParent(t *testing.T, dir string) (command *osexec.Cmd, pid int, url string) {
 	t.Helper()
-	command = osexec.Command(os.Args[0]) //nolint:gosec // this test program
+	command = osexec.Command(os.Args[0])
 	command.Env = append(os.Environ(), parentEnv+"="+dir)
 	out, err := command.StdoutPipe()
 	if err != nil {

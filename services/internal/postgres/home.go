@@ -247,14 +247,17 @@ func lockDir(ctx context.Context, dir string, limit time.Duration) (*os.File, er
 	if err != nil {
 		return nil, err
 	}
-	for began := time.Now(); ; {
-		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) //nolint:gosec // a descriptor fits an int
+	for began := stamp(); ; {
+		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
 			return file, nil
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Since(began) > limit || ctx.Err() != nil {
 			return nil, errors.Join(fmt.Errorf("another process is using %s: stop it, or use another directory", dir), file.Close())
 		}
-		time.Sleep(20 * time.Millisecond)
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done(): // one more try, then the error
+		}
 	}
 }

@@ -107,7 +107,7 @@ func lastLine(output []byte) string {
 // secret reads the superuser's password, or makes one up for a new cluster.
 func (h *home) secret() (string, error) {
 	path := filepath.Join(h.dir, secretName)
-	content, err := os.ReadFile(path) //nolint:gosec // in the cluster's own directory
+	content, err := os.ReadFile(path)
 	if err == nil {
 		return string(content), nil
 	}

@@ -29,7 +29,7 @@ func npmPlaces() []string {
 // --ignore-scripts` leaves out: npm packages cannot contain the links that the programs
 // need to find their libraries. Links that exist stay.
 func linkLibraries(pkg string) {
-	content, err := os.ReadFile(filepath.Join(pkg, "native", "pg-symlinks.json")) //nolint:gosec // a path made above
+	content, err := os.ReadFile(filepath.Join(pkg, "native", "pg-symlinks.json"))
 	if err != nil {
 		return
 	}

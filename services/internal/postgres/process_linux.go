@@ -42,7 +42,7 @@ func serversIn(data string, _ int) []int {
 func throwawayBase() string {
 	const memory, plenty = "/dev/shm", 4 << 30
 	var stat syscall.Statfs_t
-	if syscall.Statfs(memory, &stat) == nil && stat.Bavail*uint64(stat.Bsize) > plenty { //nolint:gosec // a block size is positive
+	if syscall.Statfs(memory, &stat) == nil && stat.Bavail*uint64(stat.Bsize) > plenty {
 		return memory
 	}
 	return os.TempDir()

@@ -5,7 +5,7 @@ import "maps"
 // settings are given on the command line, so that a newer program tunes an old data
 // directory, and a postgresql.conf that somebody edited decides only what is absent here.
 func settings(config ClusterConfig, socketDir string) map[string]string {
-	s := map[string]string{
+	s := map[string]string{ //nolint:gosec // no credentials: the name of a method
 		"listen_addresses":        "", // a fixed port reaches somebody else's server sooner or later
 		"unix_socket_directories": socketDir,
 		"unix_socket_permissions": "0700",

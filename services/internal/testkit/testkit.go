@@ -49,6 +49,6 @@ func Eventually(t testing.TB, deadline time.Duration, cond func() (bool, string)
 		if time.Now().After(end) {
 			t.Fatalf("not within %v: %s", deadline, description)
 		}
-		time.Sleep(pause)
+		<-time.After(pause)
 	}
 }
