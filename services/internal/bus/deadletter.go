@@ -66,34 +66,35 @@ func (c *Consumer) recordDead(ctx context.Context, j *job) error {
 func (c *Consumer) buryParked(ctx context.Context, topic Topic, aggregate string, version Version, reason error) error {
 	c.log.Error("a parked version goes to the dead letters",
 		"aggregate", aggregate, "version", version, "error", reason, stackOf(reason))
-	var letters []*nats.Msg
-	err := c.untilDone(ctx, func() (err error) {
-		if letters, err = c.readParked(ctx, c.cfg.Pool, aggregate, version); err != nil {
-			return err
+	var buried int64
+	err := c.untilDone(ctx, func() error {
+		letters, err := c.readParked(ctx, c.cfg.Pool, aggregate, version)
+		if err == nil {
+			err = c.sendDeadParts(ctx, letters, reason)
 		}
-		if err := c.sendDeadParts(ctx, letters, reason); err != nil {
-			return err
+		if err == nil {
+			buried, err = c.giveUpParked(ctx, topic, aggregate, version)
 		}
-		return c.giveUpParked(ctx, topic, aggregate, version)
+		return err
 	})
 	if err == nil {
-		c.metrics.deadLetters.Add(float64(len(letters)))
+		c.metrics.deadLetters.Add(float64(buried))
 		signal(c.heal)
 	}
 	return err
 }
 
-func (c *Consumer) giveUpParked(ctx context.Context, topic Topic, aggregate string, version Version) error {
-	_, err := postgres.InTx(ctx, c.cfg.Pool, func(tx pgx.Tx) (struct{}, error) {
-		err := c.want(ctx, tx, topic.Kind, aggregate, version) // locks the position
-		if err == nil {
-			_, err = tx.Exec(ctx, `
-DELETE FROM parked WHERE tier = $1 AND site = $2 AND aggregate = $3 AND epoch = $4 AND number = $5`,
-				c.cfg.FromTier, c.cfg.FromSite, aggregate, version.Epoch, version.Number)
+// giveUpParked returns how many parts it removed: none, when a healer did before.
+func (c *Consumer) giveUpParked(ctx context.Context, topic Topic, aggregate string, version Version) (int64, error) {
+	return postgres.InTx(ctx, c.cfg.Pool, func(tx pgx.Tx) (int64, error) {
+		if err := c.want(ctx, tx, topic.Kind, aggregate, version); err != nil { // locks the position
+			return 0, lostConnection(tx, err)
 		}
-		return struct{}{}, lostConnection(tx, err)
+		tag, err := tx.Exec(ctx, `
+DELETE FROM parked WHERE tier = $1 AND site = $2 AND aggregate = $3 AND epoch = $4 AND number = $5`,
+			c.cfg.FromTier, c.cfg.FromSite, aggregate, version.Epoch, version.Number)
+		return tag.RowsAffected(), lostConnection(tx, err)
 	})
-	return err
 }
 
 func (c *Consumer) sendDeadParts(ctx context.Context, messages []*nats.Msg, reason error) error {
