@@ -1,0 +1,83 @@
+package platform
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	internationalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1"
+	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
+	regionalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/regional/v1"
+	"github.com/chapterhouse/chapterhouse/services/internal/address"
+	"github.com/chapterhouse/chapterhouse/services/internal/bus"
+	"github.com/chapterhouse/chapterhouse/services/international"
+	"github.com/chapterhouse/chapterhouse/services/local"
+	"github.com/chapterhouse/chapterhouse/services/regional"
+)
+
+// International lets the tier run the international service. sites holds a connection to each local site, by name.
+func (t *Tier) International(config international.Config, master address.MasterKey, sites map[string]*grpc.ClientConn) {
+	t.Migrations = international.Migrations()
+	t.New = func(ctx context.Context, infra Infra) (Service, error) {
+		chapters := map[string]localv1.ChapterServiceClient{}
+		for name, conn := range sites {
+			chapters[name] = localv1.NewChapterServiceClient(conn)
+		}
+		return international.New(ctx, international.Deps{
+			Pool: infra.Pool, NATS: infra.NATS, Clock: infra.Clock, Log: infra.Log, Registerer: infra.Registerer,
+			MasterKey: master, Chapters: chapters, Config: config,
+		})
+	}
+}
+
+// Regional lets the tier run the regional service.
+func (t *Tier) Regional(config regional.Config) {
+	t.Migrations = regional.Migrations()
+	t.New = func(ctx context.Context, infra Infra) (Service, error) {
+		return regional.New(ctx, regional.Deps{
+			Pool: infra.Pool, NATS: infra.NATS, Clock: infra.Clock, Log: infra.Log, Registerer: infra.Registerer,
+			Config: config,
+		})
+	}
+}
+
+// Local lets the tier run the local service. international and regional are connections that carry the site's token.
+func (t *Tier) Local(config local.Config, key address.SiteKey, international, regional *grpc.ClientConn) {
+	t.Migrations = local.Migrations()
+	t.New = func(ctx context.Context, infra Infra) (Service, error) {
+		return local.New(ctx, local.Deps{
+			Pool: infra.Pool, NATS: infra.NATS, Clock: infra.Clock, Log: infra.Log, Registerer: infra.Registerer,
+			SiteKey:   key,
+			Regions:   regionalv1.NewRegionServiceClient(regional),
+			Standings: internationalv1.NewStandingServiceClient(international),
+			Config:    config,
+		})
+	}
+}
+
+// fill gives a tier of this process its service.
+func (p *Platform) fill(tier *Tier, peers map[string]*grpc.ClientConn) error {
+	switch tier.Name {
+	case bus.International:
+		master, err := ReadMasterKey(p.Keys.path(masterKeyFile))
+		if err != nil {
+			return err
+		}
+		config := p.options.International
+		config.Sites = []string{site}
+		tier.International(config, master, map[string]*grpc.ClientConn{site: peers[bus.Local]})
+	case bus.Regional:
+		config := p.options.Regional
+		config.Sites = []string{site}
+		tier.Regional(config)
+	case bus.Local:
+		key, err := ReadSiteKey(p.Keys.path(siteKeyFile(site)))
+		if err != nil {
+			return err
+		}
+		config := p.options.Local
+		config.Site = site
+		tier.Local(config, key, peers[bus.International], peers[bus.Regional])
+	}
+	return nil
+}
