@@ -1,0 +1,592 @@
+package local
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
+	eventv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/event/v1"
+	internationalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1"
+	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
+	regionalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/regional/v1"
+	"github.com/chapterhouse/chapterhouse/services/internal/address"
+	"github.com/chapterhouse/chapterhouse/services/internal/authz"
+	"github.com/chapterhouse/chapterhouse/services/internal/bus"
+	"github.com/chapterhouse/chapterhouse/services/internal/clock"
+	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
+	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
+	"github.com/chapterhouse/chapterhouse/services/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// patience is how long a test waits for what comes by itself.
+const patience = 20 * time.Second
+
+// noon is when every test's clock starts.
+var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+
+// password is every NATS user's: the server takes connections from this process alone.
+const password = "test"
+
+// world is a local service behind a real server, on a real database and a real JetStream, with one chapter, golang-paris,
+// in regions/world. The other tiers are played: standings come from a stand-in for the international service.
+type world struct {
+	t             testing.TB
+	clock         *clock.Fake
+	pool          *pgxpool.Pool
+	nats          *bus.Server
+	key           address.SiteKey
+	service       *Service
+	regional      *regionalStandIn
+	international *internationalStandIn
+	logged        *syncBuffer
+	address       string
+	signer        *authz.Signer
+
+	// The clients of staff and of the chapter's admin.
+	chapters localv1.ChapterServiceClient
+	lists    localv1.ListServiceClient
+	syncs    localv1.SyncServiceClient
+}
+
+const (
+	paris   = "chapters/golang-paris"
+	members = paris + "/lists/members"
+)
+
+func setup(t testing.TB, change ...func(*Config)) *world {
+	t.Helper()
+	w := &world{
+		t: t, clock: clock.NewFake(noon), pool: testkit.Pool(t, Migrations()...), logged: &syncBuffer{},
+		regional: &regionalStandIn{regions: map[string]string{}}, international: &internationalStandIn{},
+		key: address.NewMasterKey().SiteKey("main"),
+	}
+	w.startNATS()
+	w.startService(change)
+	w.chapters = localv1.NewChapterServiceClient(w.as(authz.InternationalStaff, authz.Federation))
+	admin := w.as(authz.ChapterAdmin, paris)
+	w.lists, w.syncs = localv1.NewListServiceClient(admin), localv1.NewSyncServiceClient(admin)
+	w.chapter("golang-paris")
+	return w
+}
+
+func (w *world) startNATS() {
+	w.t.Helper()
+	var users []bus.UserConfig
+	for _, tier := range []string{bus.Local, bus.Regional, bus.International} {
+		users = append(users, bus.UserConfig{Tier: tier, Site: bus.MainSite, Password: password})
+	}
+	server, err := bus.StartServer(bus.ServerConfig{Dir: w.t.TempDir(), Port: -1, Users: users, Log: slog.New(slog.DiscardHandler)})
+	w.must(err)
+	w.t.Cleanup(server.Shutdown)
+	w.nats = server
+}
+
+func (w *world) connect(tier string) *nats.Conn {
+	w.t.Helper()
+	conn, err := bus.Connect("", bus.User(tier, bus.MainSite), password, slog.New(slog.DiscardHandler), w.nats.InProcess())
+	w.must(err)
+	w.t.Cleanup(conn.Close)
+	return conn
+}
+
+func (w *world) startService(change []func(*Config)) {
+	w.t.Helper()
+	config := Config{CompareEvery: time.Second}
+	for _, one := range change {
+		one(&config)
+	}
+	var err error
+	w.service, err = New(w.t.Context(), Deps{
+		Pool: w.pool, NATS: w.connect(bus.Local), Clock: w.clock, Log: w.log(), SiteKey: w.key, Config: config,
+		Regions:   regionalv1.NewRegionServiceClient(w.play(func(r *grpc.Server) { regionalv1.RegisterRegionServiceServer(r, w.regional) })),
+		Standings: internationalv1.NewStandingServiceClient(w.play(func(r *grpc.Server) { internationalv1.RegisterStandingServiceServer(r, w.international) })),
+	})
+	w.must(err)
+	w.background(w.service.Run)
+
+	keys := w.t.TempDir()
+	w.must(authz.GenerateKey(keys))
+	w.signer, err = authz.LoadSigner(filepath.Join(keys, authz.SigningKeyFile))
+	w.must(err)
+	verifier, err := authz.NewStaticVerifier(filepath.Join(keys, authz.JWKSFile), w.clock)
+	w.must(err)
+	server, err := rpc.NewServer(rpc.ServerConfig{
+		Log: w.log(), Verifier: verifier, Hierarchy: w.service,
+		Undeclared: func(method string, reason errorv1.Reason) {
+			w.t.Errorf("%s gave %s, which its proto does not declare", method, reason)
+		},
+	}, func(r *grpc.Server) { w.service.Register(r) })
+	w.must(err)
+	listener := w.listen()
+	w.address = listener.Addr().String()
+	w.background(func(ctx context.Context) error { return server.Serve(ctx, listener) })
+}
+
+func (w *world) listen() net.Listener {
+	w.t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	w.must(err)
+	return listener
+}
+
+// play serves a stand-in for another tier.
+func (w *world) play(register func(*grpc.Server)) *grpc.ClientConn {
+	w.t.Helper()
+	server, listener := grpc.NewServer(), w.listen()
+	register(server)
+	go func() { _ = server.Serve(listener) }()
+	w.t.Cleanup(server.Stop)
+	conn, err := rpc.Dial(listener.Addr().String(), nil)
+	w.must(err)
+	w.t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// background runs until the test ends.
+func (w *world) background(run func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	w.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			w.t.Error(err)
+		}
+	})
+}
+
+// log is kept, so that tests can look for what must not be in it.
+func (w *world) log() *slog.Logger {
+	return slog.New(slog.NewTextHandler(w.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// as is a connection of somebody who holds the role.
+func (w *world) as(role authz.Role, scope string) *grpc.ClientConn {
+	w.t.Helper()
+	principal := authz.Principal{Subject: string(role) + " " + scope, Grants: []authz.Grant{{Role: role, Scope: scope}}}
+	conn, err := rpc.Dial(w.address, rpc.MintedToken(w.signer, principal, w.clock))
+	w.must(err)
+	w.t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func (w *world) chapter(id string) {
+	w.t.Helper()
+	_, err := w.chapters.CreateChapter(w.t.Context(), &localv1.CreateChapterRequest{
+		ChapterId: id, Chapter: &localv1.Chapter{DisplayName: id, Region: "regions/world"},
+	})
+	w.must(err)
+}
+
+func (w *world) list(name string) *localv1.List {
+	w.t.Helper()
+	list, err := w.lists.GetList(w.t.Context(), &localv1.GetListRequest{Name: name})
+	w.must(err)
+	return list
+}
+
+func (w *world) createList(id string) string {
+	w.t.Helper()
+	list, err := w.lists.CreateList(w.t.Context(), &localv1.CreateListRequest{Parent: paris, ListId: id, List: &localv1.List{DisplayName: id}})
+	w.must(err)
+	return list.GetName()
+}
+
+func (w *world) add(list, address string) *localv1.Entry {
+	w.t.Helper()
+	entry, err := w.lists.CreateEntry(w.t.Context(), &localv1.CreateEntryRequest{Parent: list, Entry: &localv1.Entry{Address: address}})
+	w.must(err)
+	return entry
+}
+
+func (w *world) unsubscribe(entry string) {
+	w.t.Helper()
+	_, err := w.lists.UnsubscribeEntry(w.t.Context(), &localv1.UnsubscribeEntryRequest{Name: entry})
+	w.must(err)
+}
+
+// entries are all entries of a list by their addresses.
+func (w *world) entries(list string) map[string]*localv1.Entry {
+	w.t.Helper()
+	found := map[string]*localv1.Entry{}
+	req := &localv1.ListEntriesRequest{Parent: list, PageSize: 1000}
+	for {
+		answer, err := w.lists.ListEntries(w.t.Context(), req)
+		w.must(err)
+		for _, entry := range answer.GetEntries() {
+			found[entry.GetAddress()] = entry
+		}
+		if req.PageToken = answer.GetNextPageToken(); req.GetPageToken() == "" {
+			return found
+		}
+	}
+}
+
+func (w *world) entry(list, address string) string {
+	w.t.Helper()
+	return list + "/entries/" + w.key.Token(address).EntryID()
+}
+
+// request is one call of CreateSync.
+type request struct {
+	header *localv1.CreateSyncHeader
+	body   []byte
+	key    string
+}
+
+// replace, merge and apply are the shapes of most calls.
+func replace(source, body string) request {
+	return request{header: &localv1.CreateSyncHeader{Parent: members, Mode: localv1.Sync_REPLACE, Source: source, ContentType: "text/csv"}, body: []byte(body)}
+}
+
+func merge(source, body string) request {
+	u := replace(source, body)
+	u.header.Mode = localv1.Sync_MERGE
+	return u
+}
+
+func (u request) applied() request {
+	u.header.Apply = true
+	return u
+}
+
+func (u request) to(list string) request {
+	u.header.Parent = list
+	return u
+}
+
+func (u request) confirming(n int32) request {
+	u.header.ConfirmRemovals = &n
+	return u
+}
+
+func (u request) as(contentType string) request {
+	u.header.ContentType = contentType
+	return u
+}
+
+func (u request) keyed(key string) request {
+	u.key = key
+	return u
+}
+
+func (u request) start(ctx context.Context, client localv1.SyncServiceClient) (grpc.ClientStreamingClient[localv1.CreateSyncRequest, localv1.Sync], error) {
+	if u.key != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, rpc.IdempotencyHeader, u.key)
+	}
+	stream, err := client.CreateSync(ctx)
+	if err != nil {
+		return nil, err
+	}
+	header, _ := proto.Clone(u.header).(*localv1.CreateSyncHeader)
+	return stream, stream.Send(&localv1.CreateSyncRequest{Part: &localv1.CreateSyncRequest_Header{Header: header}})
+}
+
+func sendChunk(stream grpc.ClientStreamingClient[localv1.CreateSyncRequest, localv1.Sync], chunk []byte) error {
+	return stream.Send(&localv1.CreateSyncRequest{Part: &localv1.CreateSyncRequest_Chunk{Chunk: chunk}})
+}
+
+// send makes the call, with the body in pieces.
+func (u request) send(ctx context.Context, client localv1.SyncServiceClient) (*localv1.Sync, error) {
+	stream, err := u.start(ctx, client)
+	for rest := u.body; err == nil && len(rest) > 0; {
+		n := min(len(rest), 256<<10)
+		err, rest = sendChunk(stream, rest[:n]), rest[n:]
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return stream.CloseAndRecv()
+}
+
+func (w *world) sync(u request) *localv1.Sync {
+	w.t.Helper()
+	sync, err := u.send(w.t.Context(), w.syncs)
+	w.must(err)
+	return sync
+}
+
+func (w *world) refusesSync(u request, reason errorv1.Reason) error {
+	w.t.Helper()
+	_, err := u.send(w.t.Context(), w.syncs)
+	refuses(w.t, err, reason)
+	return err
+}
+
+// counts writes the counts of a sync that are not zero.
+func counts(s *localv1.Sync) string {
+	c, text := s.GetCounts(), strings.Builder{}
+	for _, one := range []struct {
+		name string
+		n    int32
+	}{
+		{"add", c.GetAdd()}, {"update", c.GetUpdate()}, {"unchanged", c.GetUnchanged()}, {"remove", c.GetRemove()}, {"kept", c.GetKept()},
+		{"suppressed", c.GetSuppressed()}, {"rejected", c.GetRejected()}, {"duplicate", c.GetDuplicate()},
+	} {
+		if one.n != 0 {
+			fmt.Fprintf(&text, "%s %d ", one.name, one.n)
+		}
+	}
+	return strings.TrimSpace(text.String())
+}
+
+func (w *world) expect(sync *localv1.Sync, state localv1.Sync_State, want string) {
+	w.t.Helper()
+	if sync.GetState() != state || counts(sync) != want {
+		w.t.Fatalf("the sync is %s with %q, want %s with %q", sync.GetState(), counts(sync), state, want)
+	}
+}
+
+// people writes the CSV of so many addresses, from one number on.
+func people(from, n int) string {
+	var csv strings.Builder
+	csv.WriteString("email,name\n")
+	for i := from; i < from+n; i++ {
+		fmt.Fprintf(&csv, "%s,Person %d\n", person(i), i)
+	}
+	return csv.String()
+}
+
+func person(i int) string { return fmt.Sprintf("person%d@example.org", i) }
+
+// refuses asserts that a call was refused with the reason.
+func refuses(t testing.TB, err error, reason errorv1.Reason) {
+	t.Helper()
+	if !rpc.Is(err, reason) {
+		t.Fatalf("got %v, want %s", err, reason)
+	}
+}
+
+func hasCode(t testing.TB, err error, code codes.Code) {
+	t.Helper()
+	if status.Code(err) != code {
+		t.Fatalf("got %v, want %s", err, code)
+	}
+}
+
+// outbox reads what the service published or will publish, in order.
+func (w *world) outbox() []bus.Event {
+	w.t.Helper()
+	rows, err := w.pool.Query(w.t.Context(), "SELECT subject, aggregate, epoch, number, part, parts, type, data FROM outbox ORDER BY id")
+	w.must(err)
+	events, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (bus.Event, error) {
+		var event bus.Event
+		var kind string
+		var data []byte
+		if err := row.Scan(&event.Subject, &event.Aggregate, &event.Version.Epoch, &event.Version.Number, &event.Part, &event.Parts, &kind, &data); err != nil {
+			return event, err
+		}
+		switch kind {
+		case "chapterhouse.event.v1.ListChanged":
+			event.Data = &eventv1.ListChanged{}
+		case "chapterhouse.event.v1.ChapterChanged":
+			event.Data = &eventv1.ChapterChanged{}
+		default:
+			return event, nil // the bus's own
+		}
+		return event, proto.Unmarshal(data, event.Data)
+	})
+	w.must(err)
+	return events
+}
+
+// replay applies all events of a list to an empty set, and asserts that versions follow one another.
+func (w *world) replay(list string) (tokens map[string]bool, last bus.Version) {
+	w.t.Helper()
+	tokens = map[string]bool{}
+	part := 0
+	for _, event := range w.outbox() {
+		if event.Aggregate != list {
+			continue
+		}
+		change, _ := event.Data.(*eventv1.ListChanged)
+		switch {
+		case event.Version.Epoch > last.Epoch && event.Version.Number == 1, event.Version.Epoch == last.Epoch && event.Version.Number == last.Number+1:
+			if part = 1; event.Version.Number == 1 || change.GetDeleted() {
+				clear(tokens)
+			}
+		case event.Version == last:
+			part++
+		default:
+			w.t.Fatalf("version %s of %s follows %s", event.Version, list, last)
+		}
+		if event.Part != part {
+			w.t.Fatalf("part %d of version %s of %s stands at place %d", event.Part, event.Version, list, part)
+		}
+		if len(change.GetAdded())+len(change.GetRemoved()) > tokensPerPart {
+			w.t.Fatalf("a part of %s has %d tokens", list, len(change.GetAdded())+len(change.GetRemoved()))
+		}
+		for _, token := range change.GetAdded() {
+			if tokens[string(token)] {
+				w.t.Fatalf("version %s of %s adds a token twice", event.Version, list)
+			}
+			tokens[string(token)] = true
+		}
+		for _, token := range change.GetRemoved() {
+			if !tokens[string(token)] {
+				w.t.Fatalf("version %s of %s removes a token that is not there", event.Version, list)
+			}
+			delete(tokens, string(token))
+		}
+		last = event.Version
+	}
+	return tokens, last
+}
+
+// agrees asserts that the events of a list lead to its SUBSCRIBED entries and its version, and that its counts are true.
+func (w *world) agrees(name string) {
+	w.t.Helper()
+	list, entries := w.list(name), w.entries(name)
+	tokens, version := w.replay(name)
+	var count [5]int32
+	for address, entry := range entries {
+		count[entry.GetState()]++
+		token := w.key.Token(address)
+		if tokens[string(token[:])] != (entry.GetState() == localv1.Entry_SUBSCRIBED) {
+			w.t.Fatalf("an entry of %s is %s, and the events say %t", name, entry.GetState(), tokens[string(token[:])])
+		}
+	}
+	if int(count[1]) != len(tokens) || list.GetEtag() != etag(version.Epoch, version.Number) {
+		w.t.Fatalf("%s has %d subscribed at %s, the events lead to %d at %s", name, count[1], list.GetEtag(), len(tokens), version)
+	}
+	if got := [5]int32{0, list.GetSubscribedCount(), list.GetPendingCount(), list.GetUnsubscribedCount(), list.GetBouncedCount()}; got != count {
+		w.t.Fatalf("%s counts %v, its entries are %v", name, got, count)
+	}
+}
+
+// syncBuffer is a log that can be read while it is written.
+type syncBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// regionalStandIn knows regions by their parents.
+type regionalStandIn struct {
+	regionalv1.UnimplementedRegionServiceServer
+
+	mu      sync.Mutex
+	regions map[string]string
+	down    bool
+}
+
+func (r *regionalStandIn) GetRegion(_ context.Context, req *regionalv1.GetRegionRequest) (*regionalv1.Region, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	parent, ok := r.regions[req.GetName()]
+	switch {
+	case r.down:
+		return nil, status.Error(codes.Unavailable, "down")
+	case !ok:
+		return nil, status.Error(codes.NotFound, "no such region")
+	}
+	return &regionalv1.Region{Name: req.GetName(), ParentRegion: parent}, nil
+}
+
+func (r *regionalStandIn) set(change func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change()
+}
+
+// internationalStandIn counts what it is told: of the tokens of a preview, those added are the standing after.
+type internationalStandIn struct {
+	internationalv1.UnimplementedStandingServiceServer
+
+	mu     sync.Mutex
+	refuse error
+	// entered is called, where set, when a preview has arrived.
+	entered func()
+	header  *internationalv1.PreviewHeader
+}
+
+func (i *internationalStandIn) set(change func()) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	change()
+}
+
+func (i *internationalStandIn) PreviewStanding(stream grpc.ClientStreamingServer[internationalv1.PreviewStandingRequest, internationalv1.PreviewStandingResponse]) error {
+	answer := &internationalv1.PreviewStandingResponse{
+		Before: &internationalv1.Standing{Membership: &internationalv1.Figures{}},
+		After:  &internationalv1.Standing{Membership: &internationalv1.Figures{}},
+	}
+	i.mu.Lock()
+	refuse, entered := i.refuse, i.entered
+	i.mu.Unlock()
+	if entered != nil {
+		entered()
+	}
+	if refuse != nil {
+		return refuse
+	}
+	for {
+		message, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return stream.SendAndClose(answer)
+		}
+		if err != nil {
+			return err
+		}
+		if message.GetHeader() != nil {
+			i.set(func() { i.header = message.GetHeader() })
+		}
+		answer.Before.Membership.Total += int32(len(message.GetChange().GetRemoved()))
+		answer.After.Membership.Total += int32(len(message.GetChange().GetAdded()))
+	}
+}
+
+// tell publishes as another tier does, with an outbox of its own.
+func (w *world) tell(tier string) func(bus.Event) {
+	w.t.Helper()
+	pool := testkit.Pool(w.t, postgres.Migration{Name: "bus", Files: bus.Migrations})
+	publisher := bus.NewPublisher(bus.PublisherConfig{Pool: pool, NATS: w.connect(tier), Tier: tier, Site: bus.MainSite, Log: slog.New(slog.DiscardHandler)})
+	w.background(publisher.Run)
+	return func(event bus.Event) {
+		w.t.Helper()
+		_, err := postgres.InTx(w.t.Context(), pool, func(tx pgx.Tx) (struct{}, error) {
+			return struct{}{}, bus.Append(w.t.Context(), tx, event)
+		})
+		w.must(err)
+		publisher.Wake()
+	}
+}
