@@ -27,11 +27,16 @@ func (w *world) lose(messages ...*jetstream.RawStreamMsg) {
 // tenChanges publishes ten versions of lists/paris and returns their messages.
 func (w *world) tenChanges() []*jetstream.RawStreamMsg {
 	w.t.Helper()
+	return w.tenChangesTo("paris")
+}
+
+func (w *world) tenChangesTo(list string) []*jetstream.RawStreamMsg {
+	w.t.Helper()
 	for i := range 10 {
-		w.change("paris", numbered(fmt.Sprint("c", i, "-"), 0, 3), nil)
+		w.change(list, numbered(fmt.Sprint("c", i, "-"), 0, 3), nil)
 	}
 	w.published()
-	return w.messages("list.>")
+	return w.messages("list." + list + ".>")
 }
 
 func TestLostEventIsMadeUpForBySnapshot(t *testing.T) {

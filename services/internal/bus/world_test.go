@@ -63,9 +63,35 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
+	return newWorldOn(t, testkit.Pool(t, testSchema()...), testkit.Pool(t, testSchema()...))
+}
+
+// newWorldOnCluster is for tests that kill Postgres.
+func newWorldOnCluster(t testing.TB) (*world, *postgres.Cluster) {
+	t.Helper()
+	cluster := testkit.Cluster(t)
+	open := func(name string) *pgxpool.Pool {
+		tier := postgres.Tier{Database: name, Role: name, Password: name}
+		if err := postgres.CreateTier(t.Context(), cluster.AdminURL("postgres"), tier); err != nil {
+			t.Fatal(err)
+		}
+		if err := postgres.Migrate(t.Context(), cluster.URL(tier), testSchema()...); err != nil {
+			t.Fatal(err)
+		}
+		pool, err := postgres.Open(t.Context(), cluster.URL(tier))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(pool.Close)
+		return pool
+	}
+	return newWorldOn(t, open("owner"), open("copy")), cluster
+}
+
+func newWorldOn(t testing.TB, owner, replica *pgxpool.Pool) *world {
+	t.Helper()
 	w := &world{
-		t: t, nats: testkit.NATS(t), metrics: prometheus.NewRegistry(),
-		owner: testkit.Pool(t, testSchema()...), copy: testkit.Pool(t, testSchema()...),
+		t: t, nats: testkit.NATS(t), metrics: prometheus.NewRegistry(), owner: owner, copy: replica,
 		log: slog.New(slog.DiscardHandler),
 	}
 	if os.Getenv("BUS_LOG") != "" {

@@ -49,6 +49,9 @@ func NATS(t testing.TB, sites ...string) *NATSServer {
 // URL is the server's, without credentials.
 func (s *NATSServer) URL() string { return "nats://127.0.0.1:" + strconv.Itoa(s.config.Port) }
 
+// Dir is where JetStream keeps its files.
+func (s *NATSServer) Dir() string { return s.dir }
+
 // Start starts a stopped server with what its directory holds.
 func (s *NATSServer) Start(t testing.TB) {
 	t.Helper()
