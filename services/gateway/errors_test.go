@@ -62,7 +62,7 @@ func TestErrorKeepsItsDetails(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.refuses(rpc.Precondition(errorv1.Reason_REASON_NOT_ELIGIBLE, "needs <3> & more").
-		With("convert", 3).Field("standingEtag", "is old").RetryAfter(1500*time.Millisecond))
+		With("convert", 3).Field("standingEtag", "is old").RetryAfter(1500 * time.Millisecond))
 	got := w.do(http.MethodGet, listPath, "")
 	body := got.wantError(t, http.StatusBadRequest, "NOT_ELIGIBLE")
 	if body["title"] != "Not eligible" {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -97,9 +98,8 @@ func (g *gateway) serve(next http.Handler, w *response, r *http.Request) {
 		if w.status != 0 || errors.Is(aborted, http.ErrAbortHandler) {
 			panic(fault)
 		}
-		g.log.ErrorContext(r.Context(), "panic", "request_id", rpc.RequestID(r.Context()),
-			"cause", fmt.Sprint(fault), "stack", string(debug.Stack()))
-		g.fail(w, r, errors.New("panic"))
+		g.log.ErrorContext(r.Context(), "panic", "request_id", rpc.RequestID(r.Context()), "cause", causeOf(fault), "stack", string(debug.Stack()))
+		g.fail(w, r, internal(r))
 	}()
 	next.ServeHTTP(w, r)
 }
@@ -127,9 +127,17 @@ func (g *gateway) logExchange(r *http.Request, current *exchange, answer *respon
 	if aborted, ok := fault.(error); ok && errors.Is(aborted, http.ErrAbortHandler) {
 		attributes = append(attributes, slog.Bool("aborted", true))
 	} else if fault != nil {
-		attributes = append(attributes, slog.String("panic", fmt.Sprint(fault)))
+		attributes = append(attributes, slog.String("panic", causeOf(fault)))
 	}
 	g.log.LogAttrs(r.Context(), level, "request", attributes...)
+}
+
+// causeOf is what may be logged of a panic: what Go says of itself. Any other value can quote what a caller sent.
+func causeOf(fault any) string {
+	if own, ok := fault.(runtime.Error); ok {
+		return own.Error()
+	}
+	return fmt.Sprintf("%T", fault)
 }
 
 func isProbe(route string) bool {

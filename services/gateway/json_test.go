@@ -69,7 +69,7 @@ func TestBodiesThatAreRefused(t *testing.T) {
 			if c.field != "" {
 				got.wantField(t, c.field)
 			}
-			if strings.Contains(got.body, "ada") || strings.Contains(got.body, "proto:") {
+			if strings.Contains(got.body, "ada@") || strings.Contains(got.body, "proto:") {
 				t.Errorf("the body is quoted: %s", got.body)
 			}
 		})

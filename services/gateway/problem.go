@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
@@ -167,10 +166,17 @@ func (g *gateway) reasoned(r *http.Request, err error, id string) error {
 	case codes.Unavailable:
 		g.log.WarnContext(r.Context(), "service unreachable", "request_id", id, "cause", status.Convert(err).Message())
 		return rpc.Unavailable(errorv1.Reason_REASON_TIER_UNAVAILABLE, "the service behind this path cannot be reached; try again")
+	case codes.Unknown: // from no server of ours, so that its text could be anything
+		g.log.ErrorContext(r.Context(), "internal error", "request_id", id, "cause", fmt.Sprintf("%T", err))
+		return internal(r)
 	default:
-		g.log.ErrorContext(r.Context(), "internal error", "request_id", id, slog.String("code", code.String()), "cause", status.Convert(err).Message())
-		return &foreign{codes.Internal, errorv1.Reason_REASON_INTERNAL, "internal error; quote request id " + id}
+		g.log.ErrorContext(r.Context(), "internal error", "request_id", id, "code", code.String(), "cause", status.Convert(err).Message())
+		return internal(r)
 	}
+}
+
+func internal(r *http.Request) error {
+	return &foreign{codes.Internal, errorv1.Reason_REASON_INTERNAL, "internal error; quote request id " + rpc.RequestID(r.Context())}
 }
 
 // statusOf takes the status out of whatever wraps it, without the wrapping's words.

@@ -69,10 +69,10 @@ func syncHeader(r *http.Request, parent string) (*localv1.CreateSyncHeader, erro
 	if err := readSyncQuery(header, query, r.Header.Get(headerIdempotencyKey)); err != nil {
 		return nil, err
 	}
-	if err := rpc.Validate("", header); err != nil {
+	if err := checkSourceType(header.GetContentType()); err != nil {
 		return nil, err
 	}
-	return header, checkSourceType(header.GetContentType())
+	return header, rpc.Validate("", header)
 }
 
 func readSyncQuery(header *localv1.CreateSyncHeader, query url.Values, key string) error {

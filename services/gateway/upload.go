@@ -130,18 +130,16 @@ func readChunk(source io.Reader) ([]byte, error) {
 	return chunk, nil
 }
 
-// blame tells an error of the service from the end of a call that the pump had to cancel.
+// blame tells an error of the service from the end of a call whose source broke off: net/http cancels a request that
+// cannot be read.
 func (u *upload) blame(err error) error {
-	if status.Code(err) != codes.Canceled {
+	if status.Code(err) != codes.Canceled || rpc.InfoOf(err) != nil {
 		return err
 	}
-	select {
-	case cause := <-u.pumped:
-		u.pumped <- cause
-		if cause != nil {
-			return cause
-		}
-	default:
+	cause := <-u.pumped
+	u.pumped <- cause
+	if cause != nil {
+		return cause
 	}
 	return err
 }
