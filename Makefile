@@ -50,11 +50,23 @@ soak: ## run the kill test for an hour (SOAK=10m for less)
 ##### Generated code
 
 .PHONY: generate
-generate: generate-proto generate-sql ## make gen/ and services/*/db from the protos and the SQL
+generate: generate-proto generate-openapi generate-sql ## make gen/ and services/*/db from the protos and the SQL
 
 .PHONY: generate-proto
 generate-proto: tools proto-deps
 	$(BIN)/buf generate
+
+# $(call openapi,DIR) writes the document into DIR; it is valid OpenAPI 3.1 or not written.
+define openapi
+	@$(BIN)/buf generate --template tools/openapi/buf.gen.yaml --output $(CACHE)/openapi
+	@$(BIN)/buf build proto --output $(CACHE)/openapi/image.binpb
+	@GOWORK=off go -C tools run ./openapi $(CACHE)/openapi/api.swagger.json $(CACHE)/openapi/image.binpb \
+		$(CURDIR)/services/gateway/openapi-overlay.json $(1)
+endef
+
+.PHONY: generate-openapi
+generate-openapi: tools generate-proto
+	$(call openapi,$(CURDIR)/gen/openapi)
 
 .PHONY: generate-sql
 generate-sql: tools
@@ -68,13 +80,13 @@ proto-deps:
 ##### Verify
 
 .PHONY: verify
-verify: lint lint-proto breaking verify-proto verify-sql ## lint; generated code, protos and OpenAPI are current and break nothing
+verify: lint lint-proto breaking verify-proto verify-openapi verify-sql ## lint; generated code, protos and OpenAPI are current and break nothing
 	@echo 'verify: all well'
 
 .PHONY: lint
 lint: tools
 	cd services && $(BIN)/golangci-lint run ./...
-	cd tools && GOWORK=off $(BIN)/golangci-lint run ./...
+	cd tools && GOWORK=off $(BIN)/golangci-lint run ./... && GOWORK=off go test ./...
 
 .PHONY: fmt
 fmt: tools ## format all Go code
@@ -105,6 +117,11 @@ verify-proto: tools proto-deps
 	@new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && \
 	$(BIN)/buf generate --output "$$new" && \
 	diff -r "$$new/gen/chapterhouse" gen/chapterhouse || { echo 'gen/ is not what proto/ makes: run `make generate`' >&2; exit 1; }
+
+.PHONY: verify-openapi
+verify-openapi: tools proto-deps
+	$(call openapi,$(CACHE)/openapi/new)
+	@diff -r $(CACHE)/openapi/new gen/openapi || { echo 'gen/openapi is not what proto/ and its overlay make: run `make generate`' >&2; exit 1; }
 
 .PHONY: verify-sql
 verify-sql: tools
