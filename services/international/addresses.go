@@ -60,7 +60,7 @@ func (s *Service) ListAddresses(ctx context.Context, req *internationalv1.ListAd
 		return nil, err
 	}
 	q := db.New(s.pool)
-	member, err := q.Member(ctx, idOf(req.GetParent()))
+	member, err := q.ReadMember(ctx, idOf(req.GetParent()))
 	if err != nil {
 		return nil, noMember(err, req.GetParent())
 	}

@@ -16,6 +16,7 @@ import (
 	internationalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
+	"github.com/chapterhouse/chapterhouse/services/internal/testkit"
 )
 
 // BenchmarkMembershipChange measures membership changes from the gRPC call to the updated standing, with 8 clients, and in
@@ -23,8 +24,7 @@ import (
 // what counts; the changes a second depend on the machine.
 func BenchmarkMembershipChange(b *testing.B) {
 	const clients, perClient = 8, 100
-	w := setup(b, func(*Config) {})
-	w.durable()
+	w := setupOn(b, durablePool(b))
 	names := make([]string, clients*perClient)
 	for i := range names {
 		w.member(fmt.Sprintf("m%d", i), fmt.Sprintf("m%d@example.org", i))
@@ -37,12 +37,13 @@ func BenchmarkMembershipChange(b *testing.B) {
 	bare := newBareTable(b, w.pool)
 
 	var ours, theirs time.Duration
-	changes := 0
+	changes, ends := 0, false
 	for b.Loop() {
+		ends = !ends
 		start := time.Now()
 		w.eachClient(clients, func(client int) {
 			for i := range perClient {
-				w.flip(names[client*perClient+i])
+				w.flip(names[client*perClient+i], ends)
 			}
 		})
 		ours += time.Since(start)
@@ -64,8 +65,7 @@ func BenchmarkMembershipChange(b *testing.B) {
 // BenchmarkChangeByListLength measures one membership change on a list of 1,000 and on one of 1,000,000 entries, in turn.
 func BenchmarkChangeByListLength(b *testing.B) {
 	const short, long, rounds = 1_000, 1_000_000, 50
-	w := setup(b)
-	w.durable()
+	w := setupOn(b, durablePool(b))
 	for chapter, length := range map[string]int{"short": short, "long": long} {
 		w.chapter(chapter)
 		w.member(chapter, chapter+"@example.org")
@@ -76,8 +76,9 @@ func BenchmarkChangeByListLength(b *testing.B) {
 	n := 0
 	for b.Loop() {
 		for range rounds {
-			onShort += w.timeFlip("members/short")
-			onLong += w.timeFlip("members/long")
+			ends := n%2 == 0
+			onShort += w.timeFlip("members/short", ends)
+			onLong += w.timeFlip("members/long", ends)
 			n++
 		}
 	}
@@ -89,8 +90,7 @@ func BenchmarkChangeByListLength(b *testing.B) {
 // BenchmarkLapses measures the night on which 100,000 terms end.
 func BenchmarkLapses(b *testing.B) {
 	const members = 100_000
-	w := setup(b)
-	w.durable()
+	w := setupOn(b, durablePool(b))
 	w.crowd(members)
 	for b.Loop() {
 		w.clock.Advance(366 * 24 * time.Hour)
@@ -106,10 +106,23 @@ func BenchmarkLapses(b *testing.B) {
 	}
 }
 
-// durable lets commits wait for the disk, as in production; the tests' cluster does not by itself.
-func (w *world) durable() {
-	w.t.Helper()
-	w.t.Logf("fsync is the cluster's: see the settings of the throwaway cluster")
+// durablePool is a database whose commits wait for the disk, as in production; the tests' own does not wait.
+func durablePool(b *testing.B) *pgxpool.Pool {
+	b.Helper()
+	cluster := testkit.Cluster(b)
+	tier := postgres.Tier{Database: "international", Role: "international", Password: "benchmark"}
+	if err := postgres.CreateTier(b.Context(), cluster.AdminURL("postgres"), tier); err != nil {
+		b.Fatal(err)
+	}
+	if err := postgres.Migrate(b.Context(), cluster.URL(tier), Migrations()...); err != nil {
+		b.Fatal(err)
+	}
+	pool, err := postgres.Open(b.Context(), cluster.URL(tier))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(pool.Close)
+	return pool
 }
 
 func (w *world) eachClient(clients int, run func(client int)) {
@@ -121,20 +134,23 @@ func (w *world) eachClient(clients int, run func(client int)) {
 }
 
 // flip ends a membership, or begins it again.
-func (w *world) flip(name string) {
-	ctx := context.Background()
-	_, err := w.members.ResignMember(ctx, &internationalv1.ResignMemberRequest{Name: name})
-	if err != nil {
-		_, err = w.members.RenewMember(ctx, &internationalv1.RenewMemberRequest{Name: name, TermEndTime: timestamppb.New(w.clock.Now().AddDate(1, 0, 0))})
+func (w *world) flip(name string, ends bool) {
+	var err error
+	if ends {
+		_, err = w.members.ResignMember(context.Background(), &internationalv1.ResignMemberRequest{Name: name})
+	} else {
+		_, err = w.members.RenewMember(context.Background(), &internationalv1.RenewMemberRequest{
+			Name: name, TermEndTime: timestamppb.New(w.clock.Now().AddDate(1, 0, 0)),
+		})
 	}
 	if err != nil {
 		w.t.Error(err)
 	}
 }
 
-func (w *world) timeFlip(name string) time.Duration {
+func (w *world) timeFlip(name string, ends bool) time.Duration {
 	start := time.Now()
-	w.flip(name)
+	w.flip(name, ends)
 	return time.Since(start)
 }
 

@@ -133,7 +133,7 @@ func (s *Service) openCase(ctx context.Context, tx pgx.Tx, chapter string) (*cha
 	if err != nil {
 		return nil, fmt.Errorf("lock the standing of %s: %w", chapter, err)
 	}
-	stands, err := q.Standing(ctx, chapter)
+	stands, err := q.ReadStanding(ctx, chapter)
 	if err != nil {
 		return nil, fmt.Errorf("read the standing of %s: %w", chapter, err)
 	}
@@ -310,7 +310,7 @@ func caller(ctx context.Context) string { return authz.FromContext(ctx).Subject 
 
 // GetCharter reads a charter.
 func (s *Service) GetCharter(ctx context.Context, req *internationalv1.GetCharterRequest) (*internationalv1.Charter, error) {
-	row, err := db.New(s.pool).Charter(ctx, idOf(req.GetName()))
+	row, err := db.New(s.pool).ReadCharter(ctx, idOf(req.GetName()))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, rpc.NotFound(errorv1.Reason_REASON_NOT_FOUND, "there is no %s; the chapter has not applied", req.GetName())
 	}

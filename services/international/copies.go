@@ -70,7 +70,7 @@ func (s *Service) ensureChapter(ctx context.Context, tx pgx.Tx, siteNo int16, id
 	if err := q.EnsureChapter(ctx, db.EnsureChapterParams{ID: id, SiteNo: siteNo}); err != nil {
 		return db.Chapter{}, err
 	}
-	chapter, err := q.Chapter(ctx, id)
+	chapter, err := q.ReadChapter(ctx, id)
 	if err != nil {
 		return db.Chapter{}, err
 	}
@@ -83,7 +83,7 @@ func (s *Service) beginStanding(ctx context.Context, tx pgx.Tx, chapterNo int64,
 	if err != nil || made == 0 {
 		return err
 	}
-	row, err := q.Standing(ctx, id)
+	row, err := q.ReadStanding(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -212,11 +212,9 @@ func (s *Service) beginListChange(ctx context.Context, tx pgx.Tx, siteNo int16, 
 }
 
 func (s *Service) endListChange(ctx context.Context, tx pgx.Tx, change *listChange, version bus.Version) error {
-	err := db.New(tx).SetListVersion(ctx, db.SetListVersionParams{ListNo: change.list.ListNo, Epoch: version.Epoch, Version: version.Number})
-	if err != nil {
-		return err
-	}
-	return s.settle(ctx, tx, deltas{change.list.ChapterNo: change.total}, byList, change.now)
+	var write pipeline
+	write.exec(db.SetListVersion, version.Epoch, version.Number, change.list.ListNo)
+	return s.settle(ctx, tx, deltas{change.list.ChapterNo: change.total}, byList, change.now, &write)
 }
 
 // apply adds and removes tokens and counts what that does to the people on the basis.

@@ -98,7 +98,7 @@ func standingVersions(ctx context.Context, tx pgx.Tx, after string, limit int) (
 
 func standingSnapshot(ctx context.Context, tx pgx.Tx, aggregate string, send func(proto.Message) error) (bus.Version, bool, error) {
 	chapter := idOf(aggregate)
-	row, err := db.New(tx).Standing(ctx, chapter)
+	row, err := db.New(tx).ReadStanding(ctx, chapter)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return bus.Version{}, false, nil
 	}
@@ -124,7 +124,7 @@ func charterVersions(ctx context.Context, tx pgx.Tx, after string, limit int) ([
 }
 
 func charterSnapshot(ctx context.Context, tx pgx.Tx, aggregate string, send func(proto.Message) error) (bus.Version, bool, error) {
-	row, err := db.New(tx).Charter(ctx, strings.TrimPrefix(aggregate, "charters/"))
+	row, err := db.New(tx).ReadCharter(ctx, strings.TrimPrefix(aggregate, "charters/"))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return bus.Version{}, false, nil
 	}

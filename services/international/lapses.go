@@ -102,7 +102,8 @@ func (s *Service) lapse(ctx context.Context) (int, error) {
 			if err != nil || len(members) == 0 {
 				return 0, err
 			}
-			return len(members), s.endTerms(ctx, tx, members, lapsed, now)
+			_, err = s.endTerms(ctx, tx, members, lapsed, now)
+			return len(members), err
 		})
 		total += n
 		if err != nil || n == 0 {

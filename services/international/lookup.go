@@ -21,7 +21,7 @@ import (
 // knowChapter makes sure that a chapter has a standing here. One whose event is still on its way is asked for at its
 // site, once; a site that cannot be reached is an outage, never a chapter that does not exist.
 func (s *Service) knowChapter(ctx context.Context, id string) error {
-	_, err := db.New(s.pool).Chapter(ctx, id)
+	_, err := db.New(s.pool).ReadChapter(ctx, id)
 	if err == nil || !errors.Is(err, pgx.ErrNoRows) {
 		return err
 	}
@@ -57,7 +57,7 @@ func (s *Service) askSite(ctx context.Context, client localv1.ChapterServiceClie
 // learnChapter does what the chapter's own event will do, unless that has come meanwhile, and perhaps newer ones.
 func (s *Service) learnChapter(ctx context.Context, siteNo int16, chapter *localv1.Chapter) error {
 	_, err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) (struct{}, error) {
-		_, err := db.New(tx).Chapter(ctx, idOf(chapter.GetName()))
+		_, err := db.New(tx).ReadChapter(ctx, idOf(chapter.GetName()))
 		if !errors.Is(err, pgx.ErrNoRows) {
 			return struct{}{}, err
 		}

@@ -73,7 +73,7 @@ func (s *Service) CreateMember(ctx context.Context, req *internationalv1.CreateM
 // GetMember reads one member.
 func (s *Service) GetMember(ctx context.Context, req *internationalv1.GetMemberRequest) (*internationalv1.Member, error) {
 	return snapshot(ctx, s, func(tx pgx.Tx) (*internationalv1.Member, error) {
-		row, err := db.New(tx).Member(ctx, idOf(req.GetName()))
+		row, err := db.New(tx).ReadMember(ctx, idOf(req.GetName()))
 		if err != nil {
 			return nil, noMember(err, req.GetName())
 		}
@@ -130,11 +130,9 @@ func (s *Service) RenewMember(ctx context.Context, req *internationalv1.RenewMem
 			if err != nil {
 				return row, err
 			}
-			err = s.changeState(ctx, tx, []int64{row.MemberNo}, 1, now, func(q *db.Queries) (err error) {
-				row, err = q.StartTerm(ctx, db.StartTermParams{MemberNo: row.MemberNo, Now: now, TermEnd: *end})
-				return err
-			})
-			return row, err
+			var write pipeline
+			one(&write, &row, db.StartTerm, now, *end, row.MemberNo)
+			return row, s.changeState(ctx, tx, []int64{row.MemberNo}, 1, now, &write)
 		default:
 			return row, wrongState(row, "renewed")
 		}
@@ -147,25 +145,31 @@ func (s *Service) ResignMember(ctx context.Context, req *internationalv1.ResignM
 		if row.State != active {
 			return row, wrongState(row, "resigned")
 		}
-		err := s.endTerms(ctx, tx, []int64{row.MemberNo}, resigned, now)
+		ended, err := s.endTerms(ctx, tx, []int64{row.MemberNo}, resigned, now)
 		if err != nil {
 			return row, err
 		}
-		return db.New(tx).Member(ctx, row.ID)
+		return ended[0], nil
 	})
 }
 
-// endTerms moves ACTIVE members to another state, set-wise. The caller holds their rows.
-func (s *Service) endTerms(ctx context.Context, tx pgx.Tx, memberNos []int64, state string, now time.Time) error {
-	return s.changeState(ctx, tx, memberNos, -1, now, func(q *db.Queries) error {
-		return q.EndTerms(ctx, db.EndTermsParams{State: state, Now: now, MemberNos: memberNos})
-	})
+// endTerms moves ACTIVE members to another state, set-wise, and returns them. The caller holds their rows.
+func (s *Service) endTerms(ctx context.Context, tx pgx.Tx, memberNos []int64, state string, now time.Time) ([]db.Member, error) {
+	var write pipeline
+	var ended []db.Member
+	many(&write, &ended, db.EndTerms, state, now, memberNos)
+	return ended, s.changeState(ctx, tx, memberNos, -1, now, &write)
 }
 
 // onMember runs a change of one member, whose row it locks first.
 func (s *Service) onMember(ctx context.Context, name, given string, change func(pgx.Tx, db.Member, time.Time) (db.Member, error)) (*internationalv1.Member, error) {
 	return inTx(ctx, s, func(tx pgx.Tx) (*internationalv1.Member, error) {
-		row, err := db.New(tx).MemberForUpdate(ctx, idOf(name))
+		var read pipeline
+		var row db.Member
+		var addresses []db.Address
+		one(&read, &row, db.MemberForUpdate, idOf(name))
+		many(&read, &addresses, db.AddressesOfMember, idOf(name))
+		err := read.run(ctx, tx)
 		if err != nil {
 			return nil, noMember(err, name)
 		}
@@ -175,8 +179,15 @@ func (s *Service) onMember(ctx context.Context, name, given string, change func(
 		if row, err = change(tx, row, s.clock.Now()); err != nil {
 			return nil, err
 		}
-		return viewWithAddresses(ctx, db.New(tx), row)
+		return withAddresses(viewMember(row), addresses), nil
 	})
+}
+
+func withAddresses(member *internationalv1.Member, rows []db.Address) *internationalv1.Member {
+	for _, row := range rows {
+		member.Addresses = append(member.Addresses, viewAddress(member.GetName(), row))
+	}
+	return member
 }
 
 // termEnd checks when a term would end: after now, and not before the one that it prolongs. Nil when no end is given.

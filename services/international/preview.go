@@ -123,7 +123,7 @@ func (s *Service) awaitList(ctx context.Context, chapter, list, version string) 
 // predict counts the people whom the change touches as they stand and as they would stand.
 func predict(ctx context.Context, tx pgx.Tx, site site, chapter, list string, change plannedChange) (*internationalv1.PreviewStandingResponse, error) {
 	q := db.New(tx)
-	row, err := q.Standing(ctx, chapter)
+	row, err := q.ReadStanding(ctx, chapter)
 	if err != nil {
 		return nil, err
 	}

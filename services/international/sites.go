@@ -95,7 +95,7 @@ func (s *Service) Ancestors(ctx context.Context, scope string) ([]string, error)
 		if err := s.knowChapter(ctx, region); err != nil {
 			return nil, ignoreUnknown(err)
 		}
-		chapter, err := q.Chapter(ctx, region)
+		chapter, err := q.ReadChapter(ctx, region)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil, nil
 		}

@@ -22,7 +22,7 @@ func (s *Service) GetStanding(ctx context.Context, req *internationalv1.GetStand
 	}
 	return snapshot(ctx, s, func(tx pgx.Tx) (*internationalv1.Standing, error) {
 		q := db.New(tx)
-		row, err := q.Standing(ctx, chapter)
+		row, err := q.ReadStanding(ctx, chapter)
 		if err != nil {
 			return nil, fmt.Errorf("read the standing of %s: %w", chapter, err)
 		}

@@ -49,7 +49,12 @@ type world struct {
 
 func setup(t testing.TB, change ...func(*Config)) *world {
 	t.Helper()
-	w := &world{t: t, clock: clock.NewFake(noon), pool: testkit.Pool(t, Migrations()...)}
+	return setupOn(t, testkit.Pool(t, Migrations()...), change...)
+}
+
+func setupOn(t testing.TB, pool *pgxpool.Pool, change ...func(*Config)) *world {
+	t.Helper()
+	w := &world{t: t, clock: clock.NewFake(noon), pool: pool}
 	master := address.NewMasterKey()
 	w.site = master.SiteKey("main")
 	config := Config{}

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-const appendHistory = `-- name: AppendHistory :exec
+const AppendHistory = `-- name: AppendHistory :exec
 INSERT INTO charter_history (chapter_no, number, verb, from_state, to_state, subject, note, standing, policy_revision, create_time)
 SELECT $1, coalesce(max(h.number), 0) + 1, $2, $3, $4, $5, $6, $7, $8, $9
 FROM charter_history h WHERE h.chapter_no = $1
@@ -29,7 +29,7 @@ type AppendHistoryParams struct {
 }
 
 func (q *Queries) AppendHistory(ctx context.Context, arg AppendHistoryParams) error {
-	_, err := q.db.Exec(ctx, appendHistory,
+	_, err := q.db.Exec(ctx, AppendHistory,
 		arg.ChapterNo,
 		arg.Verb,
 		arg.FromState,
@@ -43,38 +43,12 @@ func (q *Queries) AppendHistory(ctx context.Context, arg AppendHistoryParams) er
 	return err
 }
 
-const charter = `-- name: Charter :one
-SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time FROM charters WHERE chapter_id = $1
-`
-
-func (q *Queries) Charter(ctx context.Context, chapter string) (Charter, error) {
-	row := q.db.QueryRow(ctx, charter, chapter)
-	var i Charter
-	err := row.Scan(
-		&i.ChapterNo,
-		&i.ChapterID,
-		&i.State,
-		&i.Reviewer,
-		&i.Note,
-		&i.ApplyTime,
-		&i.DecideTime,
-		&i.CureByTime,
-		&i.ReapplyTime,
-		&i.Decision,
-		&i.Epoch,
-		&i.Version,
-		&i.CreateTime,
-		&i.UpdateTime,
-	)
-	return i, err
-}
-
-const charterForUpdate = `-- name: CharterForUpdate :one
+const CharterForUpdate = `-- name: CharterForUpdate :one
 SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time FROM charters WHERE chapter_id = $1 FOR UPDATE
 `
 
 func (q *Queries) CharterForUpdate(ctx context.Context, chapter string) (Charter, error) {
-	row := q.db.QueryRow(ctx, charterForUpdate, chapter)
+	row := q.db.QueryRow(ctx, CharterForUpdate, chapter)
 	var i Charter
 	err := row.Scan(
 		&i.ChapterNo,
@@ -95,7 +69,7 @@ func (q *Queries) CharterForUpdate(ctx context.Context, chapter string) (Charter
 	return i, err
 }
 
-const chartersAfter = `-- name: ChartersAfter :many
+const ChartersAfter = `-- name: ChartersAfter :many
 SELECT ch.chapter_no, ch.chapter_id, ch.state, ch.reviewer, ch.note, ch.apply_time, ch.decide_time, ch.cure_by_time, ch.reapply_time, ch.decision, ch.epoch, ch.version, ch.create_time, ch.update_time FROM charters ch JOIN chapters c USING (chapter_no)
 WHERE ch.chapter_id > $1
   AND ($2::text = '' OR ch.state = $2)
@@ -113,7 +87,7 @@ type ChartersAfterParams struct {
 }
 
 func (q *Queries) ChartersAfter(ctx context.Context, arg ChartersAfterParams) ([]Charter, error) {
-	rows, err := q.db.Query(ctx, chartersAfter,
+	rows, err := q.db.Query(ctx, ChartersAfter,
 		arg.After,
 		arg.State,
 		arg.AnyRegion,
@@ -153,7 +127,7 @@ func (q *Queries) ChartersAfter(ctx context.Context, arg ChartersAfterParams) ([
 	return items, nil
 }
 
-const chartersForUpdate = `-- name: ChartersForUpdate :many
+const ChartersForUpdate = `-- name: ChartersForUpdate :many
 SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time FROM charters
 WHERE chapter_no = ANY($1::bigint[]) AND state IN ('CHARTERED', 'AT_RISK')
 ORDER BY chapter_no
@@ -162,7 +136,7 @@ FOR UPDATE
 
 // Charters that the loss or return of eligibility moves.
 func (q *Queries) ChartersForUpdate(ctx context.Context, chapterNos []int64) ([]Charter, error) {
-	rows, err := q.db.Query(ctx, chartersForUpdate, chapterNos)
+	rows, err := q.db.Query(ctx, ChartersForUpdate, chapterNos)
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +170,7 @@ func (q *Queries) ChartersForUpdate(ctx context.Context, chapterNos []int64) ([]
 	return items, nil
 }
 
-const historyAfter = `-- name: HistoryAfter :many
+const HistoryAfter = `-- name: HistoryAfter :many
 SELECT h.chapter_no, h.number, h.verb, h.from_state, h.to_state, h.subject, h.note, h.standing, h.policy_revision, h.create_time FROM charter_history h JOIN charters c USING (chapter_no)
 WHERE c.chapter_id = $1 AND h.number > $2
 ORDER BY h.number
@@ -210,7 +184,7 @@ type HistoryAfterParams struct {
 }
 
 func (q *Queries) HistoryAfter(ctx context.Context, arg HistoryAfterParams) ([]CharterHistory, error) {
-	rows, err := q.db.Query(ctx, historyAfter, arg.Chapter, arg.After, arg.Size)
+	rows, err := q.db.Query(ctx, HistoryAfter, arg.Chapter, arg.After, arg.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -240,7 +214,7 @@ func (q *Queries) HistoryAfter(ctx context.Context, arg HistoryAfterParams) ([]C
 	return items, nil
 }
 
-const putCharter = `-- name: PutCharter :one
+const PutCharter = `-- name: PutCharter :one
 INSERT INTO charters (chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time)
 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, epoch, 1, $11, $11
 FROM epochs
@@ -266,7 +240,7 @@ type PutCharterParams struct {
 }
 
 func (q *Queries) PutCharter(ctx context.Context, arg PutCharterParams) (Charter, error) {
-	row := q.db.QueryRow(ctx, putCharter,
+	row := q.db.QueryRow(ctx, PutCharter,
 		arg.ChapterNo,
 		arg.ChapterID,
 		arg.State,
@@ -279,6 +253,32 @@ func (q *Queries) PutCharter(ctx context.Context, arg PutCharterParams) (Charter
 		arg.Decision,
 		arg.Now,
 	)
+	var i Charter
+	err := row.Scan(
+		&i.ChapterNo,
+		&i.ChapterID,
+		&i.State,
+		&i.Reviewer,
+		&i.Note,
+		&i.ApplyTime,
+		&i.DecideTime,
+		&i.CureByTime,
+		&i.ReapplyTime,
+		&i.Decision,
+		&i.Epoch,
+		&i.Version,
+		&i.CreateTime,
+		&i.UpdateTime,
+	)
+	return i, err
+}
+
+const ReadCharter = `-- name: ReadCharter :one
+SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time FROM charters WHERE chapter_id = $1
+`
+
+func (q *Queries) ReadCharter(ctx context.Context, chapter string) (Charter, error) {
+	row := q.db.QueryRow(ctx, ReadCharter, chapter)
 	var i Charter
 	err := row.Scan(
 		&i.ChapterNo,

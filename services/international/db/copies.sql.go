@@ -10,26 +10,7 @@ import (
 	"time"
 )
 
-const chapter = `-- name: Chapter :one
-SELECT chapter_no, id, site_no, region, display_name, country_code, city FROM chapters WHERE id = $1
-`
-
-func (q *Queries) Chapter(ctx context.Context, id string) (Chapter, error) {
-	row := q.db.QueryRow(ctx, chapter, id)
-	var i Chapter
-	err := row.Scan(
-		&i.ChapterNo,
-		&i.ID,
-		&i.SiteNo,
-		&i.Region,
-		&i.DisplayName,
-		&i.CountryCode,
-		&i.City,
-	)
-	return i, err
-}
-
-const deleteListTokens = `-- name: DeleteListTokens :execrows
+const DeleteListTokens = `-- name: DeleteListTokens :execrows
 DELETE FROM list_tokens WHERE list_no = $1 AND token = ANY($2::bytea[])
 `
 
@@ -39,23 +20,23 @@ type DeleteListTokensParams struct {
 }
 
 func (q *Queries) DeleteListTokens(ctx context.Context, arg DeleteListTokensParams) (int64, error) {
-	result, err := q.db.Exec(ctx, deleteListTokens, arg.ListNo, arg.Tokens)
+	result, err := q.db.Exec(ctx, DeleteListTokens, arg.ListNo, arg.Tokens)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
 }
 
-const deleteRegion = `-- name: DeleteRegion :exec
+const DeleteRegion = `-- name: DeleteRegion :exec
 DELETE FROM regions WHERE id = $1
 `
 
 func (q *Queries) DeleteRegion(ctx context.Context, id string) error {
-	_, err := q.db.Exec(ctx, deleteRegion, id)
+	_, err := q.db.Exec(ctx, DeleteRegion, id)
 	return err
 }
 
-const ensureChapter = `-- name: EnsureChapter :exec
+const EnsureChapter = `-- name: EnsureChapter :exec
 INSERT INTO chapters (id, site_no, region, display_name, country_code, city)
 VALUES ($1, $2, '', '', '', '')
 ON CONFLICT (id) DO NOTHING
@@ -67,11 +48,11 @@ type EnsureChapterParams struct {
 }
 
 func (q *Queries) EnsureChapter(ctx context.Context, arg EnsureChapterParams) error {
-	_, err := q.db.Exec(ctx, ensureChapter, arg.ID, arg.SiteNo)
+	_, err := q.db.Exec(ctx, EnsureChapter, arg.ID, arg.SiteNo)
 	return err
 }
 
-const ensureList = `-- name: EnsureList :one
+const EnsureList = `-- name: EnsureList :one
 INSERT INTO lists (chapter_no, id, basis, epoch, version)
 VALUES ($1, $2, $3, 0, 0)
 ON CONFLICT (chapter_no, id) DO UPDATE SET basis = excluded.basis
@@ -85,7 +66,7 @@ type EnsureListParams struct {
 }
 
 func (q *Queries) EnsureList(ctx context.Context, arg EnsureListParams) (List, error) {
-	row := q.db.QueryRow(ctx, ensureList, arg.ChapterNo, arg.ID, arg.Basis)
+	row := q.db.QueryRow(ctx, EnsureList, arg.ChapterNo, arg.ID, arg.Basis)
 	var i List
 	err := row.Scan(
 		&i.ListNo,
@@ -98,7 +79,7 @@ func (q *Queries) EnsureList(ctx context.Context, arg EnsureListParams) (List, e
 	return i, err
 }
 
-const insertListTokens = `-- name: InsertListTokens :execrows
+const InsertListTokens = `-- name: InsertListTokens :execrows
 INSERT INTO list_tokens (list_no, token)
 SELECT $1, token FROM unnest($2::bytea[]) AS given (token) ORDER BY token
 ON CONFLICT DO NOTHING
@@ -111,25 +92,25 @@ type InsertListTokensParams struct {
 
 // In key order and sorted: half the price of random order.
 func (q *Queries) InsertListTokens(ctx context.Context, arg InsertListTokensParams) (int64, error) {
-	result, err := q.db.Exec(ctx, insertListTokens, arg.ListNo, arg.Tokens)
+	result, err := q.db.Exec(ctx, InsertListTokens, arg.ListNo, arg.Tokens)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
 }
 
-const insertSite = `-- name: InsertSite :one
+const InsertSite = `-- name: InsertSite :one
 INSERT INTO sites (name) VALUES ($1) RETURNING site_no
 `
 
 func (q *Queries) InsertSite(ctx context.Context, name string) (int16, error) {
-	row := q.db.QueryRow(ctx, insertSite, name)
+	row := q.db.QueryRow(ctx, InsertSite, name)
 	var site_no int16
 	err := row.Scan(&site_no)
 	return site_no, err
 }
 
-const insertSiteTokens = `-- name: InsertSiteTokens :exec
+const InsertSiteTokens = `-- name: InsertSiteTokens :exec
 INSERT INTO address_tokens (token, site_no, member_no, address_no)
 SELECT unnest($1::bytea[]), $2::smallint, unnest($3::bigint[]), unnest($4::bigint[])
 `
@@ -142,7 +123,7 @@ type InsertSiteTokensParams struct {
 }
 
 func (q *Queries) InsertSiteTokens(ctx context.Context, arg InsertSiteTokensParams) error {
-	_, err := q.db.Exec(ctx, insertSiteTokens,
+	_, err := q.db.Exec(ctx, InsertSiteTokens,
 		arg.Tokens,
 		arg.SiteNo,
 		arg.MemberNos,
@@ -151,7 +132,7 @@ func (q *Queries) InsertSiteTokens(ctx context.Context, arg InsertSiteTokensPara
 	return err
 }
 
-const insertStanding = `-- name: InsertStanding :execrows
+const InsertStanding = `-- name: InsertStanding :execrows
 INSERT INTO standings (chapter_no, policy_revision, epoch, update_time)
 SELECT $1::bigint, (SELECT max(revision) FROM policies WHERE effective_time <= $2::timestamptz OR revision = 1), epoch, $2::timestamptz
 FROM epochs
@@ -164,14 +145,14 @@ type InsertStandingParams struct {
 }
 
 func (q *Queries) InsertStanding(ctx context.Context, arg InsertStandingParams) (int64, error) {
-	result, err := q.db.Exec(ctx, insertStanding, arg.ChapterNo, arg.Now)
+	result, err := q.db.Exec(ctx, InsertStanding, arg.ChapterNo, arg.Now)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
 }
 
-const listOf = `-- name: ListOf :one
+const ListOf = `-- name: ListOf :one
 SELECT l.list_no, l.chapter_no, l.id, l.basis, l.epoch, l.version FROM lists l JOIN chapters c USING (chapter_no) WHERE c.id = $1 AND l.id = $2
 `
 
@@ -181,7 +162,7 @@ type ListOfParams struct {
 }
 
 func (q *Queries) ListOf(ctx context.Context, arg ListOfParams) (List, error) {
-	row := q.db.QueryRow(ctx, listOf, arg.Chapter, arg.ID)
+	row := q.db.QueryRow(ctx, ListOf, arg.Chapter, arg.ID)
 	var i List
 	err := row.Scan(
 		&i.ListNo,
@@ -194,7 +175,7 @@ func (q *Queries) ListOf(ctx context.Context, arg ListOfParams) (List, error) {
 	return i, err
 }
 
-const listsOnBasis = `-- name: ListsOnBasis :many
+const ListsOnBasis = `-- name: ListsOnBasis :many
 SELECT list_no FROM lists WHERE chapter_no = $1 AND basis = $2
 `
 
@@ -204,7 +185,7 @@ type ListsOnBasisParams struct {
 }
 
 func (q *Queries) ListsOnBasis(ctx context.Context, arg ListsOnBasisParams) ([]int64, error) {
-	rows, err := q.db.Query(ctx, listsOnBasis, arg.ChapterNo, arg.Basis)
+	rows, err := q.db.Query(ctx, ListsOnBasis, arg.ChapterNo, arg.Basis)
 	if err != nil {
 		return nil, err
 	}
@@ -223,7 +204,7 @@ func (q *Queries) ListsOnBasis(ctx context.Context, arg ListsOnBasisParams) ([]i
 	return items, nil
 }
 
-const listsOnBasisByID = `-- name: ListsOnBasisByID :many
+const ListsOnBasisByID = `-- name: ListsOnBasisByID :many
 SELECT list_no, id FROM lists WHERE chapter_no = $1 AND basis = $2
 `
 
@@ -238,7 +219,7 @@ type ListsOnBasisByIDRow struct {
 }
 
 func (q *Queries) ListsOnBasisByID(ctx context.Context, arg ListsOnBasisByIDParams) ([]ListsOnBasisByIDRow, error) {
-	rows, err := q.db.Query(ctx, listsOnBasisByID, arg.ChapterNo, arg.Basis)
+	rows, err := q.db.Query(ctx, ListsOnBasisByID, arg.ChapterNo, arg.Basis)
 	if err != nil {
 		return nil, err
 	}
@@ -257,16 +238,35 @@ func (q *Queries) ListsOnBasisByID(ctx context.Context, arg ListsOnBasisByIDPara
 	return items, nil
 }
 
-const lockSites = `-- name: LockSites :exec
+const LockSites = `-- name: LockSites :exec
 LOCK TABLE sites IN SHARE ROW EXCLUSIVE MODE
 `
 
 func (q *Queries) LockSites(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, lockSites)
+	_, err := q.db.Exec(ctx, LockSites)
 	return err
 }
 
-const regionAncestors = `-- name: RegionAncestors :many
+const ReadChapter = `-- name: ReadChapter :one
+SELECT chapter_no, id, site_no, region, display_name, country_code, city FROM chapters WHERE id = $1
+`
+
+func (q *Queries) ReadChapter(ctx context.Context, id string) (Chapter, error) {
+	row := q.db.QueryRow(ctx, ReadChapter, id)
+	var i Chapter
+	err := row.Scan(
+		&i.ChapterNo,
+		&i.ID,
+		&i.SiteNo,
+		&i.Region,
+		&i.DisplayName,
+		&i.CountryCode,
+		&i.City,
+	)
+	return i, err
+}
+
+const RegionAncestors = `-- name: RegionAncestors :many
 WITH RECURSIVE up AS (
     SELECT r.id, r.parent, 1 AS depth FROM regions r WHERE r.id = $1
     UNION ALL
@@ -277,7 +277,7 @@ SELECT id FROM up ORDER BY depth
 
 // A circle cannot be made, but a copy may be half-way through a move: the depth ends the walk.
 func (q *Queries) RegionAncestors(ctx context.Context, region string) ([]string, error) {
-	rows, err := q.db.Query(ctx, regionAncestors, region)
+	rows, err := q.db.Query(ctx, RegionAncestors, region)
 	if err != nil {
 		return nil, err
 	}
@@ -296,7 +296,7 @@ func (q *Queries) RegionAncestors(ctx context.Context, region string) ([]string,
 	return items, nil
 }
 
-const regionsBelow = `-- name: RegionsBelow :many
+const RegionsBelow = `-- name: RegionsBelow :many
 WITH RECURSIVE below AS (
     SELECT r.id, 1 AS depth FROM regions r WHERE r.id = $1
     UNION ALL
@@ -306,7 +306,7 @@ SELECT id FROM below
 `
 
 func (q *Queries) RegionsBelow(ctx context.Context, region string) ([]string, error) {
-	rows, err := q.db.Query(ctx, regionsBelow, region)
+	rows, err := q.db.Query(ctx, RegionsBelow, region)
 	if err != nil {
 		return nil, err
 	}
@@ -325,7 +325,7 @@ func (q *Queries) RegionsBelow(ctx context.Context, region string) ([]string, er
 	return items, nil
 }
 
-const setListVersion = `-- name: SetListVersion :exec
+const SetListVersion = `-- name: SetListVersion :exec
 UPDATE lists SET epoch = $1, version = $2 WHERE list_no = $3
 `
 
@@ -336,11 +336,11 @@ type SetListVersionParams struct {
 }
 
 func (q *Queries) SetListVersion(ctx context.Context, arg SetListVersionParams) error {
-	_, err := q.db.Exec(ctx, setListVersion, arg.Epoch, arg.Version, arg.ListNo)
+	_, err := q.db.Exec(ctx, SetListVersion, arg.Epoch, arg.Version, arg.ListNo)
 	return err
 }
 
-const tokensAfter = `-- name: TokensAfter :many
+const TokensAfter = `-- name: TokensAfter :many
 SELECT token FROM list_tokens WHERE list_no = $1 AND token > $2 ORDER BY token LIMIT $3
 `
 
@@ -351,7 +351,7 @@ type TokensAfterParams struct {
 }
 
 func (q *Queries) TokensAfter(ctx context.Context, arg TokensAfterParams) ([][]byte, error) {
-	rows, err := q.db.Query(ctx, tokensAfter, arg.ListNo, arg.After, arg.Size)
+	rows, err := q.db.Query(ctx, TokensAfter, arg.ListNo, arg.After, arg.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -370,7 +370,7 @@ func (q *Queries) TokensAfter(ctx context.Context, arg TokensAfterParams) ([][]b
 	return items, nil
 }
 
-const upsertChapter = `-- name: UpsertChapter :one
+const UpsertChapter = `-- name: UpsertChapter :one
 INSERT INTO chapters (id, site_no, region, display_name, country_code, city)
 VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (id) DO UPDATE
@@ -388,7 +388,7 @@ type UpsertChapterParams struct {
 }
 
 func (q *Queries) UpsertChapter(ctx context.Context, arg UpsertChapterParams) (int64, error) {
-	row := q.db.QueryRow(ctx, upsertChapter,
+	row := q.db.QueryRow(ctx, UpsertChapter,
 		arg.ID,
 		arg.SiteNo,
 		arg.Region,
@@ -401,7 +401,7 @@ func (q *Queries) UpsertChapter(ctx context.Context, arg UpsertChapterParams) (i
 	return chapter_no, err
 }
 
-const upsertRegion = `-- name: UpsertRegion :exec
+const UpsertRegion = `-- name: UpsertRegion :exec
 INSERT INTO regions (id, parent, display_name) VALUES ($1, $2, $3)
 ON CONFLICT (id) DO UPDATE SET parent = excluded.parent, display_name = excluded.display_name
 `
@@ -413,11 +413,11 @@ type UpsertRegionParams struct {
 }
 
 func (q *Queries) UpsertRegion(ctx context.Context, arg UpsertRegionParams) error {
-	_, err := q.db.Exec(ctx, upsertRegion, arg.ID, arg.Parent, arg.DisplayName)
+	_, err := q.db.Exec(ctx, UpsertRegion, arg.ID, arg.Parent, arg.DisplayName)
 	return err
 }
 
-const verifiedAddressesAfter = `-- name: VerifiedAddressesAfter :many
+const VerifiedAddressesAfter = `-- name: VerifiedAddressesAfter :many
 SELECT address_no, id, member_no, address, verify_time, create_time FROM addresses WHERE verify_time IS NOT NULL AND address_no > $1 ORDER BY address_no LIMIT $2
 `
 
@@ -427,7 +427,7 @@ type VerifiedAddressesAfterParams struct {
 }
 
 func (q *Queries) VerifiedAddressesAfter(ctx context.Context, arg VerifiedAddressesAfterParams) ([]Address, error) {
-	rows, err := q.db.Query(ctx, verifiedAddressesAfter, arg.After, arg.Size)
+	rows, err := q.db.Query(ctx, VerifiedAddressesAfter, arg.After, arg.Size)
 	if err != nil {
 		return nil, err
 	}

@@ -9,12 +9,12 @@ import (
 	"context"
 )
 
-const allCharters = `-- name: AllCharters :many
+const AllCharters = `-- name: AllCharters :many
 SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time FROM charters ORDER BY chapter_no
 `
 
 func (q *Queries) AllCharters(ctx context.Context) ([]Charter, error) {
-	rows, err := q.db.Query(ctx, allCharters)
+	rows, err := q.db.Query(ctx, AllCharters)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func (q *Queries) AllCharters(ctx context.Context) ([]Charter, error) {
 	return items, nil
 }
 
-const allStandings = `-- name: AllStandings :many
+const AllStandings = `-- name: AllStandings :many
 SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, c.id AS chapter_id, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time
 FROM standings s
 JOIN chapters c USING (chapter_no)
@@ -63,7 +63,7 @@ type AllStandingsRow struct {
 }
 
 func (q *Queries) AllStandings(ctx context.Context) ([]AllStandingsRow, error) {
-	rows, err := q.db.Query(ctx, allStandings)
+	rows, err := q.db.Query(ctx, AllStandings)
 	if err != nil {
 		return nil, err
 	}
@@ -104,16 +104,16 @@ func (q *Queries) AllStandings(ctx context.Context) ([]AllStandingsRow, error) {
 	return items, nil
 }
 
-const beginEpoch = `-- name: BeginEpoch :exec
+const BeginEpoch = `-- name: BeginEpoch :exec
 UPDATE epochs SET epoch = $1
 `
 
 func (q *Queries) BeginEpoch(ctx context.Context, epoch int64) error {
-	_, err := q.db.Exec(ctx, beginEpoch, epoch)
+	_, err := q.db.Exec(ctx, BeginEpoch, epoch)
 	return err
 }
 
-const charterVersionsAfter = `-- name: CharterVersionsAfter :many
+const CharterVersionsAfter = `-- name: CharterVersionsAfter :many
 SELECT chapter_id, epoch, version FROM charters WHERE chapter_id > $1 ORDER BY chapter_id LIMIT $2
 `
 
@@ -129,7 +129,7 @@ type CharterVersionsAfterRow struct {
 }
 
 func (q *Queries) CharterVersionsAfter(ctx context.Context, arg CharterVersionsAfterParams) ([]CharterVersionsAfterRow, error) {
-	rows, err := q.db.Query(ctx, charterVersionsAfter, arg.After, arg.Size)
+	rows, err := q.db.Query(ctx, CharterVersionsAfter, arg.After, arg.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -148,25 +148,25 @@ func (q *Queries) CharterVersionsAfter(ctx context.Context, arg CharterVersionsA
 	return items, nil
 }
 
-const moveChartersToEpoch = `-- name: MoveChartersToEpoch :exec
+const MoveChartersToEpoch = `-- name: MoveChartersToEpoch :exec
 UPDATE charters SET epoch = $1, version = 1
 `
 
 func (q *Queries) MoveChartersToEpoch(ctx context.Context, epoch int64) error {
-	_, err := q.db.Exec(ctx, moveChartersToEpoch, epoch)
+	_, err := q.db.Exec(ctx, MoveChartersToEpoch, epoch)
 	return err
 }
 
-const moveStandingsToEpoch = `-- name: MoveStandingsToEpoch :exec
+const MoveStandingsToEpoch = `-- name: MoveStandingsToEpoch :exec
 UPDATE standings SET epoch = $1, version = 1
 `
 
 func (q *Queries) MoveStandingsToEpoch(ctx context.Context, epoch int64) error {
-	_, err := q.db.Exec(ctx, moveStandingsToEpoch, epoch)
+	_, err := q.db.Exec(ctx, MoveStandingsToEpoch, epoch)
 	return err
 }
 
-const standingVersionsAfter = `-- name: StandingVersionsAfter :many
+const StandingVersionsAfter = `-- name: StandingVersionsAfter :many
 SELECT c.id, s.epoch, s.version FROM standings s JOIN chapters c USING (chapter_no)
 WHERE c.id > $1 ORDER BY c.id LIMIT $2
 `
@@ -183,7 +183,7 @@ type StandingVersionsAfterRow struct {
 }
 
 func (q *Queries) StandingVersionsAfter(ctx context.Context, arg StandingVersionsAfterParams) ([]StandingVersionsAfterRow, error) {
-	rows, err := q.db.Query(ctx, standingVersionsAfter, arg.After, arg.Size)
+	rows, err := q.db.Query(ctx, StandingVersionsAfter, arg.After, arg.Size)
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-const addressByText = `-- name: AddressByText :one
+const AddressByText = `-- name: AddressByText :one
 SELECT address_no, id, member_no, address, verify_time, create_time FROM addresses WHERE member_no = $1 AND address = $2
 `
 
@@ -20,7 +20,7 @@ type AddressByTextParams struct {
 }
 
 func (q *Queries) AddressByText(ctx context.Context, arg AddressByTextParams) (Address, error) {
-	row := q.db.QueryRow(ctx, addressByText, arg.MemberNo, arg.Address)
+	row := q.db.QueryRow(ctx, AddressByText, arg.MemberNo, arg.Address)
 	var i Address
 	err := row.Scan(
 		&i.AddressNo,
@@ -33,7 +33,7 @@ func (q *Queries) AddressByText(ctx context.Context, arg AddressByTextParams) (A
 	return i, err
 }
 
-const addressOf = `-- name: AddressOf :one
+const AddressOf = `-- name: AddressOf :one
 SELECT address_no, id, member_no, address, verify_time, create_time FROM addresses WHERE member_no = $1 AND id = $2
 `
 
@@ -43,7 +43,7 @@ type AddressOfParams struct {
 }
 
 func (q *Queries) AddressOf(ctx context.Context, arg AddressOfParams) (Address, error) {
-	row := q.db.QueryRow(ctx, addressOf, arg.MemberNo, arg.ID)
+	row := q.db.QueryRow(ctx, AddressOf, arg.MemberNo, arg.ID)
 	var i Address
 	err := row.Scan(
 		&i.AddressNo,
@@ -56,7 +56,7 @@ func (q *Queries) AddressOf(ctx context.Context, arg AddressOfParams) (Address, 
 	return i, err
 }
 
-const addressesAfter = `-- name: AddressesAfter :many
+const AddressesAfter = `-- name: AddressesAfter :many
 SELECT address_no, id, member_no, address, verify_time, create_time FROM addresses WHERE member_no = $1 AND address_no > $2 ORDER BY address_no LIMIT $3
 `
 
@@ -67,7 +67,7 @@ type AddressesAfterParams struct {
 }
 
 func (q *Queries) AddressesAfter(ctx context.Context, arg AddressesAfterParams) ([]Address, error) {
-	rows, err := q.db.Query(ctx, addressesAfter, arg.MemberNo, arg.After, arg.Size)
+	rows, err := q.db.Query(ctx, AddressesAfter, arg.MemberNo, arg.After, arg.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -93,12 +93,12 @@ func (q *Queries) AddressesAfter(ctx context.Context, arg AddressesAfterParams) 
 	return items, nil
 }
 
-const addressesOf = `-- name: AddressesOf :many
+const AddressesOf = `-- name: AddressesOf :many
 SELECT address_no, id, member_no, address, verify_time, create_time FROM addresses WHERE member_no = ANY($1::bigint[]) ORDER BY address_no
 `
 
 func (q *Queries) AddressesOf(ctx context.Context, memberNos []int64) ([]Address, error) {
-	rows, err := q.db.Query(ctx, addressesOf, memberNos)
+	rows, err := q.db.Query(ctx, AddressesOf, memberNos)
 	if err != nil {
 		return nil, err
 	}
@@ -124,16 +124,47 @@ func (q *Queries) AddressesOf(ctx context.Context, memberNos []int64) ([]Address
 	return items, nil
 }
 
-const deleteAddress = `-- name: DeleteAddress :exec
+const AddressesOfMember = `-- name: AddressesOfMember :many
+SELECT a.address_no, a.id, a.member_no, a.address, a.verify_time, a.create_time FROM addresses a JOIN members m USING (member_no) WHERE m.id = $1 ORDER BY a.address_no
+`
+
+func (q *Queries) AddressesOfMember(ctx context.Context, id string) ([]Address, error) {
+	rows, err := q.db.Query(ctx, AddressesOfMember, id)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []Address{}
+	for rows.Next() {
+		var i Address
+		if err := rows.Scan(
+			&i.AddressNo,
+			&i.ID,
+			&i.MemberNo,
+			&i.Address,
+			&i.VerifyTime,
+			&i.CreateTime,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const DeleteAddress = `-- name: DeleteAddress :exec
 DELETE FROM addresses WHERE address_no = $1
 `
 
 func (q *Queries) DeleteAddress(ctx context.Context, addressNo int64) error {
-	_, err := q.db.Exec(ctx, deleteAddress, addressNo)
+	_, err := q.db.Exec(ctx, DeleteAddress, addressNo)
 	return err
 }
 
-const endTerms = `-- name: EndTerms :exec
+const EndTerms = `-- name: EndTerms :many
 WITH ended AS (
     UPDATE terms SET state = $1, end_time = least(end_time, $2::timestamptz)
     WHERE terms.member_no = ANY($3::bigint[]) AND terms.state = 'RUNNING'
@@ -141,6 +172,7 @@ WITH ended AS (
 UPDATE members
 SET state = $1, term_end = least(term_end, $2::timestamptz), version = version + 1, update_time = $2::timestamptz
 WHERE members.member_no = ANY($3::bigint[])
+RETURNING member_no, id, display_name, state, term_start, term_end, version, create_time, update_time
 `
 
 type EndTermsParams struct {
@@ -149,12 +181,37 @@ type EndTermsParams struct {
 	MemberNos []int64
 }
 
-func (q *Queries) EndTerms(ctx context.Context, arg EndTermsParams) error {
-	_, err := q.db.Exec(ctx, endTerms, arg.State, arg.Now, arg.MemberNos)
-	return err
+func (q *Queries) EndTerms(ctx context.Context, arg EndTermsParams) ([]Member, error) {
+	rows, err := q.db.Query(ctx, EndTerms, arg.State, arg.Now, arg.MemberNos)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []Member{}
+	for rows.Next() {
+		var i Member
+		if err := rows.Scan(
+			&i.MemberNo,
+			&i.ID,
+			&i.DisplayName,
+			&i.State,
+			&i.TermStart,
+			&i.TermEnd,
+			&i.Version,
+			&i.CreateTime,
+			&i.UpdateTime,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
-const insertAddressTokens = `-- name: InsertAddressTokens :exec
+const InsertAddressTokens = `-- name: InsertAddressTokens :exec
 INSERT INTO address_tokens (token, site_no, member_no, address_no)
 SELECT unnest($1::bytea[]), unnest($2::smallint[]), $3, unnest($4::bigint[])
 `
@@ -167,7 +224,7 @@ type InsertAddressTokensParams struct {
 }
 
 func (q *Queries) InsertAddressTokens(ctx context.Context, arg InsertAddressTokensParams) error {
-	_, err := q.db.Exec(ctx, insertAddressTokens,
+	_, err := q.db.Exec(ctx, InsertAddressTokens,
 		arg.Tokens,
 		arg.SiteNos,
 		arg.MemberNo,
@@ -176,7 +233,7 @@ func (q *Queries) InsertAddressTokens(ctx context.Context, arg InsertAddressToke
 	return err
 }
 
-const insertAddresses = `-- name: InsertAddresses :many
+const InsertAddresses = `-- name: InsertAddresses :many
 INSERT INTO addresses (id, member_no, address, verify_time, create_time)
 SELECT given.id, $1, given.address, CASE WHEN given.verified THEN $2::timestamptz END, $2::timestamptz
 FROM (SELECT unnest($3::text[]) AS id, unnest($4::text[]) AS address, unnest($5::boolean[]) AS verified) AS given
@@ -193,7 +250,7 @@ type InsertAddressesParams struct {
 }
 
 func (q *Queries) InsertAddresses(ctx context.Context, arg InsertAddressesParams) ([]Address, error) {
-	rows, err := q.db.Query(ctx, insertAddresses,
+	rows, err := q.db.Query(ctx, InsertAddresses,
 		arg.MemberNo,
 		arg.Now,
 		arg.Ids,
@@ -225,7 +282,7 @@ func (q *Queries) InsertAddresses(ctx context.Context, arg InsertAddressesParams
 	return items, nil
 }
 
-const insertMember = `-- name: InsertMember :one
+const InsertMember = `-- name: InsertMember :one
 INSERT INTO members (id, display_name, state, term_start, term_end, version, create_time, update_time)
 VALUES ($1, $2, $3, $4, $5, 1, $6, $6)
 ON CONFLICT (id) DO NOTHING
@@ -242,7 +299,7 @@ type InsertMemberParams struct {
 }
 
 func (q *Queries) InsertMember(ctx context.Context, arg InsertMemberParams) (Member, error) {
-	row := q.db.QueryRow(ctx, insertMember,
+	row := q.db.QueryRow(ctx, InsertMember,
 		arg.ID,
 		arg.DisplayName,
 		arg.State,
@@ -265,7 +322,7 @@ func (q *Queries) InsertMember(ctx context.Context, arg InsertMemberParams) (Mem
 	return i, err
 }
 
-const lapsingMembers = `-- name: LapsingMembers :many
+const LapsingMembers = `-- name: LapsingMembers :many
 SELECT member_no FROM members
 WHERE state = 'ACTIVE' AND term_end <= $1::timestamptz
 ORDER BY member_no
@@ -279,7 +336,7 @@ type LapsingMembersParams struct {
 }
 
 func (q *Queries) LapsingMembers(ctx context.Context, arg LapsingMembersParams) ([]int64, error) {
-	rows, err := q.db.Query(ctx, lapsingMembers, arg.Now, arg.Size)
+	rows, err := q.db.Query(ctx, LapsingMembers, arg.Now, arg.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -298,33 +355,12 @@ func (q *Queries) LapsingMembers(ctx context.Context, arg LapsingMembersParams) 
 	return items, nil
 }
 
-const member = `-- name: Member :one
-SELECT member_no, id, display_name, state, term_start, term_end, version, create_time, update_time FROM members WHERE id = $1
-`
-
-func (q *Queries) Member(ctx context.Context, id string) (Member, error) {
-	row := q.db.QueryRow(ctx, member, id)
-	var i Member
-	err := row.Scan(
-		&i.MemberNo,
-		&i.ID,
-		&i.DisplayName,
-		&i.State,
-		&i.TermStart,
-		&i.TermEnd,
-		&i.Version,
-		&i.CreateTime,
-		&i.UpdateTime,
-	)
-	return i, err
-}
-
-const memberForUpdate = `-- name: MemberForUpdate :one
+const MemberForUpdate = `-- name: MemberForUpdate :one
 SELECT member_no, id, display_name, state, term_start, term_end, version, create_time, update_time FROM members WHERE id = $1 FOR UPDATE
 `
 
 func (q *Queries) MemberForUpdate(ctx context.Context, id string) (Member, error) {
-	row := q.db.QueryRow(ctx, memberForUpdate, id)
+	row := q.db.QueryRow(ctx, MemberForUpdate, id)
 	var i Member
 	err := row.Scan(
 		&i.MemberNo,
@@ -340,7 +376,7 @@ func (q *Queries) MemberForUpdate(ctx context.Context, id string) (Member, error
 	return i, err
 }
 
-const membersAfter = `-- name: MembersAfter :many
+const MembersAfter = `-- name: MembersAfter :many
 SELECT member_no, id, display_name, state, term_start, term_end, version, create_time, update_time FROM members
 WHERE member_no > $1 AND ($2::text = '' OR state = $2)
 ORDER BY member_no
@@ -354,7 +390,7 @@ type MembersAfterParams struct {
 }
 
 func (q *Queries) MembersAfter(ctx context.Context, arg MembersAfterParams) ([]Member, error) {
-	rows, err := q.db.Query(ctx, membersAfter, arg.After, arg.State, arg.Size)
+	rows, err := q.db.Query(ctx, MembersAfter, arg.After, arg.State, arg.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -383,7 +419,7 @@ func (q *Queries) MembersAfter(ctx context.Context, arg MembersAfterParams) ([]M
 	return items, nil
 }
 
-const prolongTerm = `-- name: ProlongTerm :one
+const ProlongTerm = `-- name: ProlongTerm :one
 WITH term AS (
     UPDATE terms SET end_time = $1
     WHERE terms.member_no = $3 AND terms.state = 'RUNNING'
@@ -400,7 +436,7 @@ type ProlongTermParams struct {
 }
 
 func (q *Queries) ProlongTerm(ctx context.Context, arg ProlongTermParams) (Member, error) {
-	row := q.db.QueryRow(ctx, prolongTerm, arg.TermEnd, arg.Now, arg.MemberNo)
+	row := q.db.QueryRow(ctx, ProlongTerm, arg.TermEnd, arg.Now, arg.MemberNo)
 	var i Member
 	err := row.Scan(
 		&i.MemberNo,
@@ -416,7 +452,28 @@ func (q *Queries) ProlongTerm(ctx context.Context, arg ProlongTermParams) (Membe
 	return i, err
 }
 
-const renameMember = `-- name: RenameMember :one
+const ReadMember = `-- name: ReadMember :one
+SELECT member_no, id, display_name, state, term_start, term_end, version, create_time, update_time FROM members WHERE id = $1
+`
+
+func (q *Queries) ReadMember(ctx context.Context, id string) (Member, error) {
+	row := q.db.QueryRow(ctx, ReadMember, id)
+	var i Member
+	err := row.Scan(
+		&i.MemberNo,
+		&i.ID,
+		&i.DisplayName,
+		&i.State,
+		&i.TermStart,
+		&i.TermEnd,
+		&i.Version,
+		&i.CreateTime,
+		&i.UpdateTime,
+	)
+	return i, err
+}
+
+const RenameMember = `-- name: RenameMember :one
 UPDATE members SET display_name = $1, version = version + 1, update_time = $2
 WHERE member_no = $3
 RETURNING member_no, id, display_name, state, term_start, term_end, version, create_time, update_time
@@ -429,7 +486,7 @@ type RenameMemberParams struct {
 }
 
 func (q *Queries) RenameMember(ctx context.Context, arg RenameMemberParams) (Member, error) {
-	row := q.db.QueryRow(ctx, renameMember, arg.DisplayName, arg.Now, arg.MemberNo)
+	row := q.db.QueryRow(ctx, RenameMember, arg.DisplayName, arg.Now, arg.MemberNo)
 	var i Member
 	err := row.Scan(
 		&i.MemberNo,
@@ -445,12 +502,12 @@ func (q *Queries) RenameMember(ctx context.Context, arg RenameMemberParams) (Mem
 	return i, err
 }
 
-const sites = `-- name: Sites :many
+const Sites = `-- name: Sites :many
 SELECT site_no, name FROM sites ORDER BY site_no
 `
 
 func (q *Queries) Sites(ctx context.Context) ([]Site, error) {
-	rows, err := q.db.Query(ctx, sites)
+	rows, err := q.db.Query(ctx, Sites)
 	if err != nil {
 		return nil, err
 	}
@@ -469,7 +526,7 @@ func (q *Queries) Sites(ctx context.Context) ([]Site, error) {
 	return items, nil
 }
 
-const startTerm = `-- name: StartTerm :one
+const StartTerm = `-- name: StartTerm :one
 WITH term AS (
     INSERT INTO terms (member_no, start_time, end_time, state)
     VALUES ($3, $1, $2, 'RUNNING')
@@ -487,7 +544,7 @@ type StartTermParams struct {
 }
 
 func (q *Queries) StartTerm(ctx context.Context, arg StartTermParams) (Member, error) {
-	row := q.db.QueryRow(ctx, startTerm, arg.Now, arg.TermEnd, arg.MemberNo)
+	row := q.db.QueryRow(ctx, StartTerm, arg.Now, arg.TermEnd, arg.MemberNo)
 	var i Member
 	err := row.Scan(
 		&i.MemberNo,
@@ -503,12 +560,12 @@ func (q *Queries) StartTerm(ctx context.Context, arg StartTermParams) (Member, e
 	return i, err
 }
 
-const tokensOfMembers = `-- name: TokensOfMembers :many
+const TokensOfMembers = `-- name: TokensOfMembers :many
 SELECT token FROM address_tokens WHERE member_no = ANY($1::bigint[])
 `
 
 func (q *Queries) TokensOfMembers(ctx context.Context, memberNos []int64) ([][]byte, error) {
-	rows, err := q.db.Query(ctx, tokensOfMembers, memberNos)
+	rows, err := q.db.Query(ctx, TokensOfMembers, memberNos)
 	if err != nil {
 		return nil, err
 	}
@@ -527,7 +584,7 @@ func (q *Queries) TokensOfMembers(ctx context.Context, memberNos []int64) ([][]b
 	return items, nil
 }
 
-const touchMember = `-- name: TouchMember :one
+const TouchMember = `-- name: TouchMember :one
 UPDATE members SET version = version + 1, update_time = $1
 WHERE member_no = $2
 RETURNING member_no, id, display_name, state, term_start, term_end, version, create_time, update_time
@@ -539,7 +596,7 @@ type TouchMemberParams struct {
 }
 
 func (q *Queries) TouchMember(ctx context.Context, arg TouchMemberParams) (Member, error) {
-	row := q.db.QueryRow(ctx, touchMember, arg.Now, arg.MemberNo)
+	row := q.db.QueryRow(ctx, TouchMember, arg.Now, arg.MemberNo)
 	var i Member
 	err := row.Scan(
 		&i.MemberNo,
@@ -555,7 +612,7 @@ func (q *Queries) TouchMember(ctx context.Context, arg TouchMemberParams) (Membe
 	return i, err
 }
 
-const verifyAddress = `-- name: VerifyAddress :one
+const VerifyAddress = `-- name: VerifyAddress :one
 UPDATE addresses SET verify_time = $1::timestamptz WHERE address_no = $2 RETURNING address_no, id, member_no, address, verify_time, create_time
 `
 
@@ -565,7 +622,7 @@ type VerifyAddressParams struct {
 }
 
 func (q *Queries) VerifyAddress(ctx context.Context, arg VerifyAddressParams) (Address, error) {
-	row := q.db.QueryRow(ctx, verifyAddress, arg.Now, arg.AddressNo)
+	row := q.db.QueryRow(ctx, VerifyAddress, arg.Now, arg.AddressNo)
 	var i Address
 	err := row.Scan(
 		&i.AddressNo,

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-const closeTokens = `-- name: CloseTokens :many
+const CloseTokens = `-- name: CloseTokens :many
 SELECT sibling.token
 FROM unnest($1::bytea[]) AS given (token)
 JOIN address_tokens t USING (token)
@@ -19,7 +19,7 @@ JOIN address_tokens sibling USING (member_no)
 
 // Adds the other tokens of every member who has one of them.
 func (q *Queries) CloseTokens(ctx context.Context, tokens [][]byte) ([][]byte, error) {
-	rows, err := q.db.Query(ctx, closeTokens, tokens)
+	rows, err := q.db.Query(ctx, CloseTokens, tokens)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func (q *Queries) CloseTokens(ctx context.Context, tokens [][]byte) ([][]byte, e
 	return items, nil
 }
 
-const insertPreviewAudit = `-- name: InsertPreviewAudit :exec
+const InsertPreviewAudit = `-- name: InsertPreviewAudit :exec
 INSERT INTO preview_audit (subject, list, tokens, create_time) VALUES ($1, $2, $3, $4)
 `
 
@@ -50,7 +50,7 @@ type InsertPreviewAuditParams struct {
 }
 
 func (q *Queries) InsertPreviewAudit(ctx context.Context, arg InsertPreviewAuditParams) error {
-	_, err := q.db.Exec(ctx, insertPreviewAudit,
+	_, err := q.db.Exec(ctx, InsertPreviewAudit,
 		arg.Subject,
 		arg.List,
 		arg.Tokens,
@@ -59,7 +59,7 @@ func (q *Queries) InsertPreviewAudit(ctx context.Context, arg InsertPreviewAudit
 	return err
 }
 
-const listVersions = `-- name: ListVersions :many
+const ListVersions = `-- name: ListVersions :many
 SELECT id, epoch, version FROM lists WHERE chapter_no = $1 ORDER BY id
 `
 
@@ -70,7 +70,7 @@ type ListVersionsRow struct {
 }
 
 func (q *Queries) ListVersions(ctx context.Context, chapterNo int64) ([]ListVersionsRow, error) {
-	rows, err := q.db.Query(ctx, listVersions, chapterNo)
+	rows, err := q.db.Query(ctx, ListVersions, chapterNo)
 	if err != nil {
 		return nil, err
 	}
@@ -89,12 +89,12 @@ func (q *Queries) ListVersions(ctx context.Context, chapterNo int64) ([]ListVers
 	return items, nil
 }
 
-const lockStanding = `-- name: LockStanding :one
+const LockStanding = `-- name: LockStanding :one
 SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time FROM standings s JOIN chapters c USING (chapter_no) WHERE c.id = $1 FOR UPDATE OF s
 `
 
 func (q *Queries) LockStanding(ctx context.Context, chapter string) (Standing, error) {
-	row := q.db.QueryRow(ctx, lockStanding, chapter)
+	row := q.db.QueryRow(ctx, LockStanding, chapter)
 	var i Standing
 	err := row.Scan(
 		&i.ChapterNo,
@@ -112,7 +112,7 @@ func (q *Queries) LockStanding(ctx context.Context, chapter string) (Standing, e
 	return i, err
 }
 
-const lockTokens = `-- name: LockTokens :exec
+const LockTokens = `-- name: LockTokens :exec
 SELECT pg_advisory_xact_lock($1::integer, bucket) FROM unnest($2::integer[]) AS bucket
 `
 
@@ -122,11 +122,11 @@ type LockTokensParams struct {
 }
 
 func (q *Queries) LockTokens(ctx context.Context, arg LockTokensParams) error {
-	_, err := q.db.Exec(ctx, lockTokens, arg.Class, arg.Buckets)
+	_, err := q.db.Exec(ctx, LockTokens, arg.Class, arg.Buckets)
 	return err
 }
 
-const lockTokensOfMembers = `-- name: LockTokensOfMembers :exec
+const LockTokensOfMembers = `-- name: LockTokensOfMembers :exec
 SELECT pg_advisory_xact_lock($1::integer, held.bucket)
 FROM (
     SELECT DISTINCT (get_byte(token, 2) * 256 + get_byte(token, 3)) % 1024 AS bucket
@@ -143,11 +143,11 @@ type LockTokensOfMembersParams struct {
 
 // The buckets of all that the members are known by, lowest first; 1024 buckets by the first bytes of the hash.
 func (q *Queries) LockTokensOfMembers(ctx context.Context, arg LockTokensOfMembersParams) error {
-	_, err := q.db.Exec(ctx, lockTokensOfMembers, arg.Class, arg.MemberNos)
+	_, err := q.db.Exec(ctx, LockTokensOfMembers, arg.Class, arg.MemberNos)
 	return err
 }
 
-const lockTokensShared = `-- name: LockTokensShared :exec
+const LockTokensShared = `-- name: LockTokensShared :exec
 SELECT pg_advisory_xact_lock_shared($1::integer, bucket) FROM unnest($2::integer[]) AS bucket
 `
 
@@ -157,11 +157,11 @@ type LockTokensSharedParams struct {
 }
 
 func (q *Queries) LockTokensShared(ctx context.Context, arg LockTokensSharedParams) error {
-	_, err := q.db.Exec(ctx, lockTokensShared, arg.Class, arg.Buckets)
+	_, err := q.db.Exec(ctx, LockTokensShared, arg.Class, arg.Buckets)
 	return err
 }
 
-const moveStandings = `-- name: MoveStandings :exec
+const MoveStandings = `-- name: MoveStandings :exec
 UPDATE standings s
 SET membership_total = n.membership_total, membership_international = n.membership_international,
     mailing_total = n.mailing_total, mailing_international = n.mailing_international,
@@ -191,7 +191,7 @@ type MoveStandingsParams struct {
 }
 
 func (q *Queries) MoveStandings(ctx context.Context, arg MoveStandingsParams) error {
-	_, err := q.db.Exec(ctx, moveStandings,
+	_, err := q.db.Exec(ctx, MoveStandings,
 		arg.PolicyRevision,
 		arg.ByRegister,
 		arg.Now,
@@ -205,7 +205,7 @@ func (q *Queries) MoveStandings(ctx context.Context, arg MoveStandingsParams) er
 	return err
 }
 
-const peopleByTokens = `-- name: PeopleByTokens :many
+const PeopleByTokens = `-- name: PeopleByTokens :many
 SELECT l.chapter_no, l.basis,
        (count(DISTINCT t.member_no) + count(DISTINCT lt.token) FILTER (WHERE t.member_no IS NULL))::integer AS total,
        (count(DISTINCT t.member_no) FILTER (WHERE m.state = 'ACTIVE'))::integer AS international
@@ -228,7 +228,7 @@ type PeopleByTokensRow struct {
 // The people that a closed set of tokens stands for: whoever has one token in the set has all of them in it.
 // The difference of two calls around a change is what the change does to the counters.
 func (q *Queries) PeopleByTokens(ctx context.Context, tokens [][]byte) ([]PeopleByTokensRow, error) {
-	rows, err := q.db.Query(ctx, peopleByTokens, tokens)
+	rows, err := q.db.Query(ctx, PeopleByTokens, tokens)
 	if err != nil {
 		return nil, err
 	}
@@ -252,7 +252,7 @@ func (q *Queries) PeopleByTokens(ctx context.Context, tokens [][]byte) ([]People
 	return items, nil
 }
 
-const peopleOnBasis = `-- name: PeopleOnBasis :one
+const PeopleOnBasis = `-- name: PeopleOnBasis :one
 SELECT (count(DISTINCT t.member_no) + count(DISTINCT lt.token) FILTER (WHERE t.member_no IS NULL))::integer AS total,
        (count(DISTINCT t.member_no) FILTER (WHERE m.state = 'ACTIVE'))::integer AS international
 FROM list_tokens lt
@@ -273,18 +273,18 @@ type PeopleOnBasisRow struct {
 
 // The same for one chapter and basis.
 func (q *Queries) PeopleOnBasis(ctx context.Context, arg PeopleOnBasisParams) (PeopleOnBasisRow, error) {
-	row := q.db.QueryRow(ctx, peopleOnBasis, arg.ListNos, arg.Tokens)
+	row := q.db.QueryRow(ctx, PeopleOnBasis, arg.ListNos, arg.Tokens)
 	var i PeopleOnBasisRow
 	err := row.Scan(&i.Total, &i.International)
 	return i, err
 }
 
-const policies = `-- name: Policies :many
+const Policies = `-- name: Policies :many
 SELECT revision, threshold_percent, minimum_membership, minimum_mailing, allow_membership, allow_mailing, grace_days, reapply_days, effective_time FROM policies ORDER BY revision
 `
 
 func (q *Queries) Policies(ctx context.Context) ([]Policy, error) {
-	rows, err := q.db.Query(ctx, policies)
+	rows, err := q.db.Query(ctx, Policies)
 	if err != nil {
 		return nil, err
 	}
@@ -313,12 +313,12 @@ func (q *Queries) Policies(ctx context.Context) ([]Policy, error) {
 	return items, nil
 }
 
-const policyInForce = `-- name: PolicyInForce :one
+const PolicyInForce = `-- name: PolicyInForce :one
 SELECT revision, threshold_percent, minimum_membership, minimum_mailing, allow_membership, allow_mailing, grace_days, reapply_days, effective_time FROM policies WHERE effective_time <= $1::timestamptz OR revision = 1 ORDER BY revision DESC LIMIT 1
 `
 
 func (q *Queries) PolicyInForce(ctx context.Context, now time.Time) (Policy, error) {
-	row := q.db.QueryRow(ctx, policyInForce, now)
+	row := q.db.QueryRow(ctx, PolicyInForce, now)
 	var i Policy
 	err := row.Scan(
 		&i.Revision,
@@ -334,7 +334,7 @@ func (q *Queries) PolicyInForce(ctx context.Context, now time.Time) (Policy, err
 	return i, err
 }
 
-const presenceOfMembers = `-- name: PresenceOfMembers :many
+const PresenceOfMembers = `-- name: PresenceOfMembers :many
 SELECT here.chapter_no, here.basis, count(*)::integer AS members
 FROM (
     SELECT DISTINCT l.chapter_no, l.basis, t.member_no
@@ -355,7 +355,7 @@ type PresenceOfMembersRow struct {
 
 // The bases on which members stand, one row a chapter and basis.
 func (q *Queries) PresenceOfMembers(ctx context.Context, memberNos []int64) ([]PresenceOfMembersRow, error) {
-	rows, err := q.db.Query(ctx, presenceOfMembers, memberNos)
+	rows, err := q.db.Query(ctx, PresenceOfMembers, memberNos)
 	if err != nil {
 		return nil, err
 	}
@@ -374,16 +374,61 @@ func (q *Queries) PresenceOfMembers(ctx context.Context, memberNos []int64) ([]P
 	return items, nil
 }
 
-const prunePreviewAudit = `-- name: PrunePreviewAudit :exec
+const PrunePreviewAudit = `-- name: PrunePreviewAudit :exec
 DELETE FROM preview_audit WHERE create_time < $1
 `
 
 func (q *Queries) PrunePreviewAudit(ctx context.Context, before time.Time) error {
-	_, err := q.db.Exec(ctx, prunePreviewAudit, before)
+	_, err := q.db.Exec(ctx, PrunePreviewAudit, before)
 	return err
 }
 
-const recountStandings = `-- name: RecountStandings :many
+const ReadStanding = `-- name: ReadStanding :one
+SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, c.id AS chapter_id, c.site_no, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time
+FROM standings s
+JOIN chapters c USING (chapter_no)
+JOIN policies p ON p.revision = s.policy_revision
+WHERE c.id = $1
+`
+
+type ReadStandingRow struct {
+	Standing  Standing
+	ChapterID string
+	SiteNo    int16
+	Policy    Policy
+}
+
+func (q *Queries) ReadStanding(ctx context.Context, chapter string) (ReadStandingRow, error) {
+	row := q.db.QueryRow(ctx, ReadStanding, chapter)
+	var i ReadStandingRow
+	err := row.Scan(
+		&i.Standing.ChapterNo,
+		&i.Standing.MembershipTotal,
+		&i.Standing.MembershipInternational,
+		&i.Standing.MailingTotal,
+		&i.Standing.MailingInternational,
+		&i.Standing.Eligible,
+		&i.Standing.PolicyRevision,
+		&i.Standing.RegisterPosition,
+		&i.Standing.Epoch,
+		&i.Standing.Version,
+		&i.Standing.UpdateTime,
+		&i.ChapterID,
+		&i.SiteNo,
+		&i.Policy.Revision,
+		&i.Policy.ThresholdPercent,
+		&i.Policy.MinimumMembership,
+		&i.Policy.MinimumMailing,
+		&i.Policy.AllowMembership,
+		&i.Policy.AllowMailing,
+		&i.Policy.GraceDays,
+		&i.Policy.ReapplyDays,
+		&i.Policy.EffectiveTime,
+	)
+	return i, err
+}
+
+const RecountStandings = `-- name: RecountStandings :many
 WITH people AS (
     SELECT l.chapter_no, l.basis,
            (count(DISTINCT t.member_no) + count(DISTINCT lt.token) FILTER (WHERE t.member_no IS NULL))::integer AS total,
@@ -419,7 +464,7 @@ type RecountStandingsRow struct {
 
 // Every standing, and beside it what its lists hold now.
 func (q *Queries) RecountStandings(ctx context.Context, chapter string) ([]RecountStandingsRow, error) {
-	rows, err := q.db.Query(ctx, recountStandings, chapter)
+	rows, err := q.db.Query(ctx, RecountStandings, chapter)
 	if err != nil {
 		return nil, err
 	}
@@ -455,52 +500,7 @@ func (q *Queries) RecountStandings(ctx context.Context, chapter string) ([]Recou
 	return items, nil
 }
 
-const standing = `-- name: Standing :one
-SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, c.id AS chapter_id, c.site_no, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time
-FROM standings s
-JOIN chapters c USING (chapter_no)
-JOIN policies p ON p.revision = s.policy_revision
-WHERE c.id = $1
-`
-
-type StandingRow struct {
-	Standing  Standing
-	ChapterID string
-	SiteNo    int16
-	Policy    Policy
-}
-
-func (q *Queries) Standing(ctx context.Context, chapter string) (StandingRow, error) {
-	row := q.db.QueryRow(ctx, standing, chapter)
-	var i StandingRow
-	err := row.Scan(
-		&i.Standing.ChapterNo,
-		&i.Standing.MembershipTotal,
-		&i.Standing.MembershipInternational,
-		&i.Standing.MailingTotal,
-		&i.Standing.MailingInternational,
-		&i.Standing.Eligible,
-		&i.Standing.PolicyRevision,
-		&i.Standing.RegisterPosition,
-		&i.Standing.Epoch,
-		&i.Standing.Version,
-		&i.Standing.UpdateTime,
-		&i.ChapterID,
-		&i.SiteNo,
-		&i.Policy.Revision,
-		&i.Policy.ThresholdPercent,
-		&i.Policy.MinimumMembership,
-		&i.Policy.MinimumMailing,
-		&i.Policy.AllowMembership,
-		&i.Policy.AllowMailing,
-		&i.Policy.GraceDays,
-		&i.Policy.ReapplyDays,
-		&i.Policy.EffectiveTime,
-	)
-	return i, err
-}
-
-const standingsForUpdate = `-- name: StandingsForUpdate :many
+const StandingsForUpdate = `-- name: StandingsForUpdate :many
 SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, c.id AS chapter_id, c.site_no, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time
 FROM standings s
 JOIN chapters c USING (chapter_no)
@@ -523,7 +523,7 @@ type StandingsForUpdateRow struct {
 }
 
 func (q *Queries) StandingsForUpdate(ctx context.Context, arg StandingsForUpdateParams) ([]StandingsForUpdateRow, error) {
-	rows, err := q.db.Query(ctx, standingsForUpdate, arg.Now, arg.ChapterNos)
+	rows, err := q.db.Query(ctx, StandingsForUpdate, arg.Now, arg.ChapterNos)
 	if err != nil {
 		return nil, err
 	}

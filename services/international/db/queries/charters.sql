@@ -1,4 +1,4 @@
--- name: Charter :one
+-- name: ReadCharter :one
 SELECT * FROM charters WHERE chapter_id = @chapter;
 
 -- name: CharterForUpdate :one

@@ -47,7 +47,7 @@ INSERT INTO chapters (id, site_no, region, display_name, country_code, city)
 VALUES (@id, @site_no, '', '', '', '')
 ON CONFLICT (id) DO NOTHING;
 
--- name: Chapter :one
+-- name: ReadChapter :one
 SELECT * FROM chapters WHERE id = @id;
 
 -- name: InsertStanding :execrows

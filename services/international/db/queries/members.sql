@@ -4,7 +4,7 @@ VALUES (@id, @display_name, @state, sqlc.narg(term_start), sqlc.narg(term_end), 
 ON CONFLICT (id) DO NOTHING
 RETURNING *;
 
--- name: Member :one
+-- name: ReadMember :one
 SELECT * FROM members WHERE id = @id;
 
 -- name: MemberForUpdate :one
@@ -45,14 +45,15 @@ UPDATE members SET term_end = @term_end::timestamptz, version = version + 1, upd
 WHERE members.member_no = @member_no
 RETURNING *;
 
--- name: EndTerms :exec
+-- name: EndTerms :many
 WITH ended AS (
     UPDATE terms SET state = @state, end_time = least(end_time, @now::timestamptz)
     WHERE terms.member_no = ANY(@member_nos::bigint[]) AND terms.state = 'RUNNING'
 )
 UPDATE members
 SET state = @state, term_end = least(term_end, @now::timestamptz), version = version + 1, update_time = @now::timestamptz
-WHERE members.member_no = ANY(@member_nos::bigint[]);
+WHERE members.member_no = ANY(@member_nos::bigint[])
+RETURNING *;
 
 -- name: LapsingMembers :many
 SELECT member_no FROM members
@@ -67,6 +68,9 @@ SELECT given.id, @member_no, given.address, CASE WHEN given.verified THEN @now::
 FROM (SELECT unnest(@ids::text[]) AS id, unnest(@addresses::text[]) AS address, unnest(@verified::boolean[]) AS verified) AS given
 ON CONFLICT DO NOTHING
 RETURNING *;
+
+-- name: AddressesOfMember :many
+SELECT a.* FROM addresses a JOIN members m USING (member_no) WHERE m.id = @id ORDER BY a.address_no;
 
 -- name: AddressesOf :many
 SELECT * FROM addresses WHERE member_no = ANY(@member_nos::bigint[]) ORDER BY address_no;

@@ -14,7 +14,7 @@ FROM (
     ORDER BY 1
 ) AS held;
 
--- name: Standing :one
+-- name: ReadStanding :one
 SELECT sqlc.embed(s), c.id AS chapter_id, c.site_no, sqlc.embed(p)
 FROM standings s
 JOIN chapters c USING (chapter_no)
