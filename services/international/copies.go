@@ -95,6 +95,7 @@ func (s *Service) listTopic(siteNo int16) bus.Topic {
 	return bus.Topic{
 		Kind:  "list",
 		Delta: true,
+		Alone: true,
 		Apply: func(ctx context.Context, tx pgx.Tx, parts []bus.Event) error {
 			return s.applyList(ctx, tx, siteNo, parts)
 		},

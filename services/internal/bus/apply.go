@@ -27,7 +27,7 @@ func (c *Consumer) process(ctx context.Context, jobs []*job) {
 		}
 		good = append(good, j)
 	}
-	if len(good) > 1 && c.applyTogether(ctx, good) == nil {
+	if len(good) > 1 && !slices.ContainsFunc(good, func(j *job) bool { return j.topic.Alone }) && c.applyTogether(ctx, good) == nil {
 		return
 	}
 	for _, j := range good {

@@ -20,6 +20,9 @@ type Topic struct {
 	// and what is missing is fetched as a snapshot. Otherwise each event carries the whole state:
 	// it is applied when it is newer than the copy.
 	Delta bool
+	// Alone gives each version a transaction of its own, for an Apply that takes locks in an order: a second version in
+	// the same transaction would begin that order anew while it holds the first one's.
+	Alone bool
 	// Apply applies one version, all its parts in order, or one notice (whose Aggregate is empty).
 	Apply func(ctx context.Context, tx pgx.Tx, parts []Event) error
 	// Replace sets the copy to the snapshot, by applying the difference; when Snapshot.Gone, the
