@@ -93,8 +93,10 @@ func (s *Service) conclude(ctx context.Context, header *localv1.CreateSyncHeader
 		}
 		return viewSync(header.GetParent(), sync, now), nil
 	})
-	if err == nil && answer.GetName() != name {
-		err = db.New(s.pool).DeleteSync(ctx, sync.SyncNo) // another replica answered this same request meanwhile
+	if err == nil && answer.GetName() != name ||
+		rpc.Is(err, errorv1.Reason_REASON_IDEMPOTENCY_KEY_IN_USE) || rpc.Is(err, errorv1.Reason_REASON_IDEMPOTENCY_KEY_REUSED) {
+		// Another replica answered this request meanwhile, or does so now: nobody will ask for this plan.
+		err = errors.Join(err, db.New(s.pool).DeleteSync(ctx, sync.SyncNo))
 	}
 	return answer, err
 }

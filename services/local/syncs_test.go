@@ -21,10 +21,7 @@ func TestSyncPlansThenApplies(t *testing.T) {
 	done, err := w.syncs.ApplySync(t.Context(), &localv1.ApplySyncRequest{Name: plan.GetName()})
 	w.must(err)
 	w.expect(done, localv1.Sync_APPLIED, "add 2 rejected 1 duplicate 1")
-	ada := w.entries(members)["Ada@example.org"]
-	if ada == nil {
-		ada = w.entries(members)["ada@example.org"]
-	}
+	ada := w.entries(members)["ada@example.org"]
 	if ada.GetDisplayName() != "Ada" || ada.GetState() != localv1.Entry_SUBSCRIBED || strings.Join(ada.GetSources(), " ") != "crm" {
 		t.Fatalf("the entry is %v", ada)
 	}
