@@ -2,10 +2,7 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -33,19 +30,32 @@ func (c *demoLoadCommand) Run(a *app) error {
 		return err
 	}
 	defer func() { _ = session.Close() }()
-	return loadDemo(a, session.Dial, session.Keys)
+	summary, err := loadDemo(a, session.Dial, session.Keys)
+	if err == nil && !summary.New {
+		_, _ = fmt.Fprintln(a.stderr, "demo: it is there already")
+	}
+	return err
 }
 
 // dialTier connects to a tier of a local platform.
 type dialTier func(tier string, tokens rpc.TokenSource) (*grpc.ClientConn, error)
 
-func loadDemo(a *app, dial dialTier, keys platform.Keys) error {
+func loadDemo(a *app, dial dialTier, keys platform.Keys) (demo.Summary, error) {
 	conns, done, err := demoConns(dial, keys)
 	if err != nil {
-		return err
+		return demo.Summary{}, err
 	}
 	defer done()
-	return demo.Load(a.ctx, conns, progressBar(a.stderr, "loading the demo"))
+	began := time.Now()
+	summary, err := demo.Load(a.ctx, conns, demo.Options{Progress: demo.Progress(a.stderr), Now: began})
+	if err != nil {
+		return summary, fmt.Errorf("load the demo: %w", err)
+	}
+	if summary.New {
+		_, _ = fmt.Fprintf(a.stderr, "demo: %d chapters in %d regions, %d members, %d entries on %d lists (%.1f s)\n",
+			summary.Chapters, summary.Regions, summary.Members, summary.Entries, summary.Lists, time.Since(began).Seconds())
+	}
+	return summary, nil
 }
 
 // demoTTL outlasts the loading on a slow machine.
@@ -74,35 +84,4 @@ func demoConns(dial dialTier, keys platform.Keys) (conns demo.Conns, done func()
 		return keys.Mint(platform.Person(role, scope, ""), demoTTL, clock.System{}.Now())
 	}
 	return conns, done, nil
-}
-
-const barWidth = 40
-
-// progressBar shows how much is done: as a bar on a terminal, elsewhere as one line at the beginning and the end.
-func progressBar(w io.Writer, what string) func(done, total int) {
-	if !isTerminal(w) {
-		said := false
-		return func(done, total int) {
-			if !said || done == total {
-				_, _ = fmt.Fprintf(w, "%s: %d of %d\n", what, done, total)
-			}
-			said = true
-		}
-	}
-	return func(done, total int) {
-		filled := barWidth * done / max(total, 1)
-		_, _ = fmt.Fprintf(w, "\r%s [%s%s] %d of %d", what, strings.Repeat("#", filled), strings.Repeat(".", barWidth-filled), done, total)
-		if done == total {
-			_, _ = fmt.Fprintln(w)
-		}
-	}
-}
-
-func isTerminal(w io.Writer) bool {
-	file, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := file.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

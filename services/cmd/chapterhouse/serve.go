@@ -30,7 +30,7 @@ type serveCommand struct {
 type serviceFlags struct {
 	logging `set:"log_level=info" set:"log_format=json"`
 
-	Listen      string `default:"${listen}" env:"CHAPTERHOUSE_LISTEN" placeholder:"ADDRESS" help:"Where gRPC is."`
+	Listen      string `default:"${listen}" env:"CHAPTERHOUSE_LISTEN" help:"Where gRPC is."`
 	AdminListen string `env:"CHAPTERHOUSE_ADMIN_LISTEN" placeholder:"ADDRESS" help:"Where /metrics, /healthz and /readyz are; nowhere without it."`
 	TLSCert     string `name:"tls-cert" env:"CHAPTERHOUSE_TLS_CERT" placeholder:"FILE" help:"Certificate; plain text without it."`
 	TLSKey      string `name:"tls-key" env:"CHAPTERHOUSE_TLS_KEY" placeholder:"FILE" help:"Its private key."`

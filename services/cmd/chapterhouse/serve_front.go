@@ -15,7 +15,7 @@ import (
 type serveGateway struct {
 	logging `set:"log_level=info" set:"log_format=json"`
 
-	Listen               string `default:":8080" env:"CHAPTERHOUSE_LISTEN" placeholder:"ADDRESS" help:"Where REST is."`
+	Listen               string `default:":8080" env:"CHAPTERHOUSE_LISTEN" help:"Where REST is."`
 	InternationalAddress string `name:"international" required:"" env:"CHAPTERHOUSE_INTERNATIONAL" placeholder:"ADDRESS" help:"Where the international service is."`
 	RegionalAddress      string `name:"regional" required:"" env:"CHAPTERHOUSE_REGIONAL" placeholder:"ADDRESS" help:"Where the regional service is."`
 	LocalAddress         string `name:"local" required:"" env:"CHAPTERHOUSE_LOCAL" placeholder:"ADDRESS" help:"Where the local service is."`
@@ -58,7 +58,7 @@ type serveNATS struct {
 
 	dataFlag
 
-	Listen    string `default:":4222" env:"CHAPTERHOUSE_LISTEN" placeholder:"ADDRESS" help:"Where clients connect."`
+	Listen    string `default:":4222" env:"CHAPTERHOUSE_LISTEN" help:"Where clients connect."`
 	UsersFile string `required:"" env:"CHAPTERHOUSE_NATS_USERS_FILE" placeholder:"FILE" help:"The users, as chapterhouse keys init writes them."`
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/chapterhouse/chapterhouse/services/gateway"
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
+	"github.com/chapterhouse/chapterhouse/services/internal/demo"
 	"github.com/chapterhouse/chapterhouse/services/internal/platform"
 	"github.com/chapterhouse/chapterhouse/services/international"
 	"github.com/chapterhouse/chapterhouse/services/local"
@@ -67,16 +68,22 @@ func (c *upCommand) options(stderr io.Writer, tracing bool) platform.Options {
 
 // welcome loads the demo where it is wanted, and prints all that one needs to begin.
 func (c *upCommand) welcome(a *app, running *platform.Platform, began time.Time) error {
+	took := time.Since(began)
+	var summary *demo.Summary
 	if c.Demo {
-		err := running.Once("demo", func() error { return loadDemo(a, running.Dial, running.Keys) })
+		loaded, err := loadDemo(a, running.Dial, running.Keys)
 		if err != nil {
-			return fmt.Errorf("load the demo: %w", err)
+			return err
 		}
+		summary = &loaded
 	}
-	if err := printEndpoints(a.stdout, running.Endpoints, time.Since(began)); err != nil {
+	if err := printEndpoints(a.stdout, running.Endpoints, took); err != nil {
 		return err
 	}
-	return printStory(a, running)
+	if err := printTokens(a.stdout, running, summary); err != nil || summary == nil {
+		return err
+	}
+	return printStory(a, running, summary)
 }
 
 func printEndpoints(w io.Writer, e platform.Endpoints, took time.Duration) error {

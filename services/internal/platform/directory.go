@@ -22,7 +22,6 @@ const (
 	markerFile    = "chapterhouse.json"
 	lockFile      = "lock"
 	endpointsFile = "endpoints.json"
-	doneDir       = "done"
 	natsDir       = "nats"
 	secretsDir    = "secrets"
 )
@@ -138,25 +137,10 @@ func (d *Directory) Close() error { return d.lock.Close() }
 // Reset deletes all data and keys. Files that are not the platform's stay.
 func (d *Directory) Reset() error {
 	err := postgres.Remove(d.Path)
-	for _, name := range []string{natsDir, secretsDir, doneDir, endpointsFile} {
+	for _, name := range []string{natsDir, secretsDir, endpointsFile} {
 		err = errors.Join(err, os.RemoveAll(d.path(name)))
 	}
 	return err
-}
-
-// once does what has not been done on this data yet. When it is interrupted it has not been done.
-func (d *Directory) once(name string, do func() error) error {
-	mark := d.path(doneDir, name)
-	if _, err := os.Stat(mark); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := do(); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(d.path(doneDir), 0o700); err != nil {
-		return err
-	}
-	return writeFile(mark, nil, 0o600)
 }
 
 func (d *Directory) path(elements ...string) string {

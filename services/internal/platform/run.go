@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/chapterhouse/chapterhouse/services/gateway"
 	"github.com/chapterhouse/chapterhouse/services/internal/authz"
@@ -145,7 +146,43 @@ func (p *Platform) run(ctx context.Context, tiers []Tier, handler http.Handler) 
 			return ctx.Err()
 		}
 	}
+	return p.awaitHealth(ctx)
+}
+
+// awaitHealth waits until every tier says that it serves: they look after their databases once more before they do.
+func (p *Platform) awaitHealth(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the watches too, which would hold up a stop
+	go func() {
+		select {
+		case <-p.done:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	conns, err := p.dialTiers(nil)
+	if err != nil {
+		return err
+	}
+	for name, conn := range conns {
+		if err := awaitServing(ctx, conn); err != nil {
+			return fmt.Errorf("wait for the %s service: %w", name, err)
+		}
+	}
 	return nil
+}
+
+func awaitServing(ctx context.Context, conn grpc.ClientConnInterface) error {
+	health, err := healthv1.NewHealthClient(conn).Watch(ctx, &healthv1.HealthCheckRequest{}, grpc.WaitForReady(true))
+	if err != nil {
+		return err
+	}
+	for {
+		answer, err := health.Recv()
+		if err != nil || answer.GetStatus() == healthv1.HealthCheckResponse_SERVING {
+			return err
+		}
+	}
 }
 
 // watchCluster ends the platform when PostgreSQL cannot be kept running.
@@ -202,9 +239,6 @@ func Person(role authz.Role, scope, subject string) authz.Principal {
 	}
 	return authz.Principal{Subject: subject, Grants: []authz.Grant{{Role: role, Scope: scope}}}
 }
-
-// Once does what has not been done on this platform's data yet.
-func (p *Platform) Once(name string, do func() error) error { return p.dir.once(name, do) }
 
 // Stop ends the platform: the gateway first, then the tiers, each when its running calls are finished, then NATS and
 // PostgreSQL. When ctx ends, PostgreSQL is cut short.
