@@ -117,8 +117,8 @@ func checkJSONType(header http.Header) error {
 	return nil
 }
 
-func unsupportedMedia(format string, args ...any) error {
-	return rpc.Invalid(errorv1.Reason_REASON_UNSUPPORTED_MEDIA_TYPE, "", format, args...)
+func unsupportedMedia(remedy string) error {
+	return rpc.Invalid(errorv1.Reason_REASON_UNSUPPORTED_MEDIA_TYPE, "", "%s", remedy)
 }
 
 func tooLarge(limit int64) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/csv"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -82,7 +81,7 @@ func exportRequest(r *http.Request, matched *route, parent string) (*localv1.Lis
 		return nil, err
 	}
 	request := &localv1.ListEntriesRequest{}
-	if err := runtime.PopulateQueryParameters(request, url.Values(query), utilities.NewDoubleArray(nil)); err != nil {
+	if err := runtime.PopulateQueryParameters(request, query, utilities.NewDoubleArray(nil)); err != nil {
 		return nil, err
 	}
 	request.Parent, request.PageSize = parent, exportPage

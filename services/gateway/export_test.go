@@ -141,5 +141,5 @@ func TestExportThatBreaksOff(t *testing.T) {
 	if err == nil {
 		t.Errorf("the client takes it for whole: %s", got.body)
 	}
-	within(t, 5*time.Second, "the log says so", func() bool { return strings.Contains(w.log.String(), `"aborted":true`) })
+	within(t, "the log says so", func() bool { return strings.Contains(w.log.String(), `"aborted":true`) })
 }

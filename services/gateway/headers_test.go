@@ -65,8 +65,12 @@ func TestHeadersThatAreRefused(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	for _, headers := range [][]string{
-		{"Idempotency-Key: " + strings.Repeat("k", 201)}, {"Idempotency-Key: a b"}, {"Idempotency-Key: é"},
-		{"Idempotency-Key: a", "Idempotency-Key: b"}, {`If-Match: "é"`}, {"Authorization: a", "Authorization: b"},
+		{"Idempotency-Key: " + strings.Repeat("k", 201)},
+		{"Idempotency-Key: a b"},
+		{"Idempotency-Key: é"},
+		{"Idempotency-Key: a", "Idempotency-Key: b"},
+		{`If-Match: "é"`},
+		{"Authorization: a", "Authorization: b"},
 	} {
 		got := w.do(http.MethodPost, "/v1/members", `{}`, append(headers, asJSON)...)
 		got.wantError(t, http.StatusBadRequest, "MALFORMED_REQUEST")

@@ -49,7 +49,7 @@ func TestBodiesThatAreRefused(t *testing.T) {
 	const create, patch, verb = "/v1/chapters/golang-paris/lists?listId=announce", listPath, "/v1/charters/golang-paris:approve"
 	for name, c := range map[string]struct{ method, path, body, field string }{
 		"UnknownField":          {http.MethodPost, create, `{"displayName":"A","colour":"red"}`, "colour"},
-		"UnknownFieldOfAnEntry": {http.MethodPost, "/v1/members", `{"addresses":[{"adress":"ada@example.org"}]}`, "adress"},
+		"UnknownFieldOfAnEntry": {http.MethodPost, "/v1/members", `{"addresses":[{"mail":"ada@example.org"}]}`, "mail"},
 		"UnknownFieldOfAVerb":   {http.MethodPost, verb, `{"standingTag":"1"}`, "standingTag"},
 		"UnknownFieldOfAPatch":  {http.MethodPatch, patch, `{"nope":1}`, "nope"},
 		"WrongType":             {http.MethodPost, "/v1/members", `{"addresses":[{"verified":"ada@example.org"}]}`, "verified"},
@@ -83,7 +83,10 @@ func TestMediaTypesThatAreRefused(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	for _, headers := range [][]string{
-		{"Content-Type: application/x-www-form-urlencoded"}, {"Content-Type: text/plain"}, {"Content-Type: ;"}, {},
+		{"Content-Type: application/x-www-form-urlencoded"},
+		{"Content-Type: text/plain"},
+		{"Content-Type: ;"},
+		{},
 		{asJSON, "Content-Encoding: gzip"},
 	} {
 		w.do(http.MethodPost, "/v1/members", `{"displayName":"Ada"}`, headers...).
@@ -134,19 +137,19 @@ func TestSlowBody(t *testing.T) {
 // A deadline for the body that stays on the connection would end the call while the service works.
 func TestAnswerMayTakeLongerThanTheBody(t *testing.T) {
 	t.Parallel()
-	w := setup(t, func(cfg *gateway.Config) { cfg.RequestTimeout = 600 * time.Millisecond })
+	w := setup(t, func(cfg *gateway.Config) { cfg.RequestTimeout = 2 * time.Second })
 	on(w, internationalv1.MemberService_CreateMember_FullMethodName, func(ctx context.Context, r *internationalv1.CreateMemberRequest) (*internationalv1.Member, error) {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-time.After(400 * time.Millisecond):
+		case <-time.After(1200 * time.Millisecond):
 			return r.GetMember(), nil
 		}
 	})
 	reader, writer := pipe(t)
 	go func() {
 		_, _ = writer.Write([]byte(`{"displayName":`))
-		time.Sleep(400 * time.Millisecond)
+		<-time.After(1200 * time.Millisecond)
 		_, _ = writer.Write([]byte(`"Ada"}`))
 		_ = writer.Close()
 	}()

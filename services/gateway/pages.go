@@ -136,9 +136,23 @@ func mediaOf(name string) string {
 // documented is a reason as the page of errors shows it.
 type documented struct {
 	Name    string
-	Text    string
+	Text    []piece
 	Any     bool
 	Methods []string
+}
+
+// piece is text, or a name in it that stands between backquotes.
+type piece struct {
+	Text string
+	Code bool
+}
+
+func pieces(text string) []piece {
+	var all []piece
+	for i, part := range strings.Split(text, "`") {
+		all = append(all, piece{part, i%2 == 1})
+	}
+	return all
 }
 
 // firstOfOne is the first reason that only some methods give, by its number.
@@ -162,7 +176,7 @@ func errorsDocument() ([]byte, error) {
 			continue
 		}
 		name := nameOf(reason)
-		reasons = append(reasons, documented{name, texts[name], reason < firstOfOne, methods[reason]})
+		reasons = append(reasons, documented{name, pieces(texts[name]), reason < firstOfOne, methods[reason]})
 	}
 	tmpl, err := template.ParseFS(pageFiles, "pages/errors.html")
 	if err != nil {

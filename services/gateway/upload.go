@@ -68,22 +68,23 @@ type upload struct {
 	source   io.Reader
 	patience *patience
 	cancel   context.CancelFunc
-	pumped   chan error
+	pumped   chan struct{} // closed when cause is known
+	cause    error
 }
 
 // run returns the service's answer. Where the source could not be read to its end the call is cancelled, so that the
 // service sees no end either, and the reason is returned.
 func (u *upload) run(ctx context.Context, client localv1.SyncServiceClient, header *localv1.CreateSyncHeader) (*localv1.Sync, metadata.MD, error) {
-	u.pumped = make(chan error, 1)
+	u.pumped = make(chan struct{})
 	stream, err := client.CreateSync(ctx)
 	if err != nil {
 		close(u.pumped)
 		return nil, nil, err
 	}
 	go func() {
-		cause := u.pump(stream, header)
-		u.pumped <- cause
-		if cause != nil {
+		u.cause = u.pump(stream, header)
+		close(u.pumped)
+		if u.cause != nil {
 			u.cancel()
 		}
 	}()
@@ -104,14 +105,14 @@ func (u *upload) pump(stream localv1.SyncService_CreateSyncClient, header *local
 	for {
 		// gRPC may still look at a chunk that was sent, so each has its own buffer.
 		chunk, err := readChunk(u.source)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
 		if len(chunk) > 0 && stream.Send(&localv1.CreateSyncRequest{Part: &localv1.CreateSyncRequest_Chunk{Chunk: chunk}}) != nil {
 			return nil
 		}
-		if errors.Is(err, io.EOF) {
-			return stream.CloseSend()
-		}
 		if err != nil {
-			return err
+			return stream.CloseSend()
 		}
 	}
 }
@@ -136,10 +137,9 @@ func (u *upload) blame(err error) error {
 	if status.Code(err) != codes.Canceled || rpc.InfoOf(err) != nil {
 		return err
 	}
-	cause := <-u.pumped
-	u.pumped <- cause
-	if cause != nil {
-		return cause
+	<-u.pumped
+	if u.cause != nil {
+		return u.cause
 	}
 	return err
 }

@@ -25,6 +25,7 @@ import (
 	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
 	"github.com/chapterhouse/chapterhouse/services/gateway"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
+	"github.com/chapterhouse/chapterhouse/services/internal/testkit"
 )
 
 // world is a gateway on a port of its own, before services that answer what the test says.
@@ -295,15 +296,9 @@ func (a answer) json(t *testing.T) map[string]any {
 }
 
 // within waits for a condition.
-func within(t *testing.T, limit time.Duration, what string, condition func() bool) {
+func within(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(limit)
-	for !condition() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", limit, what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	testkit.Eventually(t, 10*time.Second, func() (bool, string) { return condition(), what })
 }
 
 // logbook collects log lines.

@@ -4,7 +4,6 @@ window.ui = SwaggerUIBundle({
   deepLinking: true,
   docExpansion: "list",
   defaultModelsExpandDepth: 0,
-  defaultModelRendering: "model",
   displayRequestDuration: true,
   filter: true,
   persistAuthorization: true,
