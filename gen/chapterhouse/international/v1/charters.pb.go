@@ -1386,7 +1386,7 @@ const file_chapterhouse_international_v1_charters_proto_rawDesc = "" +
 	"\x1aListCharterHistoryResponse\x12J\n" +
 	"\ahistory\x18\x01 \x03(\v20.chapterhouse.international.v1.CharterTransitionR\ahistory\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x19\n" +
-	"\x17GetCharterPolicyRequest2\xb9\x0e\n" +
+	"\x17GetCharterPolicyRequest2\xba\x0e\n" +
 	"\x0eCharterService\x12\xb8\x01\n" +
 	"\rCreateCharter\x123.chapterhouse.international.v1.CreateCharterRequest\x1a&.chapterhouse.international.v1.Charter\"J\x8a\x97\"!\"\x0fcharter.chapter\n" +
 	"\x0echarters.apply\x92\x97\"\x04\x06HK\v\x82\xd3\xe4\x93\x02\x17:\acharter\"\f/v1/charters\x12\x9e\x01\n" +
@@ -1396,9 +1396,9 @@ const file_chapterhouse_international_v1_charters_proto_rawDesc = "" +
 	"\fListCharters\x122.chapterhouse.international.v1.ListChartersRequest\x1a3.chapterhouse.international.v1.ListChartersResponse\"/\x8a\x97\"\x17\"\x06region\n" +
 	"\rcharters.read\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/charters\x12\xb5\x01\n" +
 	"\fClaimCharter\x122.chapterhouse.international.v1.ClaimCharterRequest\x1a&.chapterhouse.international.v1.Charter\"I\x8a\x97\"\x17\"\x04name\n" +
-	"\x0fcharters.review\x92\x97\"\x04HIJ\b\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/{name=charters/*}:claim\x12\xba\x01\n" +
-	"\x0eReleaseCharter\x124.chapterhouse.international.v1.ReleaseCharterRequest\x1a&.chapterhouse.international.v1.Charter\"J\x8a\x97\"\x17\"\x04name\n" +
-	"\x0fcharters.review\x92\x97\"\x03HI\b\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/{name=charters/*}:release\x12\xbe\x01\n" +
+	"\x0fcharters.review\x92\x97\"\x04HIJ\b\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/{name=charters/*}:claim\x12\xbb\x01\n" +
+	"\x0eReleaseCharter\x124.chapterhouse.international.v1.ReleaseCharterRequest\x1a&.chapterhouse.international.v1.Charter\"K\x8a\x97\"\x17\"\x04name\n" +
+	"\x0fcharters.review\x92\x97\"\x04HIJ\b\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/{name=charters/*}:release\x12\xbe\x01\n" +
 	"\x0eApproveCharter\x124.chapterhouse.international.v1.ApproveCharterRequest\x1a&.chapterhouse.international.v1.Charter\"N\x8a\x97\"\x18\"\x04name\n" +
 	"\x10charters.approve\x92\x97\"\x06FGHIJ\b\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/{name=charters/*}:approve\x12\xbc\x01\n" +
 	"\x0eDeclineCharter\x124.chapterhouse.international.v1.DeclineCharterRequest\x1a&.chapterhouse.international.v1.Charter\"L\x8a\x97\"\x18\"\x04name\n" +
