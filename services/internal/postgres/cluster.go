@@ -184,7 +184,7 @@ func Remove(dir string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = lock.Close() }()
+	defer unlock(lock)
 	return removeHome(dir)
 }
 

@@ -179,7 +179,7 @@ func (h *home) makeSocketDir() error {
 
 // close gives the directory free, and removes it when it is a temporary one.
 func (h *home) close() error {
-	defer func() { _ = h.lock.Close() }()
+	defer unlock(h.lock)
 	removeBehind(filepath.Join(h.dir, socketName), socketPrefix)
 	if h.ours {
 		return removeHome(h.dir)
@@ -260,4 +260,11 @@ func lockDir(ctx context.Context, dir string, limit time.Duration) (*os.File, er
 		case <-ctx.Done(): // one more try, then the error
 		}
 	}
+}
+
+// unlock does not leave it to Close: a child that is just being forked still has a copy of
+// the descriptor, and would hold the lock until it executes its program.
+func unlock(file *os.File) {
+	_ = syscall.Flock(int(file.Fd()), syscall.LOCK_UN)
+	_ = file.Close()
 }

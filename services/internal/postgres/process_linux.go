@@ -1,6 +1,8 @@
 package postgres
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -34,6 +36,17 @@ func serversIn(data string, _ int) []int {
 		}
 	}
 	return pids
+}
+
+// elsewhere says whether it is certain that the process does not work in the data
+// directory. A zombie works nowhere.
+func elsewhere(pid int, data string) bool {
+	cwd, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "cwd"))
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	data, err = filepath.EvalSymlinks(data)
+	return err == nil && cwd != data
 }
 
 // throwawayBase is where data goes that nobody keeps: to memory where there is plenty, as

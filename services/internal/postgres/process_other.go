@@ -26,5 +26,8 @@ func serversIn(data string, postmaster int) []int {
 	return []int{postmaster}
 }
 
+// elsewhere says whether the process does not work in the data directory.
+func elsewhere(pid int, data string) bool { return len(serversIn(data, pid)) == 0 }
+
 // throwawayBase is where data goes that nobody keeps.
 func throwawayBase() string { return os.TempDir() }

@@ -33,6 +33,7 @@ func (c *Cluster) supervise() {
 	defer close(c.done)
 	defer func() { _ = c.home.close() }()
 
+	c.home.clearPredecessor(0)
 	backOff, everReady, upSince := firstBackOff, false, stamp()
 	for c.awaitWanted() {
 		began := stamp()
@@ -213,5 +214,11 @@ func (h *home) clearPredecessor(waited time.Duration) {
 	}
 	for _, pid := range remains {
 		_ = syscall.Kill(pid, sig)
+	}
+	// PostgreSQL believes a pid file for as long as its process can be signalled. That
+	// may be a zombie, in a container where nobody reaps them, or somebody else who got
+	// the number after a reboot.
+	if postmaster != 0 && elsewhere(postmaster, h.data) {
+		_ = os.Remove(filepath.Join(h.data, "postmaster.pid"))
 	}
 }
