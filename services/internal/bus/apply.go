@@ -185,9 +185,9 @@ func readAdmission(results pgx.BatchResults) (map[uuid.UUID]bool, map[string]*po
 	return fresh, positions, err
 }
 
-// decide applies, parks or ignores one event. held is nil for a notice.
+// decide applies, parks or ignores one event. A notice has no position.
 func (c *Consumer) decide(ctx context.Context, tx pgx.Tx, j *job, held *position, done *outcome) error {
-	if held == nil {
+	if j.event.Aggregate == "" {
 		return c.applyOne(ctx, tx, j, done)
 	}
 	v := judge(j.topic.Delta, held.version, j.event.Version)

@@ -17,7 +17,7 @@ func (c *Consumer) askSubject(what string) string {
 // error.
 func (c *Consumer) fetchSnapshot(ctx context.Context, w wish) (received, error) {
 	s := received{id: uuid.New()}
-	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
+	ctx, cancel := whileConnected(ctx, c.cfg.NATS, snapshotTimeout)
 	defer cancel()
 	inbox := c.cfg.NATS.NewInbox()
 	answers, err := c.cfg.NATS.SubscribeSync(inbox)
@@ -30,7 +30,7 @@ func (c *Consumer) fetchSnapshot(ctx context.Context, w wish) (received, error) 
 		return s, err
 	}
 	for {
-		last, err := c.receivePart(ctx, answers, &s)
+		last, err := c.receivePart(ctx, answers, w, &s)
 		if last || err != nil {
 			return s, err
 		}
@@ -38,7 +38,7 @@ func (c *Consumer) fetchSnapshot(ctx context.Context, w wish) (received, error) 
 }
 
 // receivePart stores the next part, or reads the last message.
-func (c *Consumer) receivePart(ctx context.Context, answers *nats.Subscription, s *received) (last bool, err error) {
+func (c *Consumer) receivePart(ctx context.Context, answers *nats.Subscription, w wish, s *received) (last bool, err error) {
 	waiting, cancel := context.WithTimeout(ctx, partTimeout)
 	defer cancel()
 	msg, err := answers.NextMsgWithContext(waiting)
@@ -59,8 +59,12 @@ func (c *Consumer) receivePart(ctx context.Context, answers *nats.Subscription, 
 		return false, fmt.Errorf("part %d came after part %d", part, s.count)
 	}
 	s.count++
-	_, err = c.cfg.Pool.Exec(ctx, "INSERT INTO snapshot_parts (snapshot_id, part, type, data) VALUES ($1, $2, $3, $4)",
-		s.id, part, msg.Header.Get(headerType), nonNil(msg.Data))
+	_, err = c.cfg.Pool.Exec(ctx, `
+WITH renewed AS (
+    UPDATE wanted SET due_time = clock_timestamp() + $8::interval WHERE tier = $5 AND site = $6 AND aggregate = $7)
+INSERT INTO snapshot_parts (snapshot_id, part, type, data) VALUES ($1, $2, $3, $4)`,
+		s.id, part, msg.Header.Get(headerType), nonNil(msg.Data),
+		c.cfg.FromTier, c.cfg.FromSite, w.aggregate, healLease)
 	if err != nil {
 		return false, fmt.Errorf("store part %d: %w", part, err)
 	}

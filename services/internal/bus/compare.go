@@ -88,8 +88,7 @@ SELECT aggregate, epoch, number FROM positions WHERE tier = $1 AND site = $2 AND
 			behind = append(behind, v)
 		}
 	}
-	c.metrics.differences.Add(float64(len(behind)))
-	return c.wantAll(ctx, kind, behind)
+	return c.different(ctx, kind, behind)
 }
 
 // wantGone leaves out what arrived since the comparison started.
@@ -106,8 +105,13 @@ WHERE tier = $1 AND site = $2 AND kind = $3 AND epoch > 0 AND update_time < $4`,
 			gone = append(gone, AggregateVersion{Aggregate: aggregate, Version: unreachable})
 		}
 	}
-	c.metrics.differences.Add(float64(len(gone)))
-	return c.wantAll(ctx, kind, gone)
+	return c.different(ctx, kind, gone)
+}
+
+func (c *Consumer) different(ctx context.Context, kind string, versions []AggregateVersion) error {
+	count, err := c.wantAll(ctx, kind, versions)
+	c.metrics.differences.Add(float64(count))
+	return err
 }
 
 func names(versions []AggregateVersion) []string {

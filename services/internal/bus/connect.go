@@ -17,13 +17,22 @@ func Connect(url, user, password string, log *slog.Logger, options ...nats.Optio
 	if err == nil {
 		return nc, nil
 	}
-	if errors.Is(err, nats.ErrAuthorization) {
+	if errors.Is(err, nats.ErrAuthorization) || isInProcess(all) {
 		return nil, fmt.Errorf("connect to NATS as %s: %w", user, err)
 	}
 	if nc, err = nats.Connect(url, append(all, nats.RetryOnFailedConnect(true))...); err != nil {
 		return nil, fmt.Errorf("connect to NATS as %s: %w", user, err)
 	}
 	return nc, nil
+}
+
+// isInProcess: such a server is there or it is not.
+func isInProcess(options []nats.Option) bool {
+	var o nats.Options
+	for _, option := range options {
+		_ = option(&o)
+	}
+	return o.InProcessServer != nil
 }
 
 func connectOptions(user, password string, log *slog.Logger) []nats.Option {

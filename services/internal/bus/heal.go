@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,18 +21,18 @@ const (
 	healers  = 2 // snapshots under way at once
 	healTick = 5 * time.Second
 	healMax  = time.Minute
+	// healLease is how long replicas leave an aggregate to us; each part that arrives renews it.
+	healLease = 10 * time.Second
 )
 
 // healing fetches what is wanted, until ctx ends.
 func (c *Consumer) healing(ctx context.Context) {
-	var running sync.WaitGroup
-	defer running.Wait()
-	slots := make(chan struct{}, healers)
+	busy := &underway{names: map[string]bool{}}
+	defer busy.Wait()
 	tick := time.NewTicker(min(healTick, c.healWait()))
 	defer tick.Stop()
 	for {
-		for c.healDue(ctx, slots, &running) {
-		}
+		c.healDue(ctx, busy)
 		select {
 		case <-ctx.Done():
 			return
@@ -40,26 +42,47 @@ func (c *Consumer) healing(ctx context.Context) {
 	}
 }
 
-// healDue starts on what is due, as far as there are free slots, and reports whether there may be
-// more.
-func (c *Consumer) healDue(ctx context.Context, slots chan struct{}, running *sync.WaitGroup) bool {
-	free := healers - len(slots)
-	if free == 0 || ctx.Err() != nil {
-		return false
+// underway are the aggregates that are being fetched.
+type underway struct {
+	sync.WaitGroup
+	mu    sync.Mutex
+	names map[string]bool
+}
+
+func (u *underway) list() []string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.AppendSeq(make([]string, 0, len(u.names)), maps.Keys(u.names)) // not nil, which is NULL
+}
+
+func (u *underway) set(name string, busy bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if busy {
+		u.names[name] = true
+	} else {
+		delete(u.names, name)
 	}
-	wishes, err := c.claim(ctx, free)
+}
+
+// healDue starts on what is due, as far as there is room. Whatever ends makes room and asks again.
+func (c *Consumer) healDue(ctx context.Context, busy *underway) {
+	names := busy.list()
+	if len(names) >= healers || ctx.Err() != nil {
+		return
+	}
+	wishes, err := c.claim(ctx, healers-len(names), names)
 	if err != nil && ctx.Err() == nil {
 		c.log.Warn("cannot look for what is wanted", "error", err)
 	}
 	for _, w := range wishes {
-		slots <- struct{}{}
-		running.Go(func() {
+		busy.set(w.aggregate, true)
+		busy.Go(func() {
 			c.fulfil(ctx, w)
-			<-slots
+			busy.set(w.aggregate, false)
 			signal(c.heal)
 		})
 	}
-	return len(wishes) == free && free > 0 && len(slots) < healers
 }
 
 // fulfil brings one aggregate up to date: by what is parked, or else by a snapshot.
@@ -76,7 +99,11 @@ func (c *Consumer) fulfil(ctx context.Context, w wish) {
 	if err == nil {
 		err = c.fetchAndReplace(ctx, topic, w)
 	}
-	if err != nil && ctx.Err() == nil {
+	if err == nil {
+		return
+	}
+	c.putOff(ctx, w)
+	if ctx.Err() == nil {
 		c.metrics.snapshots.WithLabelValues("failed").Inc()
 		c.log.Warn("no snapshot this time", "aggregate", w.aggregate, "error", err, stackOf(err))
 	}

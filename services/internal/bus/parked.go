@@ -72,11 +72,11 @@ func (e *versionError) Unwrap() error { return e.err }
 func (c *Consumer) drainStep(ctx context.Context, topic Topic, aggregate string) (more bool, err error) {
 	var applied []Event
 	more, err = postgres.InTx(ctx, c.cfg.Pool, func(tx pgx.Tx) (bool, error) {
-		held, err := c.lockPosition(ctx, tx, topic.Kind, aggregate)
-		if err != nil {
-			return false, lostConnection(tx, err)
+		applied = nil
+		held, err := c.lockExisting(ctx, tx, []string{aggregate})
+		if err == nil && held[aggregate] != nil {
+			applied, err = c.drainIn(ctx, tx, topic, held[aggregate])
 		}
-		applied, err = c.drainIn(ctx, tx, topic, held)
 		return len(applied) > 0, lostConnection(tx, err)
 	})
 	if err == nil && more {

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -30,23 +31,23 @@ ORDER BY aggregate FOR UPDATE`
 // their names, and makes those that are missing.
 func (c *Consumer) lockPositions(ctx context.Context, tx pgx.Tx, kinds map[string]string) (map[string]*position, error) {
 	names := slices.Sorted(maps.Keys(kinds))
-	rows, err := tx.Query(ctx, selectPositions, c.cfg.FromTier, c.cfg.FromSite, names)
-	if err != nil {
-		return nil, fmt.Errorf("lock positions: %w", err)
+	for range maxTries {
+		found, err := c.lockExisting(ctx, tx, names)
+		if err != nil || len(found) == len(names) {
+			return found, err
+		}
+		if err := c.makePositions(ctx, tx, names, kinds); err != nil {
+			return nil, err
+		}
 	}
-	return c.completePositions(ctx, tx, rows, kinds)
+	return nil, errVanishing
 }
 
-func (c *Consumer) completePositions(ctx context.Context, tx pgx.Tx, rows pgx.Rows, kinds map[string]string) (map[string]*position, error) {
-	found, err := collectPositions(rows)
-	if err != nil || len(found) == len(kinds) {
-		return found, err
-	}
-	names := slices.Sorted(maps.Keys(kinds))
-	if err := c.makePositions(ctx, tx, names, kinds); err != nil {
-		return nil, err
-	}
-	rows, err = tx.Query(ctx, selectPositions, c.cfg.FromTier, c.cfg.FromSite, names)
+// errVanishing: a replica removes aggregates that the owner has no more while we look.
+var errVanishing = errors.New("positions vanish")
+
+func (c *Consumer) lockExisting(ctx context.Context, tx pgx.Tx, names []string) (map[string]*position, error) {
+	rows, err := tx.Query(ctx, selectPositions, c.cfg.FromTier, c.cfg.FromSite, names)
 	if err != nil {
 		return nil, fmt.Errorf("lock positions: %w", err)
 	}

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -85,4 +86,26 @@ func mustJSON(value any) []byte {
 		panic(err) // only strings and numbers are in the requests and replies above
 	}
 	return data
+}
+
+var errDisconnected = errors.New("the connection with NATS was lost")
+
+// whileConnected returns a context that ends with the connection, since what was under way is lost
+// with it, and after the limit.
+func whileConnected(ctx context.Context, nc *nats.Conn, limit time.Duration) (context.Context, context.CancelFunc) {
+	limited, stop := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithCancelCause(limited)
+	lost := nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
+	go func() {
+		defer nc.RemoveStatusListener(lost)
+		select {
+		case <-lost:
+			cancel(errDisconnected)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		cancel(nil)
+		stop()
+	}
 }

@@ -173,7 +173,7 @@ func (r *Responder) sendSnapshot(ctx context.Context, msg *nats.Msg) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
+	ctx, cancel := whileConnected(ctx, r.cfg.NATS, snapshotTimeout)
 	defer cancel()
 	out, err := newPartSender(ctx, r.cfg.NATS, msg.Reply)
 	if err != nil {

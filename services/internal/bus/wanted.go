@@ -47,31 +47,39 @@ func (c *Consumer) want(ctx context.Context, tx pgx.Tx, kind, aggregate string, 
 	return nil
 }
 
-// wantAll wants many aggregates of one kind, unless they reach their versions by themselves.
-func (c *Consumer) wantAll(ctx context.Context, kind string, wanted []AggregateVersion) error {
+// wantAll wants many aggregates of one kind, unless they reach their versions by themselves. It
+// returns how many are behind.
+func (c *Consumer) wantAll(ctx context.Context, kind string, wanted []AggregateVersion) (int, error) {
 	if len(wanted) == 0 {
-		return nil
+		return 0, nil
 	}
-	var names []string
-	var epochs, numbers []int64
-	kinds := map[string]string{}
+	kinds := make(map[string]string, len(wanted))
 	for _, w := range wanted {
-		names, epochs, numbers = append(names, w.Aggregate), append(epochs, w.Version.Epoch), append(numbers, w.Version.Number)
 		kinds[w.Aggregate] = kind
 	}
-	_, err := postgres.InTx(ctx, c.cfg.Pool, func(tx pgx.Tx) (struct{}, error) {
+	behind, err := postgres.InTx(ctx, c.cfg.Pool, func(tx pgx.Tx) (int, error) {
 		// Without their positions, which claim joins, nobody would ask for them.
-		if _, err := c.lockPositions(ctx, tx, kinds); err != nil {
-			return struct{}{}, err
+		held, err := c.lockPositions(ctx, tx, kinds)
+		if err != nil {
+			return 0, err
 		}
-		_, err := tx.Exec(ctx, insertWanted, c.cfg.FromTier, c.cfg.FromSite, kind, names, epochs, numbers, c.cfg.GapWait, false)
-		return struct{}{}, err
+		var names []string
+		var epochs, numbers []int64
+		for _, w := range wanted {
+			if held[w.Aggregate].version.Less(w.Version) {
+				names, epochs, numbers = append(names, w.Aggregate), append(epochs, w.Version.Epoch), append(numbers, w.Version.Number)
+			}
+		}
+		_, err = tx.Exec(ctx, insertWanted, c.cfg.FromTier, c.cfg.FromSite, kind, names, epochs, numbers, c.cfg.GapWait, false)
+		return len(names), err
 	})
 	if err != nil {
-		return fmt.Errorf("want snapshots: %w", err)
+		return 0, fmt.Errorf("want snapshots: %w", err)
 	}
-	time.AfterFunc(c.cfg.GapWait, func() { signal(c.heal) })
-	return nil
+	if behind > 0 {
+		time.AfterFunc(c.cfg.GapWait, func() { signal(c.heal) })
+	}
+	return behind, nil
 }
 
 // satisfy forgets what was wanted when the copy has it.
@@ -91,19 +99,18 @@ type wish struct {
 	asked           time.Time // by the database's clock, before the owner is asked
 }
 
-// claim returns wanted aggregates that are due, and puts them off so that nobody else asks for them
-// meanwhile. Those that a worker has locked are left to it.
-func (c *Consumer) claim(ctx context.Context, limit int) ([]wish, error) {
+// claim returns wanted aggregates that are due, except the busy ones, and leases them, so that no
+// replica asks for them meanwhile. Those that a worker has locked are left to it.
+func (c *Consumer) claim(ctx context.Context, limit int, busy []string) ([]wish, error) {
 	rows, err := c.cfg.Pool.Query(ctx, `
 WITH due AS (
     SELECT w.aggregate FROM wanted AS w JOIN positions AS p USING (tier, site, aggregate)
-    WHERE w.tier = $1 AND w.site = $2 AND w.due_time <= clock_timestamp()
-    ORDER BY w.due_time LIMIT $3 FOR UPDATE SKIP LOCKED)
-UPDATE wanted AS w SET attempts = attempts + 1,
-    due_time = clock_timestamp() + least($4::interval * 2 ^ least(attempts, 10), $5::interval)
+    WHERE w.tier = $1 AND w.site = $2 AND w.due_time <= clock_timestamp() AND w.aggregate <> ALL($3)
+    ORDER BY w.due_time LIMIT $4 FOR UPDATE SKIP LOCKED)
+UPDATE wanted AS w SET attempts = attempts + 1, due_time = clock_timestamp() + $5::interval
 FROM due WHERE w.tier = $1 AND w.site = $2 AND w.aggregate = due.aggregate
 RETURNING w.aggregate, w.kind, clock_timestamp()`,
-		c.cfg.FromTier, c.cfg.FromSite, limit, c.healWait(), healMax)
+		c.cfg.FromTier, c.cfg.FromSite, busy, limit, healLease)
 	if err != nil {
 		return nil, fmt.Errorf("look for what is wanted: %w", err)
 	}
@@ -114,6 +121,17 @@ RETURNING w.aggregate, w.kind, clock_timestamp()`,
 		return nil, fmt.Errorf("look for what is wanted: %w", err)
 	}
 	return found, nil
+}
+
+// putOff ends the lease of a wish that was not fulfilled, with a pause that grows.
+func (c *Consumer) putOff(ctx context.Context, w wish) {
+	_, err := c.cfg.Pool.Exec(context.WithoutCancel(ctx), `
+UPDATE wanted SET due_time = clock_timestamp() + least($4::interval * 2 ^ least(attempts - 1, 10), $5::interval)
+WHERE tier = $1 AND site = $2 AND aggregate = $3`,
+		c.cfg.FromTier, c.cfg.FromSite, w.aggregate, c.healWait(), healMax)
+	if err != nil {
+		c.log.Warn("cannot put off a snapshot", "aggregate", w.aggregate, "error", err)
+	}
 }
 
 // healWait is the pause after the first attempt that failed.

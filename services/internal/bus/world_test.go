@@ -293,7 +293,8 @@ func (w *world) agree() {
 			return false, fmt.Sprintf("the copy has\n%.2000s\nthe owner has\n%.2000s", ours, theirs)
 		}
 		left := scan[string](w.t, w.copy, `SELECT 'parked ' || (SELECT count(*) FROM parked) || ', flagged ' ||
-			(SELECT count(*) FROM positions WHERE parked) || ', wanted ' || (SELECT count(*) FROM wanted) ||
+			(SELECT count(*) FROM positions WHERE parked) || ', wanted ' ||
+			(SELECT count(*) FROM wanted AS w JOIN positions AS p USING (aggregate) WHERE (p.epoch, p.number) < (w.epoch, w.number)) ||
 			', parts ' || (SELECT count(*) FROM snapshot_parts)`)
 		return left == "parked 0, flagged 0, wanted 0, parts 0", left
 	})
