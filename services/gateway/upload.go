@@ -26,6 +26,8 @@ const (
 	syncsPath = "/v1/{parent=chapters/*/lists/*}/syncs"
 	// chunkBytes is what travels in one message: large enough that messages cost nothing beside the bytes.
 	chunkBytes = 256 << 10
+	// chunkTime is how long a chunk that is not full may wait for more.
+	chunkTime = time.Second
 )
 
 // sourceTypes are the media types of a sync's source.
@@ -117,14 +119,20 @@ func (u *upload) pump(stream localv1.SyncService_CreateSyncClient, header *local
 	}
 }
 
-// readChunk fills a chunk as far as the source goes.
+// readChunk fills a chunk as far as the source goes, or comes in time: the service takes a source that trickles for one
+// that has stopped, if it sees nothing of it.
 func readChunk(source io.Reader) ([]byte, error) {
 	chunk := make([]byte, chunkBytes)
 	filled := 0
+	var first time.Time
 	for filled < len(chunk) {
 		n, err := source.Read(chunk[filled:])
+		now := clock.System{}.Now()
+		if filled == 0 {
+			first = now
+		}
 		filled += n
-		if err != nil {
+		if err != nil || now.Sub(first) > chunkTime {
 			return chunk[:filled], err
 		}
 	}

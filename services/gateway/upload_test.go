@@ -280,6 +280,39 @@ func TestUploadThatPauses(t *testing.T) {
 	}
 }
 
+// A source that trickles reaches the service as it comes.
+func TestUploadThatTrickles(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	arrived := make(chan int, 100)
+	w.stream(localv1.SyncService_CreateSync_FullMethodName, func(stream grpc.ServerStream) error {
+		for {
+			var message localv1.CreateSyncRequest
+			if err := stream.RecvMsg(&message); err != nil {
+				return err
+			}
+			arrived <- len(message.GetChunk())
+		}
+	})
+	reader, writer := pipe(t)
+	go func() { _, _ = w.try(http.MethodPost, syncPath, reader, asCSV) }()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(10 * time.Second)
+	for {
+		select {
+		case n := <-arrived:
+			if n > 0 {
+				return
+			}
+		case <-tick.C:
+			_, _ = writer.Write([]byte("ada@example.org\n"))
+		case <-limit:
+			t.Fatal("nothing reaches the service")
+		}
+	}
+}
+
 func TestUploadThatStops(t *testing.T) {
 	t.Parallel()
 	w := setup(t, func(cfg *gateway.Config) { cfg.IdleTimeout = 100 * time.Millisecond })
