@@ -76,8 +76,13 @@ const (
 
 func setup(t testing.TB, change ...func(*Config)) *world {
 	t.Helper()
+	return setupOn(t, testkit.Pool(t, Migrations()...), change...)
+}
+
+func setupOn(t testing.TB, pool *pgxpool.Pool, change ...func(*Config)) *world {
+	t.Helper()
 	w := &world{
-		t: t, clock: clock.NewFake(noon), pool: testkit.Pool(t, Migrations()...), logged: &syncBuffer{},
+		t: t, clock: clock.NewFake(noon), pool: pool, logged: &syncBuffer{},
 		regional: &regionalStandIn{regions: map[string]string{}}, international: &internationalStandIn{},
 		key: address.NewMasterKey().SiteKey("main"),
 	}
