@@ -25,7 +25,7 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build bin/chapterhouse
-	go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/chapterhouse ./services/cmd/chapterhouse
+	go build -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/chapterhouse ./services/cmd/chapterhouse
 
 .PHONY: run
 run: build ## build and start the whole platform with demo data (ARGS="--reset --http 127.0.0.1:8081")
