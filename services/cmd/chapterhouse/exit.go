@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"google.golang.org/grpc/codes"
@@ -60,9 +62,16 @@ func sentence(err error) string {
 	if info == nil {
 		return err.Error()
 	}
-	text := fmt.Sprintf("%s (%s", status.Convert(err).Message(), info.GetReason())
-	for key, value := range info.GetMetadata() {
-		text += fmt.Sprintf(", %s=%s", key, value)
+	answer, ok := errors.AsType[interface {
+		error
+		GRPCStatus() *status.Status
+	}](err)
+	if !ok {
+		return err.Error()
+	}
+	text := fmt.Sprintf("%s (%s", answer.GRPCStatus().Message(), info.GetReason())
+	for _, key := range slices.Sorted(maps.Keys(info.GetMetadata())) {
+		text += fmt.Sprintf(", %s=%s", key, info.GetMetadata()[key])
 	}
 	return text + ")"
 }

@@ -105,7 +105,7 @@ func (o Options) withDefaults() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.Gateway.DrainTimeout == 0 {
+	if o.Gateway.DrainTimeout == 0 || o.Gateway.DrainTimeout > gatewayDrain {
 		o.Gateway.DrainTimeout = gatewayDrain
 	}
 	if o.Progress == nil {
