@@ -15,21 +15,28 @@ import (
 // source is what the demo's entries are claimed by.
 const source = "demo"
 
-// fillLists makes a chapter's mailing list and syncs all lists.
+// createLists makes a chapter's mailing list; its members list comes with it.
+func (l *loader) createLists(ctx context.Context, c chapter) error {
+	if len(c.lists) == 1 {
+		return nil
+	}
+	ctx, err := l.asAdmin(ctx, c.slug)
+	if err != nil {
+		return err
+	}
+	_, err = l.lists.CreateList(ctx, &localv1.CreateListRequest{
+		Parent: chapterName(c.slug), ListId: announceList, List: &localv1.List{DisplayName: "Announcements"},
+	})
+	return made(err, listName(c.slug, announceList))
+}
+
+// fillLists syncs a chapter's lists.
 func (l *loader) fillLists(ctx context.Context, c chapter) error {
 	ctx, err := l.asAdmin(ctx, c.slug)
 	if err != nil {
 		return err
 	}
 	for _, one := range c.lists {
-		if one.id != membersList {
-			_, err := l.lists.CreateList(ctx, &localv1.CreateListRequest{
-				Parent: chapterName(c.slug), ListId: one.id, List: &localv1.List{DisplayName: "Announcements"},
-			})
-			if err := made(err, listName(c.slug, one.id)); err != nil {
-				return err
-			}
-		}
 		if len(one.entries) == 0 {
 			continue
 		}
@@ -79,7 +86,7 @@ func fileOf(entries []entry) string {
 
 // How long the standings may take to follow the lists, and how often they are looked at.
 const (
-	countWithin = time.Minute
+	countWithin = 2 * time.Minute
 	countEvery  = 25 * time.Millisecond
 )
 

@@ -39,7 +39,7 @@ type Options struct {
 }
 
 // workers are the calls that are under way at once.
-const workers = 12
+const workers = 8
 
 // Load makes the demo federation. What is there already stays, so that a load that was interrupted goes on when it is
 // started again; a federation that was loaded to the end is not touched. It returns when all lists are counted.
@@ -193,18 +193,21 @@ func (l *loader) createRegion(ctx context.Context, r region) error {
 }
 
 func (l *loader) createChapter(ctx context.Context, c chapter) error {
-	ctx, err := l.asStaff(ctx)
+	staff, err := l.asStaff(ctx)
 	if err != nil {
 		return err
 	}
-	_, err = l.chapters.CreateChapter(ctx, &localv1.CreateChapterRequest{
+	_, err = l.chapters.CreateChapter(staff, &localv1.CreateChapterRequest{
 		ChapterId: c.slug,
 		Chapter: &localv1.Chapter{
 			DisplayName: c.name, Region: "regions/" + c.region, City: c.city, CountryCode: c.countryCode,
 			Latitude: c.latitude, Longitude: c.longitude, Url: c.url,
 		},
 	})
-	return made(err, chapterName(c.slug))
+	if err := made(err, chapterName(c.slug)); err != nil {
+		return err
+	}
+	return l.createLists(ctx, c) // so early that its first version is counted long before the sync, which waits for that
 }
 
 func (l *loader) createMember(ctx context.Context, m member) error {

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 )
@@ -82,18 +83,18 @@ type sizes struct {
 	steady bool
 }
 
-// sizesOf makes up a chapter's sizes, unless they are fixed: from 22 people up, most of them small, 30 to 80 % of them
-// international members. Two thirds have a mailing list.
+// sizesOf makes up a chapter's sizes, unless they are fixed: from 21 people up, most of them small, 30 to 80 % of them
+// international members. Most have a mailing list.
 func sizesOf(p *people, slug string) sizes {
 	if fixed, ok := fixedSizes[slug]; ok {
 		return fixed
 	}
 	u := p.rng.Float64()
-	people := 22 + int(230*u*u*u*u)
+	people := 21 + int(230*math.Pow(u, 7))
 	percent := 30 + p.rng.IntN(26) + p.rng.IntN(26)
 	made := sizes{membership: Figures{people, people * percent / 100}}
-	if p.chance(66) {
-		readers := min(20+int(float64(people)*(0.4+0.9*p.rng.Float64())), 270)
+	if p.chance(60) {
+		readers := min(20+int(float64(people)*(0.3+0.6*p.rng.Float64())), 270)
 		made.mailing = Figures{readers, readers * (percent - 15 + p.rng.IntN(21)) / 100}
 	}
 	return made
@@ -129,7 +130,7 @@ func (c *chapter) fill(p *people, s sizes) {
 
 // international is somebody new, or now and then a member of another chapter in the country.
 func (c *chapter) international(p *people, s sizes, not []*person) *person {
-	if !s.steady && p.chance(25) {
+	if !s.steady && p.chance(35) {
 		if one := p.shared(c.countryCode, not); one != nil {
 			return one
 		}

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// barWidth is the bar's length in characters.
-const barWidth = 30
+// barWidth is the bar's length in characters, of 4 % each.
+const barWidth = 25
 
 // Progress returns what Options.Progress takes: a bar where w is a terminal, else a line for each new kind of step.
 func Progress(w io.Writer) func(done, total int, what string) {
