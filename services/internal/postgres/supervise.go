@@ -3,10 +3,12 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -130,8 +132,8 @@ func (c *Cluster) escalate(sig syscall.Signal) (<-chan time.Time, syscall.Signal
 // state says so.
 func (c *Cluster) launch() (process *os.Process, exited <-chan error, err error) {
 	args := []string{"-D", c.home.data}
-	for name, value := range c.settings {
-		args = append(args, "-c", name+"="+value)
+	for _, name := range slices.Sorted(maps.Keys(c.settings)) {
+		args = append(args, "-c", name+"="+c.settings[name])
 	}
 	cmd := exec.Command(filepath.Join(c.home.bin, "postgres"), args...) //nolint:gosec // found by FindBinaries
 	c.home.account.run(cmd, "/")

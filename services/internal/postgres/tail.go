@@ -41,12 +41,12 @@ func (t *tail) follow(r io.Reader, pass func(line string)) {
 }
 
 // level ranks a line of the server's log. Errors are for whoever sent the statement and
-// reach them as such.
+// reach them as such. A line may have a prefix while the settings are still being read.
 func level(line string) slog.Level {
 	switch {
-	case strings.HasPrefix(line, "PANIC:"):
+	case strings.Contains(line, "PANIC:"):
 		return slog.LevelError
-	case strings.HasPrefix(line, "FATAL:"), strings.HasPrefix(line, "WARNING:"):
+	case strings.Contains(line, "FATAL:"), strings.Contains(line, "WARNING:"):
 		return slog.LevelWarn
 	default:
 		return slog.LevelDebug
