@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -105,7 +107,7 @@ func NewConsumer(cfg ConsumerConfig) (*Consumer, error) {
 		heal:     make(chan struct{}, 1),
 		caughtUp: make(chan struct{}),
 	}
-	for _, topic := range append(cfg.Topics, c.ownTopic()) {
+	for _, topic := range slices.Concat(cfg.Topics, []Topic{c.ownTopic()}) {
 		if err := c.addTopic(topic); err != nil {
 			return nil, fmt.Errorf("consumer of %s: %w", source, err)
 		}
@@ -123,7 +125,7 @@ func (c *Consumer) addTopic(topic Topic) error {
 	switch {
 	case twice:
 		return fmt.Errorf("two topics of kind %q", topic.Kind)
-	case !validSubject(topic.Kind + ".x"):
+	case !validSubject(topic.Kind+".x") || strings.Contains(topic.Kind, "."):
 		return fmt.Errorf("kind %q is not an element of a subject", topic.Kind)
 	case topic.Apply == nil:
 		return fmt.Errorf("kind %s: Apply is missing", topic.Kind)

@@ -215,4 +215,3 @@ func TestPublisherTellsARestoreFromAnotherDatabase(t *testing.T) {
 		t.Error("nobody noticed")
 	}
 }
-

@@ -212,7 +212,7 @@ func TestPostgresConnectionsAreCut(t *testing.T) {
 // cut ends all sessions of a database but the one that asks.
 func (w *world) cut(pool *pgxpool.Pool) {
 	w.t.Helper()
-	w.exec(pool, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+	scan[int](w.t, pool, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
 }
 
 func TestPostgresIsKilledAndSlow(t *testing.T) {

@@ -18,8 +18,8 @@ type ServerConfig struct {
 	Dir string
 	// Host is 127.0.0.1 when empty. Port 0 takes a free one; -1 opens none, so that only
 	// Server.InProcess connects.
-	Host  string
-	Port  int
+	Host string
+	Port int
 	// Users is not empty: a server without users would let everybody in.
 	Users []UserConfig
 	// AdminPassword makes a user AdminUser who may do everything; none when empty.
