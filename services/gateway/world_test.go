@@ -61,7 +61,7 @@ func setup(t *testing.T, changes ...func(*gateway.Config)) *world {
 	w := &world{
 		t: t, services: map[string]*service{}, on: map[string]func(grpc.ServerStream) error{},
 		log: &logbook{}, registry: prometheus.NewRegistry(), stopped: make(chan error, 1),
-		client: &http.Client{Transport: &http.Transport{DisableCompression: true}, Timeout: 30 * time.Second},
+		client: newClient(),
 	}
 	for _, name := range []string{"international", "regional", "local"} {
 		w.services[name] = w.serve()
@@ -98,6 +98,10 @@ func setup(t *testing.T, changes ...func(*gateway.Config)) *world {
 		}
 	})
 	return w
+}
+
+func newClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableCompression: true}, Timeout: 30 * time.Second}
 }
 
 func listen(t *testing.T) net.Listener {
