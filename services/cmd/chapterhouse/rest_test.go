@@ -116,9 +116,9 @@ func (r *rest) member(n int) string {
 	return fmt.Sprint(r.post(r.staff(), "/v1/members", body)["name"])
 }
 
-func (r *rest) upload(addresses ...string) map[string]any {
+func (r *rest) upload(addresses ...string) {
 	r.t.Helper()
-	return r.succeed("POST", "/v1/chapters/golang-paris/lists/members/syncs?mode=REPLACE&source=test&apply=true",
+	r.succeed("POST", "/v1/chapters/golang-paris/lists/members/syncs?mode=REPLACE&source=test&apply=true",
 		r.admin(), "text/csv", "address\n"+strings.Join(addresses, "\n")+"\n")
 }
 

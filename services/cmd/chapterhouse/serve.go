@@ -28,7 +28,7 @@ type serveCommand struct {
 
 // serviceFlags are what every tier takes.
 type serviceFlags struct {
-	logging `set:"log_level=info" set:"log_format=json"`
+	logging `set:"log_level=info"`
 
 	Listen      string `default:"${listen}" env:"CHAPTERHOUSE_LISTEN" help:"Where gRPC is."`
 	AdminListen string `env:"CHAPTERHOUSE_ADMIN_LISTEN" placeholder:"ADDRESS" help:"Where /metrics, /healthz and /readyz are; nowhere without it."`
@@ -106,7 +106,7 @@ func (c *serveLocal) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	return c.serve(a, bus.Local, c.Config.Site, func(tier *platform.Tier, dial dialer) error {
+	return c.serve(a, bus.Local, c.Site, func(tier *platform.Tier, dial dialer) error {
 		international, err := dial(c.InternationalAddress)
 		if err != nil {
 			return err

@@ -13,7 +13,7 @@ import (
 )
 
 type serveGateway struct {
-	logging `set:"log_level=info" set:"log_format=json"`
+	logging `set:"log_level=info"`
 
 	Listen               string `default:":8080" env:"CHAPTERHOUSE_LISTEN" help:"Where REST is."`
 	InternationalAddress string `name:"international" required:"" env:"CHAPTERHOUSE_INTERNATIONAL" placeholder:"ADDRESS" help:"Where the international service is."`
@@ -54,7 +54,7 @@ func (c *serveGateway) Run(a *app) error {
 }
 
 type serveNATS struct {
-	logging `set:"log_level=info" set:"log_format=json"`
+	logging `set:"log_level=info"`
 
 	dataFlag
 

@@ -20,7 +20,7 @@ const stopTimeout = 9 * time.Second
 
 type upCommand struct {
 	dataFlag
-	logging `set:"log_level=warn" set:"log_format=text"`
+	logging `set:"log_level=warn"`
 
 	HTTP        string `name:"http" default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Where REST, docs and console are."`
 	Demo        bool   `help:"Load the demo federation, once."`

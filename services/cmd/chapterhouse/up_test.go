@@ -34,9 +34,9 @@ func upData(t *testing.T) string {
 	return dir
 }
 
-func up(t *testing.T, dir string, flags ...string) (*process, *rest) {
+func up(t *testing.T, dir string) (*process, *rest) {
 	t.Helper()
-	p := startProgram(t, program(t, append([]string{"up", "--data", dir, "--http", "127.0.0.1:0"}, flags...)...))
+	p := startProgram(t, program(t, "up", "--data", dir, "--http", "127.0.0.1:0"))
 	p.await("Chapterhouse is up")
 	return p, &rest{t: t, base: endpoints(t, dir).REST, keys: dir}
 }
@@ -124,11 +124,7 @@ func TestUpAsAnOrdinaryUser(t *testing.T) {
 		t.Skip("every other test shows it")
 	}
 	const nobody = 65534
-	home, err := os.MkdirTemp("/tmp", "chapterhouse-user-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(home) })
+	home := upData(t)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

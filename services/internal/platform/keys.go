@@ -205,7 +205,7 @@ func natsPasswordFile(tier, site string) string { return "nats-" + bus.User(tier
 
 // ReadMasterKey reads a file with the master matching key.
 func ReadMasterKey(path string) (address.MasterKey, error) {
-	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return address.MasterKey{}, err
 	}
@@ -214,7 +214,7 @@ func ReadMasterKey(path string) (address.MasterKey, error) {
 
 // ReadSiteKey reads a file with a site's matching key.
 func ReadSiteKey(path string) (address.SiteKey, error) {
-	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return address.SiteKey{}, err
 	}
@@ -234,7 +234,7 @@ func ReadUsers(path string) ([]bus.UserConfig, error) {
 
 // readJSON does not pass on what encoding/json says: it could quote a secret.
 func readJSON(path string, into any) error {
-	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
@@ -246,13 +246,13 @@ func readJSON(path string, into any) error {
 
 // ReadSecret reads a file that holds one password or token.
 func ReadSecret(path string) (string, error) {
-	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	text, err := os.ReadFile(path)
 	return strings.TrimSpace(string(text)), err
 }
 
 // KeysOf returns the keys of a local platform that has been started at least once.
 func KeysOf(dir string) (Keys, error) {
-	text, err := os.ReadFile(filepath.Join(dir, markerFile)) //nolint:gosec // the operator names the directory
+	text, err := os.ReadFile(filepath.Join(dir, markerFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return Keys{}, fmt.Errorf("%s holds no platform: start one with chapterhouse up --data %s", dir, dir)
 	}
