@@ -46,6 +46,8 @@ func level(line string) slog.Level {
 	switch {
 	case strings.Contains(line, "PANIC:"):
 		return slog.LevelError
+	case strings.Contains(line, "FATAL:  connection to client lost"):
+		return slog.LevelDebug // what a client who stops leaves behind
 	case strings.Contains(line, "FATAL:"), strings.Contains(line, "WARNING:"):
 		return slog.LevelWarn
 	default:
