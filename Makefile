@@ -74,8 +74,11 @@ generate-sql: tools
 
 # Third-party imports of our protos, printed from the Go modules that carry them.
 .PHONY: proto-deps
-proto-deps:
+proto-deps: $(CACHE)/proto-deps/.made
+
+$(CACHE)/proto-deps/.made: tools/go.mod tools/protodeps/main.go
 	@GOWORK=off go -C tools run ./protodeps $(CACHE)/proto-deps
+	@touch $@
 
 ##### Verify
 
