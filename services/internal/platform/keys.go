@@ -26,6 +26,7 @@ const (
 	masterKeyFile = "master.key"
 	natsUsersFile = "nats-users.json"
 	databasesFile = "databases.json"
+	outsideFile   = "outside.json"
 )
 
 // site names become file names, NATS users and parts of subjects.

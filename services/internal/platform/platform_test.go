@@ -208,8 +208,23 @@ func TestResetRefusesOutsideServers(t *testing.T) {
 func TestOutsidePostgres(t *testing.T) {
 	t.Parallel()
 	cluster := testkit.Cluster(t)
-	p := start(t, Options{Data: t.TempDir() + "/data", PostgresURL: cluster.AdminURL("postgres")})
-	if _, err := regions(t, p.Dial, p.Keys).ListRegions(t.Context(), &regionalv1.ListRegionsRequest{}); err != nil {
+	dir := t.TempDir() + "/data"
+	p := start(t, Options{Data: dir, PostgresURL: cluster.AdminURL("postgres")})
+	_, err := regions(t, p.Dial, p.Keys).CreateRegion(t.Context(), &regionalv1.CreateRegionRequest{
+		RegionId: "europe", Region: &regionalv1.Region{DisplayName: "Europe", ParentRegion: "regions/world"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop(t, p)
+	session, err := Attach(t.Context(), Options{Data: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := regions(t, session.Dial, session.Keys).GetRegion(t.Context(), &regionalv1.GetRegionRequest{Name: "regions/europe"}); err != nil {
+		t.Errorf("as the operator finds it: %v", err)
+	}
+	if err := session.Close(); err != nil {
 		t.Error(err)
 	}
 }

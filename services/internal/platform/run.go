@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -204,10 +206,18 @@ func (p *Platform) publish() error {
 	}
 	p.Endpoints.NATS = redacted(p.natsURL)
 	if p.http != nil {
-		p.Endpoints.REST = "http://" + p.http.Addr().String()
+		p.Endpoints.REST = "http://" + reachable(p.http.Addr())
 		p.Endpoints.Docs = p.Endpoints.REST + "/docs"
 	}
 	return p.dir.publish(p.Endpoints)
+}
+
+// reachable is where a listener on all addresses is reached from this machine.
+func reachable(address net.Addr) string {
+	if tcp, ok := address.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return net.JoinHostPort("localhost", strconv.Itoa(tcp.Port))
+	}
+	return address.String()
 }
 
 func redacted(address string) string {

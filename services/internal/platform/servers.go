@@ -3,6 +3,7 @@ package platform
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"net/url"
 
 	"golang.org/x/sync/errgroup"
@@ -10,6 +11,19 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
 )
+
+// outside names the servers that the last up used instead of its own, for the operator's commands that come after it.
+type outside struct {
+	Postgres string `json:"postgres"`
+	NATS     string `json:"nats"`
+}
+
+func (k Keys) outside() (o outside, err error) {
+	if err = readJSON(k.path(outsideFile), &o); errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return o, err
+}
 
 // startServers starts PostgreSQL and NATS side by side and returns the URL of each tier's database.
 func (p *Platform) startServers(ctx context.Context) (map[string]string, error) {

@@ -29,7 +29,11 @@ func Attach(ctx context.Context, o Options) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.HTTP, o.Reset = "", false
+	servers, err := keys.outside()
+	if err != nil {
+		return nil, err
+	}
+	o.HTTP, o.Reset, o.PostgresURL, o.NATSURL = "", false, servers.Postgres, servers.NATS
 	started, err := Start(ctx, o)
 	if err == nil {
 		return &Session{Endpoints: started.Endpoints, Keys: keys, started: started}, nil

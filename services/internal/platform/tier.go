@@ -115,7 +115,11 @@ func (t Tier) serve(ctx context.Context, server *rpc.Server, lis net.Listener, s
 	var group errgroup.Group
 	group.Go(func() error {
 		defer stopServing() // a server whose background work has ended must not go on as if all were well
-		return service.Run(working)
+		err := service.Run(working)
+		if errors.Is(err, context.Canceled) && working.Err() != nil {
+			return nil // it was still starting
+		}
+		return err
 	})
 	if t.Admin != nil {
 		group.Go(func() error {

@@ -172,6 +172,9 @@ func (p *Platform) openData() (err error) {
 	if p.Keys, err = MakeKeys(p.dir.path(secretsDir), []string{site}); err != nil {
 		return err
 	}
+	if err := p.Keys.writeJSON(outsideFile, outside{p.options.PostgresURL, p.options.NATSURL}); err != nil {
+		return err
+	}
 	p.verifier, err = authz.NewStaticVerifier(p.Keys.path(authz.JWKSFile), p.options.Clock)
 	return err
 }
