@@ -128,9 +128,9 @@ func (c *chapter) fill(p *people, s sizes) {
 	c.lists = append(c.lists, list{announceList, entriesOf(p, readers, 50)})
 }
 
-// international is somebody new, or now and then a member of another chapter in the country.
+// international is somebody new, or a member of another chapter in the country.
 func (c *chapter) international(p *people, s sizes, not []*person) *person {
-	if !s.steady && p.chance(35) {
+	if !s.steady && p.chance(50) {
 		if one := p.shared(c.countryCode, not); one != nil {
 			return one
 		}
