@@ -13,7 +13,8 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 )
 
-const natsPassword = "test" // the server listens on the loopback alone
+// NATSPassword is every user's: the server listens on the loopback alone.
+const NATSPassword = "test"
 
 // NATSServer is a JetStream server of a test's own, on a loopback port that stays the same over
 // restarts.
@@ -31,15 +32,15 @@ func NATS(t testing.TB, sites ...string) *NATSServer {
 		sites = []string{bus.MainSite}
 	}
 	users := []bus.UserConfig{
-		{Tier: bus.International, Site: bus.MainSite, Password: natsPassword},
-		{Tier: bus.Regional, Site: bus.MainSite, Password: natsPassword},
+		{Tier: bus.International, Site: bus.MainSite, Password: NATSPassword},
+		{Tier: bus.Regional, Site: bus.MainSite, Password: NATSPassword},
 	}
 	for _, site := range sites {
-		users = append(users, bus.UserConfig{Tier: bus.Local, Site: site, Password: natsPassword})
+		users = append(users, bus.UserConfig{Tier: bus.Local, Site: site, Password: NATSPassword})
 	}
 	s := &NATSServer{
 		dir:    filepath.Join(t.TempDir(), "jetstream"),
-		config: bus.ServerConfig{Users: users, AdminPassword: natsPassword, Log: slog.New(slog.DiscardHandler)},
+		config: bus.ServerConfig{Users: users, AdminPassword: NATSPassword, Log: slog.New(slog.DiscardHandler)},
 	}
 	s.Start(t)
 	t.Cleanup(s.Stop)
@@ -135,7 +136,7 @@ func (s *NATSServer) Admin(t testing.TB) *nats.Conn {
 
 func (s *NATSServer) connect(t testing.TB, user string) *nats.Conn {
 	t.Helper()
-	nc, err := bus.Connect(s.URL(), user, natsPassword, slog.New(slog.DiscardHandler))
+	nc, err := bus.Connect(s.URL(), user, NATSPassword, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

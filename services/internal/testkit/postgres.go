@@ -45,13 +45,7 @@ func Database(t testing.TB, sets ...postgres.Migration) string {
 	if err := server.clone(ctx, template, name); err != nil {
 		t.Fatalf("clone the template database: %v", err)
 	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), setupLimit)
-		defer cancel()
-		if _, err := server.admin.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
-			t.Errorf("drop the test's database: %v", err)
-		}
-	})
+	t.Cleanup(func() { server.drop(t, name) })
 	return server.url(name)
 }
 
@@ -108,12 +102,12 @@ var sharedServer = sync.OnceValues(func() (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	atExit(func() { _ = cluster.Stop(context.Background()) })
+	AtExit(func() { _ = cluster.Stop(context.Background()) })
 	admin, err := postgres.Open(ctx, cluster.AdminURL("postgres"))
 	if err != nil {
 		return nil, err
 	}
-	atExit(admin.Close)
+	AtExit(admin.Close)
 	return &server{cluster: cluster, admin: admin, templates: map[string]func() error{}}, nil
 })
 

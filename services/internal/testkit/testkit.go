@@ -29,8 +29,8 @@ var exits struct {
 	stops []func()
 }
 
-// atExit has Main call stop; what was started last is stopped first.
-func atExit(stop func()) {
+// AtExit has Main call stop when all tests have run; what was started last is stopped first.
+func AtExit(stop func()) {
 	exits.mu.Lock()
 	defer exits.mu.Unlock()
 	exits.stops = append(exits.stops, stop)

@@ -1,0 +1,159 @@
+package platformtest
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/chapterhouse/chapterhouse/services/internal/bus"
+	"github.com/chapterhouse/chapterhouse/services/internal/clock"
+	"github.com/chapterhouse/chapterhouse/services/internal/platform"
+	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
+	"github.com/chapterhouse/chapterhouse/services/internal/testkit"
+)
+
+var tierNames = []string{bus.International, bus.Regional, bus.Local}
+
+// deployment is the platform in separate processes: NATS on a real port, three services with a database and a role
+// each, and a gateway. Each process gets a directory with those keys alone that are its own.
+type deployment struct {
+	*federation
+
+	t         testing.TB
+	dir       string
+	cluster   *postgres.Cluster
+	tiers     map[string]postgres.Tier
+	nats      string
+	processes map[string]*process
+}
+
+// natsName and gatewayName are the processes beside those of the tiers.
+const (
+	natsName    = "nats"
+	gatewayName = "gateway"
+)
+
+func deploy(t testing.TB, extra ...string) *deployment {
+	t.Helper()
+	d := &deployment{t: t, dir: t.TempDir(), tiers: map[string]postgres.Tier{}, processes: map[string]*process{}}
+	keys := get(platform.MakeKeys(filepath.Join(d.dir, "keys"), []string{bus.MainSite}))(t)
+	must(t, keys.MintServiceTokens([]string{bus.MainSite}, 24*time.Hour, clock.System{}.Now()))
+	d.cluster = testkit.Cluster(t)
+	addresses := map[string]string{natsName: freeAddress(t), gatewayName: freeAddress(t)}
+	for _, tier := range tierNames {
+		d.tiers[tier] = postgres.Tier{Database: "of_" + tier, Role: "role_" + tier, Password: "password of " + tier}
+		must(t, postgres.CreateTier(t.Context(), d.cluster.AdminURL("postgres"), d.tiers[tier]))
+		addresses[tier] = freeAddress(t)
+	}
+	d.nats = "nats://" + addresses[natsName]
+	d.federation = newFederation(t, keys, clock.System{}, "http://"+addresses[gatewayName],
+		map[string]string{bus.International: addresses[bus.International], bus.Regional: addresses[bus.Regional], bus.Local: addresses[bus.Local]})
+	for _, name := range append([]string{natsName, gatewayName}, tierNames...) {
+		args := append([]string{"serve", name, "--listen", addresses[name], "--log-level", "debug"}, d.flags(name, addresses)...)
+		if name != natsName && name != gatewayName {
+			args = append(args, extra...)
+		}
+		d.processes[name] = newProcess(t, args...)
+		d.processes[name].start()
+	}
+	d.ready()
+	return d
+}
+
+func (d *deployment) flags(name string, addresses map[string]string) []string {
+	peers := []string{"--international", addresses[bus.International], "--regional", addresses[bus.Regional]}
+	switch name {
+	case natsName:
+		return []string{"--data", d.natsDir(), "--users-file", d.give(name, "nats-users.json")}
+	case gatewayName:
+		return append(peers, "--local", addresses[bus.Local])
+	}
+	user := bus.User(name, bus.MainSite)
+	flags := []string{
+		"--postgres-url", d.cluster.URL(d.tiers[name]),
+		"--nats-url", d.nats, "--nats-password-file", d.give(name, "nats-"+user+".password"),
+		"--jwks", d.give(name, "token-jwks.json"), "--token-file", d.give(name, "service-"+user+".token"),
+	}
+	switch name {
+	case bus.International:
+		flags = append(flags, "--master-key-file", d.give(name, "master.key"), "--local", "main="+addresses[bus.Local], "--lapse-every", "1s")
+	case bus.Local:
+		flags = append(append(flags, peers...), "--site", "main", "--site-key-file", d.give(name, "site-main.key"))
+	}
+	return flags
+}
+
+func (d *deployment) natsDir() string { return filepath.Join(d.dir, "jetstream") }
+
+// give puts a key into the process's own directory.
+func (d *deployment) give(process, file string) string {
+	d.t.Helper()
+	own := filepath.Join(d.dir, process)
+	must(d.t, os.MkdirAll(own, 0o700))
+	content := get(os.ReadFile(filepath.Join(d.keys.Dir, file)))(d.t)
+	must(d.t, os.WriteFile(filepath.Join(own, file), content, 0o600))
+	return filepath.Join(own, file)
+}
+
+// ready waits until everything answers.
+func (d *deployment) ready() {
+	d.t.Helper()
+	for _, tier := range tierNames {
+		d.serving(tier)
+	}
+	eventually(d.t, patience, func() string {
+		r := get(http.NewRequestWithContext(d.t.Context(), http.MethodGet, d.rest+"/readyz", nil))(d.t)
+		response, err := restClient.Do(r)
+		if err != nil {
+			return err.Error()
+		}
+		defer func() { _ = response.Body.Close() }()
+		if response.StatusCode != http.StatusOK {
+			return "the gateway is not ready: " + response.Status
+		}
+		return ""
+	})
+}
+
+// serving waits until a tier says that it serves.
+func (d *deployment) serving(tier string) {
+	d.t.Helper()
+	ctx := bounded(d.t, patience)
+	eventually(d.t, patience, func() string {
+		if d.processes[tier].ended() {
+			d.t.Fatalf("the %s service has ended: %s", tier, tail(d.processes[tier].log.String(), 5))
+		}
+		answer, err := healthv1.NewHealthClient(d.conns[tier]).Check(ctx, &healthv1.HealthCheckRequest{})
+		if err != nil {
+			return err.Error()
+		}
+		if answer.GetStatus() != healthv1.HealthCheckResponse_SERVING {
+			return tier + " is " + answer.GetStatus().String()
+		}
+		return ""
+	})
+}
+
+// logs is what all processes said, at debug level.
+func (d *deployment) logs() string {
+	var all strings.Builder
+	for _, p := range d.processes {
+		all.WriteString(p.log.String())
+	}
+	return all.String()
+}
+
+// logged is the log of a federation that runs in this process.
+func logged(t testing.TB, log *recorder) {
+	t.Helper()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the log ends with:\n%s", tail(log.String(), 60))
+		}
+	})
+}
