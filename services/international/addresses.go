@@ -84,13 +84,10 @@ func (s *Service) VerifyAddress(ctx context.Context, req *internationalv1.Verify
 			return viewAddress(parent, row), nil
 		}
 		q := db.New(tx)
-		tokens, known := s.tokens(member.MemberNo, row)
-		err := s.changeTokens(ctx, tx, member.MemberNo, tokens, now, func() error {
-			var err error
-			if row, err = q.VerifyAddress(ctx, db.VerifyAddressParams{AddressNo: row.AddressNo, Now: now}); err != nil {
-				return err
-			}
-			return q.InsertAddressTokens(ctx, known)
+		tokens := s.tokens(row)
+		err := s.changeTokens(ctx, tx, member.MemberNo, tokens.Tokens, now, func(write *pipeline) {
+			one(write, &row, db.VerifyAddress, now, row.AddressNo)
+			tokens.insert(write, member.MemberNo)
 		})
 		if isTaken(err) {
 			return nil, taken("address")
@@ -107,7 +104,7 @@ func (s *Service) VerifyAddress(ctx context.Context, req *internationalv1.Verify
 func (s *Service) DeleteAddress(ctx context.Context, req *internationalv1.DeleteAddressRequest) (*emptypb.Empty, error) {
 	return onAddress(ctx, s, req.GetName(), func(tx pgx.Tx, member db.Member, row db.Address, now time.Time) (*emptypb.Empty, error) {
 		q := db.New(tx)
-		err := s.changeTokens(ctx, tx, member.MemberNo, nil, now, func() error { return q.DeleteAddress(ctx, row.AddressNo) })
+		err := s.changeTokens(ctx, tx, member.MemberNo, nil, now, func(write *pipeline) { write.exec(db.DeleteAddress, row.AddressNo) })
 		if err != nil {
 			return nil, err
 		}
@@ -165,8 +162,8 @@ func (s *Service) addAddresses(ctx context.Context, tx pgx.Tx, member db.Member,
 	if len(verified) == 0 {
 		return nil
 	}
-	tokens, known := s.tokens(member.MemberNo, verified...)
-	return s.changeTokens(ctx, tx, member.MemberNo, tokens, now, func() error { return q.InsertAddressTokens(ctx, known) })
+	tokens := s.tokens(verified...)
+	return s.changeTokens(ctx, tx, member.MemberNo, tokens.Tokens, now, func(write *pipeline) { tokens.insert(write, member.MemberNo) })
 }
 
 // isTaken says that another member verified the address first.

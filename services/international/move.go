@@ -71,26 +71,6 @@ func (d deltas) addPeople(rows []db.PeopleByTokensRow, sign int32) {
 	}
 }
 
-// around returns what a change does to the people behind a closed set of tokens, wherever they stand.
-// The change may make tokens known or unknown, but not bring tokens that are not in the set.
-func around(ctx context.Context, q *db.Queries, tokens [][]byte, change func() error) (deltas, error) {
-	moved := deltas{}
-	before, err := q.PeopleByTokens(ctx, tokens)
-	if err != nil {
-		return nil, err
-	}
-	if err := change(); err != nil {
-		return nil, err
-	}
-	after, err := q.PeopleByTokens(ctx, tokens)
-	if err != nil {
-		return nil, err
-	}
-	moved.addPeople(before, -1)
-	moved.addPeople(after, 1)
-	return moved, nil
-}
-
 // cause says which side moved standings.
 type cause bool
 
@@ -188,23 +168,25 @@ func (s *Service) changeState(ctx context.Context, tx pgx.Tx, memberNos []int64,
 }
 
 // changeTokens makes tokens known as a member's, or unknown again, and moves the standings of every chapter that holds
-// one of them. given are the tokens that change; the caller holds the member's row.
-func (s *Service) changeTokens(ctx context.Context, tx pgx.Tx, memberNo int64, given [][]byte, now time.Time, write func() error) error {
-	q := db.New(tx)
-	held, err := q.TokensOfMembers(ctx, []int64{memberNo})
+// one of them: the people behind all tokens of the member are counted before and after. given are the tokens that
+// change, write is what changes in the register; the caller holds the member's row.
+func (s *Service) changeTokens(ctx context.Context, tx pgx.Tx, memberNo int64, given [][]byte, now time.Time, write func(*pipeline)) error {
+	held, err := db.New(tx).TokensOfMembers(ctx, []int64{memberNo})
 	if err != nil {
-		return err
+		return fmt.Errorf("find the member's tokens: %w", err)
 	}
-	tokens := append(slices.Clone(held), given...)
-	if len(tokens) == 0 {
-		return write()
+	tokens := slices.Concat(held, given)
+	var change pipeline
+	var before, after []db.PeopleByTokensRow
+	change.exec(db.LockTokens, tokenLocks, buckets(tokens))
+	many(&change, &before, db.PeopleByTokens, tokens)
+	write(&change)
+	many(&change, &after, db.PeopleByTokens, tokens)
+	if err := change.run(ctx, tx); err != nil {
+		return fmt.Errorf("change the member's tokens: %w", err)
 	}
-	if err := q.LockTokens(ctx, db.LockTokensParams{Class: tokenLocks, Buckets: buckets(tokens)}); err != nil {
-		return fmt.Errorf("lock tokens: %w", err)
-	}
-	changes, err := around(ctx, q, tokens, write)
-	if err != nil {
-		return err
-	}
+	changes := deltas{}
+	changes.addPeople(before, -1)
+	changes.addPeople(after, 1)
 	return s.settle(ctx, tx, changes, byRegister, now, &pipeline{})
 }

@@ -29,5 +29,8 @@ func many[T any](p *pipeline, into *[]T, query string, args ...any) {
 
 // run sends what is queued and reads all answers; the first error ends it.
 func (p *pipeline) run(ctx context.Context, tx pgx.Tx) error {
+	if p.batch.Len() == 0 {
+		return nil
+	}
 	return tx.SendBatch(ctx, &p.batch).Close()
 }

@@ -73,18 +73,25 @@ func addSite(ctx context.Context, q *db.Queries, added site) (int16, error) {
 	}
 }
 
-// tokens returns what each site knows the addresses by, and the arguments to record them as the member's.
-func (s *Service) tokens(memberNo int64, addresses ...db.Address) ([][]byte, db.InsertAddressTokensParams) {
-	args := db.InsertAddressTokensParams{MemberNo: memberNo}
+// knownTokens are what each site knows addresses by.
+type knownTokens db.InsertAddressTokensParams
+
+func (s *Service) tokens(addresses ...db.Address) knownTokens {
+	var known knownTokens
 	for _, row := range addresses {
 		for _, site := range s.sites {
 			token := site.key.Token(row.Address)
-			args.Tokens = append(args.Tokens, token[:])
-			args.SiteNos = append(args.SiteNos, site.no)
-			args.AddressNos = append(args.AddressNos, row.AddressNo)
+			known.Tokens = append(known.Tokens, token[:])
+			known.SiteNos = append(known.SiteNos, site.no)
+			known.AddressNos = append(known.AddressNos, row.AddressNo)
 		}
 	}
-	return args.Tokens, args
+	return known
+}
+
+// insert records them as the member's.
+func (k knownTokens) insert(write *pipeline, memberNo int64) {
+	write.exec(db.InsertAddressTokens, k.Tokens, k.SiteNos, memberNo, k.AddressNos)
 }
 
 // Ancestors lists the regions above a chapter or region, nearest first, for the authoriser. What is not known here has none.
