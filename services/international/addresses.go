@@ -55,7 +55,7 @@ func (s *Service) CreateAddress(ctx context.Context, req *internationalv1.Create
 
 // ListAddresses lists the addresses of one member.
 func (s *Service) ListAddresses(ctx context.Context, req *internationalv1.ListAddressesRequest) (*internationalv1.ListAddressesResponse, error) {
-	page, err := s.openPage(ctx, req, req.GetPageSize(), req.GetPageToken())
+	page, err := s.openPage(req, req.GetPageSize(), req.GetPageToken())
 	if err != nil {
 		return nil, err
 	}

@@ -322,7 +322,7 @@ func (s *Service) GetCharter(ctx context.Context, req *internationalv1.GetCharte
 
 // ListCharters lists charters by chapter, all or those of one region and below.
 func (s *Service) ListCharters(ctx context.Context, req *internationalv1.ListChartersRequest) (*internationalv1.ListChartersResponse, error) {
-	page, err := s.openPage(ctx, req, req.GetPageSize(), req.GetPageToken())
+	page, err := s.openPage(req, req.GetPageSize(), req.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
@@ -354,7 +354,7 @@ func (s *Service) ListCharters(ctx context.Context, req *internationalv1.ListCha
 
 // ListCharterHistory lists the transitions of a charter, oldest first.
 func (s *Service) ListCharterHistory(ctx context.Context, req *internationalv1.ListCharterHistoryRequest) (*internationalv1.ListCharterHistoryResponse, error) {
-	page, err := s.openPage(ctx, req, req.GetPageSize(), req.GetPageToken())
+	page, err := s.openPage(req, req.GetPageSize(), req.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
@@ -362,7 +362,7 @@ func (s *Service) ListCharterHistory(ctx context.Context, req *internationalv1.L
 		return nil, err
 	}
 	rows, err := db.New(s.pool).HistoryAfter(ctx, db.HistoryAfterParams{
-		Chapter: idOf(req.GetParent()), After: int32(page.number()), Size: page.size + 1, //nolint:gosec // sealed by us
+		Chapter: idOf(req.GetParent()), After: int32(page.number()), Size: page.size + 1,
 	})
 	if err != nil {
 		return nil, err

@@ -215,4 +215,3 @@ func TestCharterPolicyIsTheCaseStudys(t *testing.T) {
 		t.Errorf("the policy is %v", policy)
 	}
 }
-

@@ -201,7 +201,7 @@ func (s *Service) beginListChange(ctx context.Context, tx pgx.Tx, siteNo int16, 
 	if _, err := q.LockStanding(ctx, chapterID); err != nil {
 		return nil, fmt.Errorf("lock the standing of %s: %w", chapterID, err)
 	}
-	list, err := q.EnsureList(ctx, db.EnsureListParams{ChapterNo: chapter.ChapterNo, ID: listID, Basis: int16(kind)}) //nolint:gosec // 1 or 2
+	list, err := q.EnsureList(ctx, db.EnsureListParams{ChapterNo: chapter.ChapterNo, ID: listID, Basis: int16(kind)})
 	if err != nil {
 		return nil, fmt.Errorf("find %s: %w", name, err)
 	}
@@ -311,7 +311,7 @@ func checkTokens(tokens [][]byte) error {
 func allBuckets() []int32 {
 	all := make([]int32, tokenBuckets)
 	for i := range all {
-		all[i] = int32(i) //nolint:gosec // below 1024
+		all[i] = int32(i)
 	}
 	return all
 }

@@ -84,7 +84,7 @@ func owners() []bus.Owner {
 
 func standingVersions(ctx context.Context, tx pgx.Tx, after string, limit int) ([]bus.AggregateVersion, error) {
 	rows, err := db.New(tx).StandingVersionsAfter(ctx, db.StandingVersionsAfterParams{
-		After: idOf(after), Size: int32(limit), //nolint:gosec // a page
+		After: idOf(after), Size: int32(limit),
 	})
 	versions := make([]bus.AggregateVersion, 0, len(rows))
 	for _, row := range rows {
@@ -111,7 +111,7 @@ func standingSnapshot(ctx context.Context, tx pgx.Tx, aggregate string, send fun
 
 func charterVersions(ctx context.Context, tx pgx.Tx, after string, limit int) ([]bus.AggregateVersion, error) {
 	rows, err := db.New(tx).CharterVersionsAfter(ctx, db.CharterVersionsAfterParams{
-		After: strings.TrimPrefix(after, "charters/"), Size: int32(limit), //nolint:gosec // a page
+		After: strings.TrimPrefix(after, "charters/"), Size: int32(limit),
 	})
 	versions := make([]bus.AggregateVersion, 0, len(rows))
 	for _, row := range rows {

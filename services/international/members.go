@@ -83,7 +83,7 @@ func (s *Service) GetMember(ctx context.Context, req *internationalv1.GetMemberR
 
 // ListMembers lists members in the order in which they were entered.
 func (s *Service) ListMembers(ctx context.Context, req *internationalv1.ListMembersRequest) (*internationalv1.ListMembersResponse, error) {
-	page, err := s.openPage(ctx, req, req.GetPageSize(), req.GetPageToken())
+	page, err := s.openPage(req, req.GetPageSize(), req.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +193,7 @@ func withAddresses(member *internationalv1.Member, rows []db.Address) *internati
 // termEnd checks when a term would end: after now, and not before the one that it prolongs. Nil when no end is given.
 func termEnd(given *timestamppb.Timestamp, field string, now time.Time, running *time.Time) (*time.Time, error) {
 	if given == nil {
-		return nil, nil //nolint:nilnil // no term is a valid answer
+		return nil, nil
 	}
 	end := given.AsTime().Truncate(time.Microsecond)
 	if given.CheckValid() != nil || !end.After(now) {
@@ -274,12 +274,12 @@ type page struct {
 	after          string
 }
 
-func (s *Service) openPage(ctx context.Context, req proto.Message, size int32, token string) (page, error) {
+func (s *Service) openPage(req proto.Message, size int32, token string) (page, error) {
 	n, err := rpc.PageSize(size)
 	if err != nil {
 		return page{}, err
 	}
-	p := page{sealer: s.sealer, method: string(req.ProtoReflect().Descriptor().FullName()), filter: rpc.Filter(req), size: int32(n)} //nolint:gosec // at most 1000
+	p := page{sealer: s.sealer, method: string(req.ProtoReflect().Descriptor().FullName()), filter: rpc.Filter(req), size: int32(n)}
 	p.after, err = s.sealer.Open(p.method, p.filter, token)
 	return p, err
 }

@@ -36,7 +36,7 @@ func buckets(tokens [][]byte) []int32 {
 	var found []int32
 	for bucket, is := range held {
 		if is {
-			found = append(found, int32(bucket)) //nolint:gosec // below 1024
+			found = append(found, int32(bucket))
 		}
 	}
 	return found

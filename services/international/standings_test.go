@@ -155,7 +155,9 @@ func TestWritersOnBothSidesLoseNobody(t *testing.T) {
 	for c := range chapters {
 		for l, list := range []string{"members", "announce", "jobs"} {
 			holds := map[string]bool{}
-			run(uint64(c*10+l), func(random *rand.Rand, _ int) error { return w.churnList(random, fmt.Sprintf("c%d", c), list, members, holds) })
+			run(uint64(c*10+l), func(random *rand.Rand, _ int) error {
+				return w.churnList(random, fmt.Sprintf("c%d", c), list, members, holds)
+			})
 		}
 	}
 	for m := range members {

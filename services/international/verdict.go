@@ -92,7 +92,7 @@ func (r basisRule) floor() int64 { return max(r.minimum, 1) }
 
 // margin is how many members could lapse before the line is lost; negative below the line.
 func (r basisRule) margin(p people) int32 {
-	return int32(int64(p.international) - r.need(p)) //nolint:gosec // within the people of one chapter
+	return int32(int64(p.international) - r.need(p))
 }
 
 // convert is how many of the people would have to join; nil while there are too few people for that to suffice.
@@ -100,7 +100,7 @@ func (r basisRule) convert(p people) *int32 {
 	if int64(p.total) < r.floor() {
 		return nil
 	}
-	n := int32(max(0, r.need(p)-int64(p.international))) //nolint:gosec // within the people of one chapter
+	n := int32(max(0, r.need(p)-int64(p.international)))
 	return &n
 }
 
@@ -116,6 +116,6 @@ func (r basisRule) recruit(p people) *int32 {
 		share := 100 - r.threshold
 		newcomers = (missing + share - 1) / share
 	}
-	n := int32(max(newcomers, r.floor()-int64(p.total), 0)) //nolint:gosec // at most a hundred times the people of one chapter
+	n := int32(max(newcomers, r.floor()-int64(p.total), 0))
 	return &n
 }

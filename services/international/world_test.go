@@ -210,4 +210,3 @@ func refuses(t testing.TB, err error, reason errorv1.Reason) {
 		t.Fatalf("got %v, want %s", err, reason)
 	}
 }
-
