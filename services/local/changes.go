@@ -75,7 +75,7 @@ func kindsOf(filter string) ([]int16, error) {
 		if match == nil {
 			return nil, rpc.Invalid(errorv1.Reason_REASON_INVALID_FIELD, "filter", "must be `kind = REMOVE`, or several such joined by OR")
 		}
-		kind := int16(localv1.SyncChange_Kind_value[match[1]]) //nolint:gosec // a known kind
+		kind := int16(localv1.SyncChange_Kind_value[match[1]])
 		if kind == 0 {
 			return nil, rpc.Invalid(errorv1.Reason_REASON_INVALID_FIELD, "filter", "%s is no kind of change", match[1])
 		}

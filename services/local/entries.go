@@ -133,7 +133,7 @@ func (s *Service) ListEntries(ctx context.Context, req *localv1.ListEntriesReque
 		return nil, err
 	}
 	rows, err := q.EntriesAfter(ctx, db.EntriesAfterParams{
-		ListNo: list.ListNo, After: after, State: int16(req.GetState()), Size: page.fetch(), //nolint:gosec // a known state
+		ListNo: list.ListNo, After: after, State: int16(req.GetState()), Size: page.fetch(),
 	})
 	if err != nil {
 		return nil, err

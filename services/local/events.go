@@ -115,7 +115,7 @@ func owners() []bus.Owner {
 }
 
 func chapterVersions(ctx context.Context, tx pgx.Tx, after string, limit int) ([]bus.AggregateVersion, error) {
-	rows, err := db.New(tx).ChapterVersions(ctx, db.ChapterVersionsParams{After: chapterID(after), Size: int32(limit)}) //nolint:gosec // a page
+	rows, err := db.New(tx).ChapterVersions(ctx, db.ChapterVersionsParams{After: chapterID(after), Size: int32(limit)})
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func chapterSnapshot(ctx context.Context, tx pgx.Tx, aggregate string, send func
 }
 
 func listVersions(ctx context.Context, tx pgx.Tx, after string, limit int) ([]bus.AggregateVersion, error) {
-	rows, err := db.New(tx).ListVersions(ctx, db.ListVersionsParams{After: after, Size: int32(limit)}) //nolint:gosec // a page
+	rows, err := db.New(tx).ListVersions(ctx, db.ListVersionsParams{After: after, Size: int32(limit)})
 	if err != nil {
 		return nil, err
 	}

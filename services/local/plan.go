@@ -143,7 +143,7 @@ func (s *Service) plan(ctx context.Context, header *localv1.CreateSyncHeader, so
 func compare(ctx context.Context, q *db.Queries, header *localv1.CreateSyncHeader, list db.List, source staged) (fates, error) {
 	args := db.PlanReplaceParams{
 		SyncNo: source.syncNo, ListNo: list.ListNo, Source: header.GetSource(), AddedState: newState(list),
-		Pages: max(list.Subscribed+list.Pending, int32(source.valid))/rowsPerPage + 1, //nolint:gosec // at most the rows of an upload
+		Pages: max(list.Subscribed+list.Pending, int32(source.valid))/rowsPerPage + 1,
 	}
 	counted := fates{}
 	var rows []db.PlanReplaceRow
@@ -191,7 +191,7 @@ func (f fates) of(kind int16) (n int32) {
 
 // sync is the plan's counts, and whether the guard lets it pass.
 func (f fates) sync(source staged) db.InsertSyncParams {
-	valid := int32(source.valid) //nolint:gosec // at most the rows of an upload
+	valid := int32(source.valid)
 	p := db.InsertSyncParams{
 		State:          planned,
 		Added:          f.of(kindAdd),
@@ -199,8 +199,8 @@ func (f fates) sync(source staged) db.InsertSyncParams {
 		Removed:        f.of(kindRemove),
 		RemovedPending: f[fate{kindRemove, pending}],
 		Suppressed:     f.of(kindSuppressed),
-		Rejected:       int32(source.rejected),  //nolint:gosec // at most the rows of an upload
-		Duplicate:      int32(source.duplicate), //nolint:gosec // at most the rows of an upload
+		Rejected:       int32(source.rejected),
+		Duplicate:      int32(source.duplicate),
 		Kept:           f.of(kindKept),
 		Claimed:        f.of(kindClaim),
 	}

@@ -369,7 +369,7 @@ func TestConcurrentWritersKeepTheVersions(t *testing.T) {
 	done := make(chan error)
 	for writer := range 6 {
 		go func() {
-			random := rand.New(rand.NewPCG(uint64(writer), 1)) //nolint:gosec // not a secret
+			random := rand.New(rand.NewPCG(uint64(writer), 1))
 			var err error
 			for range 15 {
 				switch random.IntN(3) {

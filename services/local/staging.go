@@ -143,7 +143,7 @@ func (st *stager) read(header *localv1.CreateSyncHeader, upload *upload, maxRows
 }
 
 func (st *stager) add(row source.Row) error {
-	line := int32(row.Line) //nolint:gosec // bounded by the size of the upload
+	line := int32(row.Line)
 	if row.Rejected != nil {
 		st.rejected++
 		p := &st.rejections

@@ -221,7 +221,7 @@ func TestRepeatedSyncAnswersTheFirst(t *testing.T) {
 	if third := w.sync(inHeader); third.GetName() != first.GetName() {
 		t.Errorf("the same id in the request made %s", third.GetName())
 	}
-	w.refusesSync(inHeader.keyed("tuesday"), errorv1.Reason_REASON_INVALID_FIELD)
+	_ = w.refusesSync(inHeader.keyed("tuesday"), errorv1.Reason_REASON_INVALID_FIELD)
 	w.noRowsLeft()
 	all, err := w.syncs.ListSyncs(t.Context(), &localv1.ListSyncsRequest{Parent: members})
 	w.must(err)
@@ -235,7 +235,7 @@ func TestRefusalsAreNotRemembered(t *testing.T) {
 	w := setup(t)
 	w.sync(replace("crm", people(0, 10)).applied())
 	call := replace("crm", people(0, 3)).applied().keyed("monday")
-	w.refusesSync(call, errorv1.Reason_REASON_REMOVALS_NOT_CONFIRMED)
+	_ = w.refusesSync(call, errorv1.Reason_REASON_REMOVALS_NOT_CONFIRMED)
 	w.expect(w.sync(call.confirming(7)), localv1.Sync_APPLIED, "unchanged 3 remove 7")
 }
 
@@ -250,7 +250,7 @@ func TestRequestIDInUse(t *testing.T) {
 		defer w.service.running.mu.Unlock()
 		return len(w.service.running.keys) == 1, "the first call has not begun"
 	})
-	w.refusesSync(call, errorv1.Reason_REASON_IDEMPOTENCY_KEY_IN_USE)
+	_ = w.refusesSync(call, errorv1.Reason_REASON_IDEMPOTENCY_KEY_IN_USE)
 	w.must(sendChunk(stream, call.body))
 	first, err := stream.CloseAndRecv()
 	w.must(err)
@@ -292,7 +292,7 @@ func TestSameRequestAtManyReplicasHappensOnce(t *testing.T) {
 	}
 	close(goOn)
 	group.Wait()
-	if one := <-names; one != <-names || one != <-names {
+	if first, second, third := <-names, <-names, <-names; first != second || first != third {
 		t.Error("the same request was answered differently")
 	}
 	all, err := w.syncs.ListSyncs(t.Context(), &localv1.ListSyncsRequest{Parent: members})

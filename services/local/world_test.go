@@ -353,8 +353,14 @@ func counts(s *localv1.Sync) string {
 		name string
 		n    int32
 	}{
-		{"add", c.GetAdd()}, {"update", c.GetUpdate()}, {"unchanged", c.GetUnchanged()}, {"remove", c.GetRemove()}, {"kept", c.GetKept()},
-		{"suppressed", c.GetSuppressed()}, {"rejected", c.GetRejected()}, {"duplicate", c.GetDuplicate()},
+		{"add", c.GetAdd()},
+		{"update", c.GetUpdate()},
+		{"unchanged", c.GetUnchanged()},
+		{"remove", c.GetRemove()},
+		{"kept", c.GetKept()},
+		{"suppressed", c.GetSuppressed()},
+		{"rejected", c.GetRejected()},
+		{"duplicate", c.GetDuplicate()},
 	} {
 		if one.n != 0 {
 			fmt.Fprintf(&text, "%s %d ", one.name, one.n)

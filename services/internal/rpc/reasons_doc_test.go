@@ -36,7 +36,7 @@ func TestReasonsAreDocumented(t *testing.T) {
 	t.Parallel()
 	page := errorsIntroduction + reasonTable(t)
 	if *update {
-		if err := os.WriteFile(errorsPage, []byte(page), 0o644); err != nil { //nolint:gosec // a page of documentation
+		if err := os.WriteFile(errorsPage, []byte(page), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
