@@ -32,6 +32,8 @@ func (w *world) manyNotes(count, notes int) {
 			return bus.Append(ctx, tx, events...)
 		})
 	}
+	w.exec(w.owner, `INSERT INTO notes SELECT 'notes/n' || n, 1, $2, '' FROM generate_series(0, $1 - 1) AS n
+		ON CONFLICT (aggregate) DO UPDATE SET number = excluded.number`, notes, count/notes)
 }
 
 func rate(b *testing.B, name string, count int, since time.Time) {

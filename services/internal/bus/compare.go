@@ -9,21 +9,18 @@ import (
 )
 
 const (
-	// catchUpWait is how long the first comparison waits for the stream to be read to its end,
+	// catchUpWait is how long a comparison waits for the stream to be read and applied to its end,
 	// since most differences would be on their way.
 	catchUpWait  = 30 * time.Second
+	catchUpTick  = 20 * time.Millisecond
 	compareRetry = 10 * time.Second
 )
 
 // comparing compares our versions with the owner's now and then. This finds what no later event
 // reveals: a last event that was lost, or our own database restored from a backup.
 func (c *Consumer) comparing(ctx context.Context) {
-	select {
-	case <-c.caughtUp:
-	case <-time.After(catchUpWait):
-	case <-ctx.Done():
-	}
 	for ctx.Err() == nil {
+		c.catchUp(ctx)
 		next := c.cfg.CompareEvery
 		if err := c.compareAll(ctx); err != nil {
 			next = min(next, compareRetry)
@@ -34,6 +31,15 @@ func (c *Consumer) comparing(ctx context.Context) {
 		case <-c.compare:
 		case <-ctx.Done():
 		}
+	}
+}
+
+// catchUp waits until there is nothing left to apply.
+func (c *Consumer) catchUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, catchUpWait)
+	defer cancel()
+	for ctx.Err() == nil && (!c.caughtUp.Load() || !c.queue.idle()) {
+		pause(ctx, catchUpTick)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -89,8 +90,7 @@ type Consumer struct {
 	queue    *scheduler
 	compare  chan struct{} // a comparison is asked for
 	heal     chan struct{} // an aggregate may be due for a snapshot
-	caughtUp chan struct{} // closed when the stream was once read to its end
-	caughtMu sync.Once
+	caughtUp atomic.Bool   // the stream is read to its end
 }
 
 // NewConsumer returns a consumer; Run does the work.
@@ -98,14 +98,13 @@ func NewConsumer(cfg ConsumerConfig) (*Consumer, error) {
 	cfg = cfg.withDefaults()
 	source := cfg.FromTier + "/" + cfg.FromSite
 	c := &Consumer{
-		cfg:      cfg,
-		topics:   make(map[string]Topic, len(cfg.Topics)+1),
-		log:      logOrDefault(cfg.Log).With("component", "consumer", "source", source),
-		metrics:  newConsumerMetrics(cfg.Registerer, cfg.Tier, cfg.Site, source),
-		queue:    newScheduler(),
-		compare:  make(chan struct{}, 1),
-		heal:     make(chan struct{}, 1),
-		caughtUp: make(chan struct{}),
+		cfg:     cfg,
+		topics:  make(map[string]Topic, len(cfg.Topics)+1),
+		log:     logOrDefault(cfg.Log).With("component", "consumer", "source", source),
+		metrics: newConsumerMetrics(cfg.Registerer, cfg.Tier, cfg.Site, source),
+		queue:   newScheduler(cfg.Workers),
+		compare: make(chan struct{}, 1),
+		heal:    make(chan struct{}, 1),
 	}
 	for _, topic := range slices.Concat(cfg.Topics, []Topic{c.ownTopic()}) {
 		if err := c.addTopic(topic); err != nil {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -59,26 +57,21 @@ func (c *Consumer) attach(ctx context.Context) (jetstream.MessagesContext, error
 			return nil, err
 		}
 	}
-	if consumer.CachedInfo().NumPending == 0 {
-		c.caught()
-	}
+	c.caughtUp.Store(consumer.CachedInfo().NumPending == 0)
 	return consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(pullMessages, pullBytes),
 		jetstream.PullHeartbeat(pullHeartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(true))
 }
 
+// durable reads the whole stream. Filters on the kinds would cost the server more than the events
+// that they keep away: with several filters it walks through all subjects for each message.
 func (c *Consumer) durable() jetstream.ConsumerConfig {
-	filters := make([]string, 0, len(c.topics))
-	for _, kind := range slices.Sorted(maps.Keys(c.topics)) {
-		filters = append(filters, eventPrefix(c.cfg.FromTier, c.cfg.FromSite)+kind+".>")
-	}
 	return jetstream.ConsumerConfig{
-		Durable:        Durable(c.cfg.Tier, c.cfg.Site),
-		DeliverPolicy:  jetstream.DeliverAllPolicy,
-		AckPolicy:      jetstream.AckExplicitPolicy,
-		AckWait:        c.cfg.AckWait,
-		MaxDeliver:     -1,
-		MaxAckPending:  maxAckPending,
-		FilterSubjects: filters,
+		Durable:       Durable(c.cfg.Tier, c.cfg.Site),
+		DeliverPolicy: jetstream.DeliverAllPolicy,
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       c.cfg.AckWait,
+		MaxDeliver:    -1,
+		MaxAckPending: maxAckPending,
 	}
 }
 
@@ -119,17 +112,26 @@ func (c *Consumer) receive(ctx context.Context, messages jetstream.MessagesConte
 		if err != nil {
 			return err
 		}
-		if j := newJob(msg); !c.queue.add(j) {
-			j.giveBack()
-			continue
-		}
-		if meta, err := msg.Metadata(); err == nil && meta.NumPending == 0 {
-			c.caught()
+		c.dispatch(newJob(msg, c.mixes))
+		if meta, err := msg.Metadata(); err == nil {
+			c.caughtUp.Store(meta.NumPending == 0)
 		}
 	}
 }
 
-func (c *Consumer) caught() { c.caughtMu.Do(func() { close(c.caughtUp) }) }
+func (c *Consumer) dispatch(j *job) {
+	if _, wanted := c.topics[j.kind]; !wanted && j.kind != "" {
+		j.ack()
+		c.metrics.ignored.WithLabelValues("kind").Inc()
+		return
+	}
+	if !c.queue.add(j) {
+		j.giveBack()
+	}
+}
+
+// mixes: whole states are quick to apply, and touch what belongs to their key.
+func (c *Consumer) mixes(kind string) bool { return !c.topics[kind].Delta }
 
 // keepAlive tells JetStream that the messages we hold are being worked on.
 func (c *Consumer) keepAlive(ctx context.Context) {

@@ -38,7 +38,7 @@ func newPublisherMetrics(registerer prometheus.Registerer, tier, site string) pu
 
 type consumerMetrics struct {
 	applied     *prometheus.CounterVec // by kind
-	ignored     *prometheus.CounterVec // by reason: duplicate, old
+	ignored     *prometheus.CounterVec // by reason: duplicate, old, kind
 	parked      prometheus.Counter
 	snapshots   *prometheus.CounterVec // by result: replaced, gone, old, failed
 	deadLetters prometheus.Counter
@@ -61,7 +61,7 @@ func newConsumerMetrics(registerer prometheus.Registerer, tier, site, source str
 	}, names))
 	return consumerMetrics{
 		applied:     counter("applied_total", "Events applied.", "kind"),
-		ignored:     counter("ignored_total", "Events ignored: delivered before, or older than the copy.", "reason"),
+		ignored:     counter("ignored_total", "Events ignored: delivered before, older than the copy, or of a kind without a topic.", "reason"),
 		parked:      counter("parked_total", "Events set aside until those before them, or their other parts, arrive.").WithLabelValues(),
 		snapshots:   counter("snapshots_total", "Snapshots asked for, by what came of it.", "result"),
 		deadLetters: counter("dead_letters_total", "Events that could not be consumed.").WithLabelValues(),

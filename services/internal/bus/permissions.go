@@ -40,7 +40,6 @@ func consumable(stream, durable string) []string {
 	return []string{
 		"$JS.API.STREAM.INFO." + stream,
 		"$JS.API.CONSUMER.CREATE." + stream + "." + durable,
-		"$JS.API.CONSUMER.CREATE." + stream + "." + durable + ".>",
 		"$JS.API.CONSUMER.INFO." + stream + "." + durable,
 		"$JS.API.CONSUMER.DELETE." + stream + "." + durable,
 		"$JS.API.CONSUMER.MSG.NEXT." + stream + "." + durable,

@@ -133,6 +133,7 @@ type publishing struct {
 
 	verified   bool
 	verifiedAt time.Time
+	atomic     bool // the stream takes batches
 	counted    time.Time
 	pruned     time.Time
 	known      streamState

@@ -28,7 +28,13 @@ func (p *publishing) publishBatch(ctx context.Context) (more bool, err error) {
 	if err != nil || len(rows) == 0 {
 		return false, err
 	}
-	confirmed := p.send(ctx, rows)
+	var confirmed confirmation
+	if p.atomic && len(rows) > 1 {
+		confirmed = p.sendTogether(ctx, rows)
+	}
+	if len(confirmed.rows) == 0 { // one event, or some that JetStream knows, or another difficulty
+		confirmed = p.sendEach(ctx, rows)
+	}
 	if err := p.mark(ctx, confirmed); err != nil {
 		return false, err
 	}
@@ -73,7 +79,8 @@ type confirmation struct {
 	err     error
 }
 
-func (p *publishing) send(ctx context.Context, rows []outboxRow) (c confirmation) {
+// sendEach publishes the rows in order, without waiting for one before the next.
+func (p *publishing) sendEach(ctx context.Context, rows []outboxRow) (c confirmation) {
 	futures := make([]jetstream.PubAckFuture, 0, len(rows))
 	for _, row := range rows {
 		future, err := p.js.PublishMsgAsync(row.message(p.cfg.Tier, p.cfg.Site))

@@ -63,6 +63,7 @@ func (p *publishing) streamFacts(ctx context.Context) (streamFacts, error) {
 		return streamFacts{}, fmt.Errorf("look at the stream: %w", err)
 	}
 	info := stream.CachedInfo()
+	p.atomic = info.Config.AllowAtomicPublish // servers before 2.12 know nothing of it
 	facts := streamFacts{stream: stream, lastSeq: info.State.LastSeq, incarnation: info.Config.Metadata[incarnationID]}
 	if facts.incarnation == "" { // made by an operator
 		facts.incarnation = info.Created.UTC().Format(time.RFC3339Nano)
@@ -92,7 +93,9 @@ func (p *publishing) stream(ctx context.Context) (jetstream.Stream, error) {
 		Storage:     jetstream.FileStorage,
 		Duplicates:  streamDedup,
 		MaxAge:      streamMaxAge,
-		Metadata:    map[string]string{incarnationID: uuid.NewString()},
+
+		AllowAtomicPublish: true,
+		Metadata:           map[string]string{incarnationID: uuid.NewString()},
 	})
 }
 

@@ -1,6 +1,8 @@
 package bus
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -12,31 +14,30 @@ const (
 	// the intake for all.
 	queueBytes = 64 << 20
 	// A batch shares one transaction. Large events are applied alone: they are slow enough.
-	batchJobs  = 64
+	batchJobs  = 32
 	batchBytes = 256 << 10
 )
 
 // job is one delivered message on its way to the database.
 type job struct {
 	msg      jetstream.Msg
+	kind     string
 	key      string
+	mixes    bool // may share a transaction with other keys
 	envelope envelope
 	event    Event
 	topic    Topic
 	settled  bool
 }
 
-func newJob(msg jetstream.Msg) *job {
-	return &job{msg: msg, key: keyOf(msg.Subject())}
-}
-
-// keyOf is the second element after ch.<tier>.<site>.
-func keyOf(subject string) string {
-	elements := strings.SplitN(subject, ".", 6)
+// newJob finds the kind and the key in the subject, ch.<tier>.<site>.<kind>.<key>. and so on. mixes
+// says which kinds may share a transaction with other keys.
+func newJob(msg jetstream.Msg, mixes func(kind string) bool) *job {
+	elements := strings.SplitN(msg.Subject(), ".", 6)
 	if len(elements) < 5 {
-		return ""
+		return &job{msg: msg}
 	}
-	return elements[4]
+	return &job{msg: msg, kind: elements[3], key: elements[4], mixes: mixes(elements[3])}
 }
 
 func (j *job) size() int { return len(j.msg.Data()) }
@@ -55,6 +56,8 @@ func (j *job) giveBack() {
 // scheduler hands out the jobs of one key in order and to one worker at a time, and lets the other
 // keys pass.
 type scheduler struct {
+	workers int
+
 	mu      sync.Mutex
 	changed *sync.Cond
 	waiting map[string][]*job // has every key that waits or runs
@@ -64,8 +67,8 @@ type scheduler struct {
 	closed  bool
 }
 
-func newScheduler() *scheduler {
-	s := &scheduler{waiting: map[string][]*job{}, open: map[*job]struct{}{}}
+func newScheduler(workers int) *scheduler {
+	s := &scheduler{workers: workers, waiting: map[string][]*job{}, open: map[*job]struct{}{}}
 	s.changed = sync.NewCond(&s.mu)
 	return s
 }
@@ -91,7 +94,9 @@ func (s *scheduler) add(j *job) bool {
 	return true
 }
 
-// take waits for a key with jobs and returns its first ones, or nil after close.
+// take waits for jobs and returns some, or nil after close: the first of a key that is ready and,
+// where the topics allow it, of this worker's share of the other ready keys, in the order of the
+// keys, which is the order in which others lock chapters.
 func (s *scheduler) take() []*job {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,39 +106,66 @@ func (s *scheduler) take() []*job {
 	if s.closed {
 		return nil
 	}
-	key := s.ready[0]
-	s.ready = s.ready[1:]
-	n := batchLength(s.waiting[key])
-	jobs := s.waiting[key][:n:n]
-	s.waiting[key] = s.waiting[key][n:]
-	return jobs
+	share := len(s.ready)/s.workers + 1
+	b := &batch{}
+	s.ready = slices.DeleteFunc(s.ready, func(key string) bool {
+		if b.keys == share {
+			return false
+		}
+		n := b.add(s.waiting[key])
+		s.waiting[key] = s.waiting[key][n:]
+		return n > 0
+	})
+	slices.SortStableFunc(b.jobs, func(i, j *job) int { return cmp.Compare(i.key, j.key) })
+	return b.jobs
 }
 
-func batchLength(queue []*job) int {
-	bytes := queue[0].size()
-	n := 1
-	for n < len(queue) && n < batchJobs {
-		if bytes += queue[n].size(); bytes > batchBytes {
-			break
-		}
+// batch is what one worker applies together.
+type batch struct {
+	jobs  []*job
+	keys  int
+	bytes int
+	alone bool
+}
+
+// add takes what fits from the front of a key's queue and says how many.
+func (b *batch) add(queue []*job) int {
+	n := 0
+	for n < len(queue) && b.fits(queue[n]) {
+		b.jobs = append(b.jobs, queue[n])
+		b.bytes += queue[n].size()
+		b.alone = b.alone || !queue[n].mixes
 		n++
+	}
+	if n > 0 {
+		b.keys++
 	}
 	return n
 }
 
-// done makes the key available again.
+func (b *batch) fits(j *job) bool {
+	if len(b.jobs) == 0 {
+		return true
+	}
+	sameKey := b.keys == 0 // the first key's jobs are being added
+	return len(b.jobs) < batchJobs && b.bytes+j.size() <= batchBytes && (sameKey || j.mixes && !b.alone)
+}
+
+// done makes the keys available again.
 func (s *scheduler) done(jobs []*job) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, j := range jobs {
+	for i, j := range jobs {
 		s.bytes -= j.size()
 		delete(s.open, j)
-	}
-	key := jobs[0].key
-	if len(s.waiting[key]) == 0 {
-		delete(s.waiting, key)
-	} else {
-		s.ready = append(s.ready, key)
+		if i > 0 && jobs[i-1].key == j.key {
+			continue
+		}
+		if len(s.waiting[j.key]) == 0 {
+			delete(s.waiting, j.key)
+		} else {
+			s.ready = append(s.ready, j.key)
+		}
 	}
 	s.changed.Broadcast()
 }
@@ -149,6 +181,13 @@ func (s *scheduler) each(f func(*job)) {
 	for _, j := range jobs {
 		f(j)
 	}
+}
+
+// idle reports whether every job is done.
+func (s *scheduler) idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open) == 0
 }
 
 // close ends the workers and returns the jobs that nobody took.

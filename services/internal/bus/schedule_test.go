@@ -3,6 +3,7 @@ package bus
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -21,33 +22,56 @@ type fakeMsg struct {
 func (m fakeMsg) Subject() string { return m.subject }
 func (m fakeMsg) Data() []byte    { return make([]byte, m.size) }
 
+func mixing(kind string) bool { return kind == "note" }
+
+func TestSchedulerMixesKeysThatAllowIt(t *testing.T) {
+	t.Parallel()
+	s := newScheduler(1)
+	add := func(subject string) { s.add(newJob(fakeMsg{subject: "ch.local.main." + subject}, mixing)) }
+	for _, subject := range []string{"note.b.changed", "note.a.changed", "list.a.changed", "list.c.changed", "note.c.changed", "note.b.changed"} {
+		add(subject)
+	}
+	for _, want := range []string{"note.a note.b note.b", "list.c note.c", "list.a"} {
+		jobs := s.take()
+		var got []string
+		for _, j := range jobs {
+			got = append(got, strings.Join(strings.Split(j.msg.Subject(), ".")[3:5], "."))
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("a batch of %v, want %s", got, want)
+		}
+		s.done(jobs)
+	}
+}
+
 func TestSchedulerKeepsTheOrderOfEachKey(t *testing.T) {
 	t.Parallel()
-	s := newScheduler()
+	s := newScheduler(4)
 	const keys, each = 10, 200
 	var mu sync.Mutex
-	running, seen := map[string]bool{}, map[string]int{}
+	running, seen := map[string][]*job{}, map[string]int{}
 	var workers, all sync.WaitGroup
 	all.Add(keys * each)
 	for range 4 {
 		workers.Go(func() {
 			for jobs := s.take(); jobs != nil; jobs = s.take() {
-				key := jobs[0].key
 				mu.Lock()
-				if running[key] {
-					t.Errorf("two workers have %s", key)
-				}
-				running[key] = true
 				for _, j := range jobs {
-					if n := j.msg.(fakeMsg).number; n != seen[key] || j.key != key {
-						t.Errorf("%s: number %d, want %d", key, n, seen[key])
+					if other, busy := running[j.key]; busy && &other[0] != &jobs[0] {
+						t.Errorf("two workers have %s", j.key)
 					}
-					seen[key]++
+					running[j.key] = jobs
+					if n := j.msg.(fakeMsg).number; n != seen[j.key] {
+						t.Errorf("%s: number %d, want %d", j.key, n, seen[j.key])
+					}
+					seen[j.key]++
 				}
 				mu.Unlock()
 				time.Sleep(time.Duration(rand.IntN(100)) * time.Microsecond) //nolint:forbidigo // lets the workers meet
 				mu.Lock()
-				running[key] = false
+				for _, j := range jobs {
+					delete(running, j.key)
+				}
 				mu.Unlock()
 				s.done(jobs)
 				all.Add(-len(jobs))
@@ -56,7 +80,7 @@ func TestSchedulerKeepsTheOrderOfEachKey(t *testing.T) {
 	}
 	for n := range each {
 		for k := range keys {
-			s.add(newJob(fakeMsg{subject: fmt.Sprintf("ch.local.main.list.k%d.changed", k), number: n}))
+			s.add(newJob(fakeMsg{subject: fmt.Sprintf("ch.local.main.list.k%d.changed", k), number: n}, mixing))
 		}
 	}
 	all.Wait()
@@ -68,12 +92,12 @@ func TestSchedulerKeepsTheOrderOfEachKey(t *testing.T) {
 
 func TestSchedulerLetsOthersPassASlowKey(t *testing.T) {
 	t.Parallel()
-	s := newScheduler()
+	s := newScheduler(4)
 	subject := func(key string) string { return "ch.local.main.list." + key + ".changed" }
-	s.add(newJob(fakeMsg{subject: subject("slow")}))
+	s.add(newJob(fakeMsg{subject: subject("slow")}, mixing))
 	slow := s.take()
-	s.add(newJob(fakeMsg{subject: subject("slow")}))
-	s.add(newJob(fakeMsg{subject: subject("other")}))
+	s.add(newJob(fakeMsg{subject: subject("slow")}, mixing))
+	s.add(newJob(fakeMsg{subject: subject("other")}, mixing))
 	if jobs := s.take(); jobs[0].key != "other" {
 		t.Errorf("got a job of %s while the slow one runs", jobs[0].key)
 	}
@@ -85,11 +109,11 @@ func TestSchedulerLetsOthersPassASlowKey(t *testing.T) {
 
 func TestSchedulerBoundsBatchesAndMemory(t *testing.T) {
 	t.Parallel()
-	s := newScheduler()
+	s := newScheduler(4)
 	large := fakeMsg{subject: "ch.local.main.list.x.changed", size: 700 << 10}
 	small := fakeMsg{subject: "ch.local.main.list.x.changed", size: 10}
 	for _, msg := range []fakeMsg{large, large, small, small} {
-		s.add(newJob(msg))
+		s.add(newJob(msg, mixing))
 	}
 	for _, want := range []int{1, 1, 2} {
 		jobs := s.take()
@@ -99,10 +123,10 @@ func TestSchedulerBoundsBatchesAndMemory(t *testing.T) {
 		s.done(jobs)
 	}
 	for s.bytes <= queueBytes {
-		s.add(newJob(large))
+		s.add(newJob(large, mixing))
 	}
 	added := make(chan bool)
-	go func() { added <- s.add(newJob(small)) }()
+	go func() { added <- s.add(newJob(small, mixing)) }()
 	jobs := s.take()
 	select {
 	case <-added:
@@ -114,7 +138,7 @@ func TestSchedulerBoundsBatchesAndMemory(t *testing.T) {
 		t.Error("it was not taken when there was room")
 	}
 	s.close()
-	if s.add(newJob(small)) || s.take() != nil {
+	if s.add(newJob(small, mixing)) || s.take() != nil {
 		t.Error("it goes on after the close")
 	}
 }

@@ -18,7 +18,8 @@ type Topic struct {
 	Kind string
 	// Delta says that an event holds a difference, so that only the next version can be applied
 	// and what is missing is fetched as a snapshot. Otherwise each event carries the whole state:
-	// it is applied when it is newer than the copy.
+	// it is applied when it is newer than the copy, in a transaction that it may share with events of
+	// other aggregates, in the order of the second elements of their subjects.
 	Delta bool
 	// Alone gives each version a transaction of its own, for an Apply that takes locks in an order: a second version in
 	// the same transaction would begin that order anew while it holds the first one's.

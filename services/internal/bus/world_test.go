@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"testing/fstest"
@@ -291,7 +292,7 @@ func (w *world) republish(msg *jetstream.RawStreamMsg, change ...func(*nats.Msg)
 	again := nats.NewMsg(msg.Subject)
 	again.Data = append([]byte(nil), msg.Data...)
 	for name, values := range msg.Header {
-		if name != nats.MsgIdHdr {
+		if !strings.HasPrefix(name, "Nats-") {
 			again.Header[name] = values
 		}
 	}
