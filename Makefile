@@ -83,8 +83,14 @@ $(CACHE)/proto-deps/.made: tools/go.mod tools/protodeps/main.go
 ##### Verify
 
 .PHONY: verify
-verify: lint lint-proto breaking verify-proto verify-openapi verify-sql ## lint; generated code, protos and OpenAPI are current and break nothing
+verify: verify-modules lint lint-proto breaking verify-proto verify-openapi verify-sql ## lint; generated code, protos and OpenAPI are current and break nothing
 	@echo 'verify: all well'
+
+.PHONY: verify-modules
+verify-modules:
+	@for module in gen services tools; do \
+		GOWORK=off go -C $$module mod tidy -diff || { echo "$$module/go.mod: run \`GOWORK=off go -C $$module mod tidy\`" >&2; exit 1; }; \
+	done
 
 .PHONY: lint
 lint: tools
