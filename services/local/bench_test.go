@@ -79,10 +79,11 @@ func BenchmarkSync(b *testing.B) {
 func BenchmarkMemory(b *testing.B) {
 	const size = 1_000_000
 	w := setupOn(b, durable(b))
-	for b.Loop() {
+	for round := 0; b.Loop(); round++ {
+		list := w.createList(fmt.Sprint("list-", round))
 		peak := watchMemory(b.Context())
 		for _, want := range []string{fmt.Sprint("add ", size), fmt.Sprint("unchanged ", size)} {
-			sync, err := w.streamPeople(size)
+			sync, err := w.streamPeople(list, size)
 			w.must(err)
 			w.expect(sync, localv1.Sync_APPLIED, want)
 		}
@@ -91,8 +92,8 @@ func BenchmarkMemory(b *testing.B) {
 }
 
 // streamPeople uploads so many rows without ever holding them.
-func (w *world) streamPeople(n int) (*localv1.Sync, error) {
-	stream, err := replace("crm", "").applied().start(w.t.Context(), w.syncs)
+func (w *world) streamPeople(list string, n int) (*localv1.Sync, error) {
+	stream, err := replace("crm", "").to(list).applied().start(w.t.Context(), w.syncs)
 	if err != nil {
 		return nil, err
 	}

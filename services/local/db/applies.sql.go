@@ -63,10 +63,11 @@ func (q *Queries) InsertAdded(ctx context.Context, arg InsertAddedParams) (int64
 }
 
 const prepareToPlan = `-- name: PrepareToPlan :exec
-SELECT set_config('synchronous_commit', 'off', true), set_config('work_mem', '64MB', true)
+SELECT set_config('synchronous_commit', 'off', true), set_config('work_mem', '64MB', true), set_config('enable_sort', 'off', true)
 `
 
 // A plan is worth nothing before the transaction that stores its answer, and that one waits for the disk for both.
+// Changes are gathered into pages by hashing: sorting them first, as the planner would, takes longer than all the rest.
 func (q *Queries) PrepareToPlan(ctx context.Context) error {
 	_, err := q.db.Exec(ctx, prepareToPlan)
 	return err

@@ -76,6 +76,7 @@ FROM (
         WHERE sync_rows.sync_no = $1 AND sync_rows.kind = 0
     ) r
     LEFT JOIN entries e ON e.list_no = $5 AND e.token = r.token
+    OFFSET 0
 ) c
 WHERE kind <> 0
 GROUP BY kind, state, page
@@ -125,8 +126,8 @@ func (q *Queries) PlanMerge(ctx context.Context, arg PlanMergeParams) ([]PlanMer
 
 const planReplace = `-- name: PlanReplace :many
 INSERT INTO sync_changes (sync_no, kind, state, page, lines, tokens, addresses, display_names, previous_display_names, since_times)
-SELECT $1, kind, state, page, array_agg(line), array_agg(token), array_agg(address), array_agg(display_name),
-       array_agg(previous_display_name) FILTER (WHERE kind IN (2, 9)),
+SELECT $1, kind, state, page, array_agg(line) FILTER (WHERE kind <> 3), array_agg(token), array_agg(address),
+       array_agg(display_name), array_agg(previous_display_name) FILTER (WHERE kind IN (2, 9)),
        array_agg(since_time) FILTER (WHERE kind = 4)
 FROM (
     SELECT sync_kind($2::text, r.token IS NOT NULL, r.display_name, e.state, e.display_name, e.sources) AS kind,
@@ -144,6 +145,7 @@ FROM (
         FROM sync_rows
         WHERE sync_rows.sync_no = $1 AND sync_rows.kind = 0
     ) r ON r.token = e.token
+    OFFSET 0
 ) c
 WHERE kind <> 0
 GROUP BY kind, state, page
@@ -164,7 +166,8 @@ type PlanReplaceRow struct {
 	Size  int32
 }
 
-// Compares all rows with all entries, each read once.
+// Compares all rows with all entries, each read once. OFFSET 0 keeps the planner from working out a fate anew for every
+// place where it is mentioned.
 func (q *Queries) PlanReplace(ctx context.Context, arg PlanReplaceParams) ([]PlanReplaceRow, error) {
 	rows, err := q.db.Query(ctx, planReplace,
 		arg.SyncNo,
@@ -199,7 +202,7 @@ SELECT c.kind, c.state, c.page, u.position::integer AS position,
        coalesce(u.since_time, 'epoch')::timestamptz AS since_time
 FROM sync_changes c
 CROSS JOIN LATERAL (
-    SELECT generate_subscripts(c.lines, 1) AS position, unnest(c.lines) AS line, unnest(c.tokens) AS token,
+    SELECT generate_series(1, coalesce(cardinality(c.lines), cardinality(c.tokens))) AS position, unnest(c.lines) AS line, unnest(c.tokens) AS token,
            unnest(c.addresses) AS address, unnest(c.display_names) AS display_name,
            unnest(c.previous_display_names) AS previous_display_name, unnest(c.first_lines) AS first_line,
            unnest(c.codes) AS code, unnest(c.texts) AS text, unnest(c.since_times) AS since_time
