@@ -41,7 +41,7 @@ test-race: ## the same under the race detector (needs a C compiler)
 
 .PHONY: bench
 bench: ## run the benchmarks
-	go test -run='^$$' -bench=. -benchmem -timeout=60m $(or $(ARGS),work)
+	go test -run='^$$' -bench=. -benchmem -timeout=60m $(or $(ARGS),./services/...)
 
 .PHONY: soak
 soak: ## run the kill test for an hour (SOAK=10m for less)
