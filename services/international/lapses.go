@@ -73,16 +73,18 @@ func (s *Service) newRiver() (*river.Client[pgx.Tx], error) {
 		Workers: workers,
 		PeriodicJobs: []*river.PeriodicJob{
 			river.NewPeriodicJob(river.PeriodicInterval(s.config.LapseEvery),
-				func() (river.JobArgs, *river.InsertOpts) { return lapseArgs{}, once() }, &river.PeriodicJobOpts{RunOnStart: true}),
+				func() (river.JobArgs, *river.InsertOpts) { return lapseArgs{}, onceIn(s.config.LapseEvery) }, &river.PeriodicJobOpts{RunOnStart: true}),
 			river.NewPeriodicJob(river.PeriodicInterval(time.Hour),
-				func() (river.JobArgs, *river.InsertOpts) { return pruneArgs{}, once() }, &river.PeriodicJobOpts{RunOnStart: true}),
+				func() (river.JobArgs, *river.InsertOpts) { return pruneArgs{}, onceIn(time.Hour) }, &river.PeriodicJobOpts{RunOnStart: true}),
 		},
 	})
 }
 
-// once keeps a run that takes longer than the interval from piling up others behind it.
-func once() *river.InsertOpts {
-	return &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByArgs: true}, MaxAttempts: 1}
+// onceIn lets replicas and restarts add one job an interval, and no more. Uniqueness over all time would let a job that
+// is done, or one that was running when its process was killed, stop all that should follow.
+func onceIn(interval time.Duration) *river.InsertOpts {
+	// River takes no shorter period than a second.
+	return &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByPeriod: max(interval, time.Second)}, MaxAttempts: 1}
 }
 
 func (s *Service) runJobs(ctx context.Context) error {

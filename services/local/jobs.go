@@ -59,8 +59,10 @@ func (s *Service) newRiver() (*river.Client[pgx.Tx], error) {
 		Workers: workers,
 		PeriodicJobs: []*river.PeriodicJob{
 			river.NewPeriodicJob(river.PeriodicInterval(s.config.CleanEvery), func() (river.JobArgs, *river.InsertOpts) {
-				// Unique, so that a run that takes longer than the interval does not pile up others behind it.
-				return cleanUpArgs{}, &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByArgs: true}, MaxAttempts: 1}
+				// One an interval: uniqueness over all time would let a job that is done, or one that was running when its
+				// process was killed, stop all that should follow. River takes no shorter period than a second.
+				period := max(s.config.CleanEvery, time.Second)
+				return cleanUpArgs{}, &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByPeriod: period}, MaxAttempts: 1}
 			}, &river.PeriodicJobOpts{RunOnStart: true}),
 		},
 	})
