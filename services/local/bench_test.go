@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"runtime/metrics"
@@ -12,7 +13,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	eventv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/event/v1"
 	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
+	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
 	"github.com/chapterhouse/chapterhouse/services/internal/testkit"
 )
@@ -60,7 +63,7 @@ func BenchmarkSync(b *testing.B) {
 				rounds++
 				next := rounds % 2
 				w.settle()
-				ours += timed(func() { w.sync(sources[next].confirming(int32(moved))) }) //nolint:gosec // small
+				ours += timed(func() { w.sync(sources[next].confirming(int32(moved))) })
 				for i, table := range bare {
 					w.settle()
 					theirs[i] += timed(func() { w.bareSync(table, contents[next]) })
@@ -101,7 +104,7 @@ func (w *world) streamPeople(list string, n int) (*localv1.Sync, error) {
 	for from := 0; from < n && err == nil; from += rows {
 		err = sendChunk(stream, []byte(people(from, rows)[map[bool]int{true: 0, false: len("email,name\n")}[from == 0]:]))
 	}
-	if err != nil && err != io.EOF { //nolint:errorlint // as Send returns it
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	return stream.CloseAndRecv()
@@ -227,4 +230,65 @@ func (w *world) bareSync(t bareTable, rows []bareRow) {
 		return struct{}{}, nil
 	})
 	w.must(err)
+}
+
+// BenchmarkEntries holds single changes over gRPC, by 8 clients on lists of their own, against bare transactions of an
+// insert and an outbox row on 8 connections.
+func BenchmarkEntries(b *testing.B) {
+	const clients = 8
+	w := setupOn(b, durable(b))
+	w.exec("CREATE TABLE bare_wide (LIKE entries INCLUDING ALL)")
+	lists := make([]string, clients)
+	for i := range lists {
+		lists[i] = w.createList(fmt.Sprint("list-", i))
+	}
+	const changes = 250
+	var ours, bare time.Duration
+	for round := 0; b.Loop(); round++ {
+		ours += timed(func() {
+			w.parallel(clients, changes, func(client, i int) error {
+				_, err := w.lists.CreateEntry(b.Context(), &localv1.CreateEntryRequest{
+					Parent: lists[client], Entry: &localv1.Entry{Address: person(round*changes + i)},
+				})
+				return err
+			})
+		})
+		bare += timed(func() {
+			w.parallel(clients, changes, func(client, i int) error { return w.bareChange(client, round*changes+i) })
+		})
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(b.N*clients*changes)/ours.Seconds(), "changes/s")
+	b.ReportMetric(bare.Seconds()/ours.Seconds(), "of-bare")
+}
+
+func (w *world) parallel(clients, times int, do func(client, i int) error) {
+	w.t.Helper()
+	done := make(chan error, clients)
+	for client := range clients {
+		go func() {
+			var err error
+			for i := 0; i < times && err == nil; i++ {
+				err = do(client, i)
+			}
+			done <- err
+		}()
+	}
+	for range clients {
+		w.must(<-done)
+	}
+}
+
+func (w *world) bareChange(client, i int) error {
+	token := w.key.Token(person(i))
+	_, err := postgres.InTx(w.t.Context(), w.pool, func(tx pgx.Tx) (struct{}, error) {
+		if _, err := tx.Exec(w.t.Context(), `INSERT INTO bare_wide (list_no, token, version, create_time, update_time, state, address, display_name, sources)
+			VALUES ($1, $2, 1, now(), now(), 1, $3, '', '{manual}')`, client, token[:], person(i)); err != nil {
+			return struct{}{}, err
+		}
+		return struct{}{}, bus.Append(w.t.Context(), tx, bus.Event{
+			Subject: "bare.x", Data: &eventv1.ListChanged{Added: [][]byte{token[:]}},
+		})
+	})
+	return err
 }

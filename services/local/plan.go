@@ -88,6 +88,9 @@ func (s *Service) conclude(ctx context.Context, header *localv1.CreateSyncHeader
 		if err == nil && header.GetApply() {
 			sync, err = apply(ctx, tx, sync, name, now)
 		}
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil, errUploadLost // with the plan, which nobody had been told of: the database crashed
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -126,8 +129,9 @@ func (s *Service) plan(ctx context.Context, header *localv1.CreateSyncHeader, so
 		if err != nil {
 			return db.Sync{}, fmt.Errorf("compare with %s: %w", header.GetParent(), err)
 		}
-		if err := q.DeleteSyncRows(ctx, source.syncNo); err != nil {
-			return db.Sync{}, err
+		// An unlogged table is empty after a crash of the database: a list must not be compared with what is left.
+		if pages, err := q.DeleteSyncRows(ctx, source.syncNo); err != nil || pages != int64(source.pages) {
+			return db.Sync{}, errors.Join(err, errUploadLost)
 		}
 		now := s.clock.Now()
 		sync := fates.sync(source)
@@ -138,6 +142,8 @@ func (s *Service) plan(ctx context.Context, header *localv1.CreateSyncHeader, so
 		return q.InsertSync(ctx, sync)
 	})
 }
+
+var errUploadLost = rpc.Unavailable(errorv1.Reason_REASON_UPLOAD_INTERRUPTED, "the upload was lost; send it again")
 
 // compare stores the fate of every row and entry that does not simply stay as it is, and counts them.
 func compare(ctx context.Context, q *db.Queries, header *localv1.CreateSyncHeader, list db.List, source staged) (fates, error) {

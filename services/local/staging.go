@@ -31,8 +31,10 @@ type staged struct {
 	syncNo int64
 	// Rows by their fate so far: valid ones are compared with the list.
 	valid, rejected, duplicate int
-	format                     *localv1.SourceFormat
-	sum                        []byte
+	// pages is how many rows of sync_rows hold it.
+	pages  int32
+	format *localv1.SourceFormat
+	sum    []byte
 }
 
 // stage writes a source into sync_rows, as it arrives and in short steps: while the network is waited for, neither a
@@ -83,7 +85,7 @@ func hand(ctx context.Context, steps chan<- []db.CopySyncRowsParams, pages []db.
 func (s *Service) dropRows(ctx context.Context, syncNo int64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 	defer cancel()
-	if err := db.New(s.pool).DeleteSyncRows(ctx, syncNo); err != nil {
+	if _, err := db.New(s.pool).DeleteSyncRows(ctx, syncNo); err != nil {
 		s.log.WarnContext(ctx, "an upload's rows stay for the clean-up", "error", err)
 	}
 }
@@ -102,8 +104,7 @@ type stager struct {
 	step func([]db.CopySyncRowsParams) error
 
 	rows, rejections, duplicates pageOf
-	pages                        []db.CopySyncRowsParams
-	pageCount                    int32
+	full                         []db.CopySyncRowsParams
 }
 
 // pageOf is a page that is being filled. Its tokens lie in one piece of memory.
@@ -185,7 +186,7 @@ func (st *stager) fill(p *pageOf, kind int16, line int32) error {
 		return nil
 	}
 	st.close(p)
-	if len(st.pages) < pagesPerStep {
+	if len(st.full) < pagesPerStep {
 		return nil
 	}
 	return st.flush()
@@ -196,15 +197,15 @@ func (st *stager) close(p *pageOf) {
 	if len(p.page.Lines) == 0 {
 		return
 	}
-	p.page.SyncNo, p.page.Page, p.page.UploadTime = st.syncNo, st.pageCount, st.now
-	st.pageCount++
-	st.pages = append(st.pages, p.page)
+	p.page.SyncNo, p.page.Page, p.page.UploadTime = st.syncNo, st.pages, st.now
+	st.pages++
+	st.full = append(st.full, p.page)
 	*p = pageOf{}
 }
 
 func (st *stager) flush() error {
-	pages := st.pages
-	st.pages = nil
+	pages := st.full
+	st.full = nil
 	return st.step(pages)
 }
 
@@ -212,7 +213,7 @@ func (st *stager) finish() error {
 	for _, p := range []*pageOf{&st.rows, &st.rejections, &st.duplicates} {
 		st.close(p)
 	}
-	if len(st.pages) == 0 {
+	if len(st.full) == 0 {
 		return nil
 	}
 	return st.flush()

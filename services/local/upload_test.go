@@ -179,6 +179,27 @@ func TestUploadWhoseCallerGoesAway(t *testing.T) {
 	}
 }
 
+func TestUploadThatTheDatabaseLost(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.sync(replace("crm", people(0, 5)).applied())
+	upload := replace("crm", people(0, 20_000)).applied()
+	stream, err := upload.start(t.Context(), w.syncs)
+	w.must(err)
+	half := len(upload.body) / 2
+	w.must(sendChunk(stream, upload.body[:half]))
+	w.await("the first rows are staged", "SELECT count(*) > 0 FROM sync_rows")
+	w.exec("TRUNCATE sync_rows") // as a crash does
+	w.must(sendChunk(stream, upload.body[half:]))
+	_, err = stream.CloseAndRecv()
+	refuses(t, err, errorv1.Reason_REASON_UPLOAD_INTERRUPTED)
+	hasCode(t, err, codes.Unavailable)
+	if got := w.list(members).GetSubscribedCount(); got != 5 {
+		t.Errorf("%d entries are left of 5", got)
+	}
+	w.noRowsLeft()
+}
+
 func TestLeftOversOfUploadsAreRemoved(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

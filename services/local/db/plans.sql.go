@@ -24,13 +24,16 @@ type CopySyncRowsParams struct {
 	Texts        []string
 }
 
-const deleteSyncRows = `-- name: DeleteSyncRows :exec
+const deleteSyncRows = `-- name: DeleteSyncRows :execrows
 DELETE FROM sync_rows WHERE sync_no = $1
 `
 
-func (q *Queries) DeleteSyncRows(ctx context.Context, syncNo int64) error {
-	_, err := q.db.Exec(ctx, deleteSyncRows, syncNo)
-	return err
+func (q *Queries) DeleteSyncRows(ctx context.Context, syncNo int64) (int64, error) {
+	result, err := q.db.Exec(ctx, deleteSyncRows, syncNo)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const dropStaleSyncRows = `-- name: DropStaleSyncRows :execrows

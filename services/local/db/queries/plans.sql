@@ -2,7 +2,7 @@
 INSERT INTO sync_rows (sync_no, page, kind, upload_time, lines, tokens, addresses, display_names, first_lines, codes, texts)
 VALUES (@sync_no, @page, @kind, @upload_time, @lines, @tokens, @addresses, @display_names, @first_lines, @codes, @texts);
 
--- name: DeleteSyncRows :exec
+-- name: DeleteSyncRows :execrows
 DELETE FROM sync_rows WHERE sync_no = @sync_no;
 
 -- name: DropStaleSyncRows :execrows
