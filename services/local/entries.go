@@ -42,19 +42,26 @@ func (s *Service) CreateEntry(ctx context.Context, req *localv1.CreateEntryReque
 	if err != nil {
 		return nil, invalidAddress(err)
 	}
-	token := s.siteKey.Token(canonical)
-	return onList(ctx, s, req.GetParent(), func(tx pgx.Tx, list db.List, now time.Time) (*localv1.Entry, error) {
-		entry, err := db.New(tx).InsertEntry(ctx, db.InsertEntryParams{
-			ListNo: list.ListNo, Token: token[:], Address: canonical, DisplayName: name,
-			State: newState(list), Sources: []string{manual}, Version: list.Version + 1, Now: now,
+	token, now := s.siteKey.Token(canonical), s.clock.Now()
+	chapter, id := listIDs(req.GetParent())
+	return inTx(ctx, s, func(tx pgx.Tx) (*localv1.Entry, error) {
+		row, err := db.New(tx).AddEntry(ctx, db.AddEntryParams{
+			ChapterID: chapter, ID: id, Token: token[:], Address: canonical, DisplayName: name, Source: manual, Now: now,
 		})
-		if errors.Is(err, pgx.ErrNoRows) {
+		if err != nil {
+			return nil, orNotFound(err, req.GetParent())
+		}
+		list := db.List{
+			ListNo: row.ListNo, ChapterID: chapter, ID: id, Epoch: row.Epoch, Version: row.Version, DoubleOptIn: row.DoubleOptIn,
+		}
+		if !row.Added {
 			return nil, refuseEntry(ctx, tx, list, token[:])
 		}
-		if err != nil {
-			return nil, err
+		entry := db.Entry{
+			Token: token[:], Address: canonical, DisplayName: name, State: newState(list), Sources: []string{manual},
+			Version: row.Version, CreateTime: now, UpdateTime: now,
 		}
-		return viewEntry(req.GetParent(), entry), moveEntry(ctx, tx, list, 0, entry.State, token[:], now)
+		return viewEntry(req.GetParent(), entry), bus.Append(ctx, tx, listEvent(list, tokenChange(0, entry.State, token[:])))
 	})
 }
 
@@ -228,7 +235,7 @@ func onEntry[T proto.Message](ctx context.Context, s *Service, name, given strin
 }
 
 // moveEntry takes the list to its next version, in which one entry went from one state to another (0: not there), and
-// tells of it. Others hear of the token only where it begins or ceases to count.
+// tells of it.
 func moveEntry(ctx context.Context, tx pgx.Tx, list db.List, from, to int16, token []byte, now time.Time) error {
 	args := db.MoveListParams{ListNo: list.ListNo, Now: now}
 	for state, counter := range map[int16]*int32{
@@ -245,6 +252,11 @@ func moveEntry(ctx context.Context, tx pgx.Tx, list db.List, from, to int16, tok
 	if err != nil {
 		return err
 	}
+	return bus.Append(ctx, tx, listEvent(after, tokenChange(from, to, token)))
+}
+
+// tokenChange says whether a token begins or ceases to count when its entry goes from one state to another.
+func tokenChange(from, to int16, token []byte) *eventv1.ListChanged {
 	change := &eventv1.ListChanged{}
 	if to == subscribed && from != subscribed {
 		change.Added = [][]byte{token}
@@ -252,7 +264,7 @@ func moveEntry(ctx context.Context, tx pgx.Tx, list db.List, from, to int16, tok
 	if from == subscribed && to != subscribed {
 		change.Removed = [][]byte{token}
 	}
-	return bus.Append(ctx, tx, listEvent(after, change))
+	return change
 }
 
 func viewEntry(list string, e db.Entry) *localv1.Entry {

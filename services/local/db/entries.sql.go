@@ -10,6 +10,63 @@ import (
 	"time"
 )
 
+const addEntry = `-- name: AddEntry :one
+WITH list AS (
+    UPDATE lists
+    SET version = version + 1, update_time = $1,
+        subscribed = subscribed + (NOT double_opt_in)::integer, pending = pending + double_opt_in::integer
+    WHERE chapter_id = $2 AND id = $3 AND NOT deleted
+    RETURNING list_no, epoch, version, double_opt_in
+), entry AS (
+    INSERT INTO entries (list_no, token, address, display_name, state, sources, version, create_time, update_time)
+    SELECT list_no, $4, $5, $6, 1 + double_opt_in::integer, ARRAY[$7::text], version, $1, $1 FROM list
+    ON CONFLICT DO NOTHING
+    RETURNING token
+)
+SELECT list_no, epoch, version, double_opt_in, EXISTS (SELECT FROM entry) AS added FROM list
+`
+
+type AddEntryParams struct {
+	Now         time.Time
+	ChapterID   string
+	ID          string
+	Token       []byte
+	Address     string
+	DisplayName string
+	Source      string
+}
+
+type AddEntryRow struct {
+	ListNo      int64
+	Epoch       int64
+	Version     int64
+	DoubleOptIn bool
+	Added       bool
+}
+
+// Takes the list to its next version and adds the entry, with one statement because this is what people do one by one,
+// thousands of them. Where the entry exists, added is false and the caller rolls back.
+func (q *Queries) AddEntry(ctx context.Context, arg AddEntryParams) (AddEntryRow, error) {
+	row := q.db.QueryRow(ctx, addEntry,
+		arg.Now,
+		arg.ChapterID,
+		arg.ID,
+		arg.Token,
+		arg.Address,
+		arg.DisplayName,
+		arg.Source,
+	)
+	var i AddEntryRow
+	err := row.Scan(
+		&i.ListNo,
+		&i.Epoch,
+		&i.Version,
+		&i.DoubleOptIn,
+		&i.Added,
+	)
+	return i, err
+}
+
 const deleteEntry = `-- name: DeleteEntry :exec
 DELETE FROM entries WHERE list_no = $1 AND token = $2
 `
@@ -93,50 +150,6 @@ type EntryParams struct {
 
 func (q *Queries) Entry(ctx context.Context, arg EntryParams) (Entry, error) {
 	row := q.db.QueryRow(ctx, entry, arg.ListNo, arg.Token)
-	var i Entry
-	err := row.Scan(
-		&i.ListNo,
-		&i.Token,
-		&i.Version,
-		&i.CreateTime,
-		&i.UpdateTime,
-		&i.State,
-		&i.Address,
-		&i.DisplayName,
-		&i.Sources,
-	)
-	return i, err
-}
-
-const insertEntry = `-- name: InsertEntry :one
-INSERT INTO entries (list_no, token, address, display_name, state, sources, version, create_time, update_time)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)
-ON CONFLICT DO NOTHING
-RETURNING list_no, token, version, create_time, update_time, state, address, display_name, sources
-`
-
-type InsertEntryParams struct {
-	ListNo      int64
-	Token       []byte
-	Address     string
-	DisplayName string
-	State       int16
-	Sources     []string
-	Version     int64
-	Now         time.Time
-}
-
-func (q *Queries) InsertEntry(ctx context.Context, arg InsertEntryParams) (Entry, error) {
-	row := q.db.QueryRow(ctx, insertEntry,
-		arg.ListNo,
-		arg.Token,
-		arg.Address,
-		arg.DisplayName,
-		arg.State,
-		arg.Sources,
-		arg.Version,
-		arg.Now,
-	)
 	var i Entry
 	err := row.Scan(
 		&i.ListNo,
