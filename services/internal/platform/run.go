@@ -22,8 +22,8 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 )
 
-// abortTimeout is for PostgreSQL to shut down in order after a start that failed.
-const abortTimeout = 5 * time.Second
+// abortTimeout is for what has been started to stop in order after a start that failed.
+const abortTimeout = 10 * time.Second
 
 // startServices runs the tiers and the gateway, and returns when all of them answer.
 func (p *Platform) startServices(ctx context.Context, databases map[string]string) error {
@@ -251,24 +251,36 @@ func Person(role authz.Role, scope, subject string) authz.Principal {
 }
 
 // Stop ends the platform: the gateway first, then the tiers, each when its running calls are finished, then NATS and
-// PostgreSQL. When ctx ends, PostgreSQL is cut short.
+// PostgreSQL. When ctx ends, nothing is waited for any longer and PostgreSQL is cut short.
 func (p *Platform) Stop(ctx context.Context) error {
 	p.stopGateway()
-	<-p.stopped
+	_ = await(ctx, p.stopped)
 	p.stopTiers()
-	<-p.done
-	return errors.Join(p.err, p.close(ctx))
+	err := await(ctx, p.done)
+	if err == nil {
+		err = p.err
+	}
+	return errors.Join(err, p.close(ctx))
+}
+
+func await(ctx context.Context, done <-chan struct{}) error {
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return errors.New("the services did not stop in time")
+	}
 }
 
 // abort ends what a failed start has left.
 func (p *Platform) abort() error {
 	ctx, cancel := context.WithTimeout(context.Background(), abortTimeout)
 	defer cancel()
-	if p.done != nil {
-		p.stopTiers()
-		<-p.done
+	if p.done == nil {
+		return p.close(ctx)
 	}
-	return p.close(ctx)
+	p.stopTiers()
+	return errors.Join(await(ctx, p.done), p.close(ctx))
 }
 
 // close ends what Start has opened, as far as it came.
