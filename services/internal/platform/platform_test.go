@@ -205,11 +205,41 @@ func TestResetRefusesOutsideServers(t *testing.T) {
 	}
 }
 
-func TestOutsidePostgres(t *testing.T) {
+// outsideNATS is a server that knows the users of a directory which has not been started yet.
+func outsideNATS(t *testing.T, dir string) string {
+	t.Helper()
+	d, err := OpenDirectory(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := MakeKeys(d.path(secretsDir), []string{site})
+	if err != nil {
+		t.Fatal(err)
+	}
+	users, err := ReadUsers(keys.path(natsUsersFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := bus.StartServer(bus.ServerConfig{Dir: t.TempDir(), Users: users})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Shutdown)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return server.ClientURL()
+}
+
+func TestOutsideServers(t *testing.T) {
 	t.Parallel()
 	cluster := testkit.Cluster(t)
 	dir := t.TempDir() + "/data"
-	p := start(t, Options{Data: dir, PostgresURL: cluster.AdminURL("postgres")})
+	nats := outsideNATS(t, dir)
+	p := start(t, Options{Data: dir, PostgresURL: cluster.AdminURL("postgres"), NATSURL: nats})
+	if p.cluster != nil || p.nats != nil {
+		t.Error("servers of its own were started all the same")
+	}
 	_, err := regions(t, p.Dial, p.Keys).CreateRegion(t.Context(), &regionalv1.CreateRegionRequest{
 		RegionId: "europe", Region: &regionalv1.Region{DisplayName: "Europe", ParentRegion: "regions/world"},
 	})
