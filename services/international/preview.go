@@ -15,7 +15,6 @@ import (
 
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 	internationalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1"
-	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 	"github.com/chapterhouse/chapterhouse/services/international/db"
 )
@@ -90,8 +89,7 @@ func (s *Service) preview(ctx context.Context, header *internationalv1.PreviewHe
 	if err != nil {
 		return nil, fmt.Errorf("record the preview: %w", err)
 	}
-	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead} // not read-only: the tokens wait in temporary tables
-	return postgres.InTxOptions(ctx, s.pool, options, func(tx pgx.Tx) (*internationalv1.PreviewStandingResponse, error) {
+	return snapshot(ctx, s, func(tx pgx.Tx) (*internationalv1.PreviewStandingResponse, error) {
 		return predict(ctx, tx, site, chapter, list, change)
 	})
 }
@@ -147,77 +145,25 @@ func predict(ctx context.Context, tx pgx.Tx, site site, chapter, list string, ch
 	return answer, nil
 }
 
-// previewTokens holds the plan for one transaction; wanted says whether the list would hold the token.
-const previewTokens = `CREATE TEMPORARY TABLE preview_tokens (token bytea PRIMARY KEY, wanted boolean NOT NULL) ON COMMIT DROP`
-
-// predictedPeople counts, over the touched tokens and their siblings, the people on the basis now and after the plan.
-// It is hand-written since it reads a temporary table, which sqlc does not know.
-const predictedPeople = `
-WITH closure AS (
-    SELECT token FROM preview_tokens
-    UNION
-    SELECT sibling.token
-    FROM preview_tokens p JOIN address_tokens t USING (token) JOIN address_tokens sibling USING (member_no)
-), presence AS (
-    SELECT c.token, t.member_no, coalesce(m.state = 'ACTIVE', false) AS active,
-           (SELECT count(*) FROM list_tokens lt WHERE lt.token = c.token AND lt.list_no = ANY($1::bigint[])) AS elsewhere,
-           EXISTS (SELECT FROM list_tokens lt WHERE lt.token = c.token AND lt.list_no = $2) AS here,
-           p.wanted
-    FROM closure c
-    LEFT JOIN preview_tokens p USING (token)
-    LEFT JOIN address_tokens t USING (token)
-    LEFT JOIN members m USING (member_no)
-), stands AS (
-    SELECT token, member_no, active, elsewhere > 0 OR here AS now, elsewhere > 0 OR coalesce(wanted, here) AS soon FROM presence
-)
-SELECT count(DISTINCT member_no) FILTER (WHERE now) + count(*) FILTER (WHERE now AND member_no IS NULL),
-       count(DISTINCT member_no) FILTER (WHERE now AND active),
-       count(DISTINCT member_no) FILTER (WHERE soon) + count(*) FILTER (WHERE soon AND member_no IS NULL),
-       count(DISTINCT member_no) FILTER (WHERE soon AND active)
-FROM stands`
-
 func predictPeople(ctx context.Context, tx pgx.Tx, chapterNo int64, basis int16, list string, change plannedChange) (before, after people, err error) {
-	lists, err := db.New(tx).ListsOnBasisByID(ctx, db.ListsOnBasisByIDParams{ChapterNo: chapterNo, Basis: basis})
+	q := db.New(tx)
+	lists, err := q.ListsOnBasisByID(ctx, db.ListsOnBasisByIDParams{ChapterNo: chapterNo, Basis: basis})
 	if err != nil {
 		return before, after, err
 	}
-	var here int64
-	others := []int64{}
+	args := db.PredictPeopleParams{Added: change.added, Removed: change.removed}
 	for _, row := range lists {
 		if row.ID == list {
-			here = row.ListNo
-		} else {
-			others = append(others, row.ListNo)
+			args.ListNo = row.ListNo
 		}
+		args.ListNos = append(args.ListNos, row.ListNo)
 	}
-	if _, err := tx.Exec(ctx, previewTokens); err != nil {
+	// A plan for ten tokens would be a disaster for a million.
+	if _, err := tx.Exec(ctx, "SET LOCAL plan_cache_mode = force_custom_plan"); err != nil {
 		return before, after, err
 	}
-	if err := copyTokens(ctx, tx, change); err != nil {
-		return before, after, err
-	}
-	err = tx.QueryRow(ctx, predictedPeople, others, here).
-		Scan(&before.total, &before.international, &after.total, &after.international)
-	return before, after, err
-}
-
-func copyTokens(ctx context.Context, tx pgx.Tx, change plannedChange) error {
-	n := 0
-	rows := pgx.CopyFromFunc(func() ([]any, error) {
-		defer func() { n++ }()
-		switch {
-		case n < len(change.added):
-			return []any{change.added[n], true}, nil
-		case n < len(change.added)+len(change.removed):
-			return []any{change.removed[n-len(change.added)], false}, nil
-		}
-		return nil, nil
-	})
-	if _, err := tx.CopyFrom(ctx, pgx.Identifier{"preview_tokens"}, []string{"token", "wanted"}, rows); err != nil {
-		return err
-	}
-	_, err := tx.Exec(ctx, "ANALYZE preview_tokens")
-	return err
+	row, err := q.PredictPeople(ctx, args)
+	return people{row.TotalNow, row.InternationalNow}, people{row.TotalSoon, row.InternationalSoon}, err
 }
 
 func (s *Service) siteNamed(name string) (site, bool) {

@@ -3,6 +3,7 @@ package authz
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,7 +43,12 @@ type StaticVerifier struct {
 	mu   sync.Mutex
 	info fs.FileInfo
 	keys map[string]ed25519.PublicKey
+	// genuine are the claims of tokens, by their hash, whose signature was found right under these keys.
+	genuine map[[sha256.Size]byte]claims
 }
+
+// maxGenuine bounds the memory for known tokens; when it is full all are forgotten.
+const maxGenuine = 10_000
 
 // NewStaticVerifier reads a JWKS file, and reads it again whenever it changes: keys can be added and withdrawn without a
 // restart. A file that cannot be read later on leaves the keys as they were.
@@ -64,19 +70,33 @@ func (v *StaticVerifier) Verify(_ context.Context, token string) (Principal, err
 	if len(token) > maxTokenBytes {
 		return Principal{}, fmt.Errorf("%w: too long", ErrInvalidToken)
 	}
+	c, err := v.claims(token)
+	if err != nil {
+		return Principal{}, err
+	}
+	return c.principal(jwt.Expected{Issuer: Issuer, AnyAudience: jwt.Audience{Audience}, Time: v.clock.Now()})
+}
+
+// claims checks the signature, the dear part of it all, once a token; the times are checked at each call.
+func (v *StaticVerifier) claims(token string) (claims, error) {
+	hash := sha256.Sum256([]byte(token))
+	if known, ok := v.known(hash); ok {
+		return known, nil
+	}
 	parsed, err := jwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.EdDSA})
 	if err != nil || len(parsed.Headers) != 1 {
-		return Principal{}, fmt.Errorf("%w: no JWT signed with EdDSA", ErrInvalidToken)
+		return claims{}, fmt.Errorf("%w: no JWT signed with EdDSA", ErrInvalidToken)
 	}
 	key, ok := v.key(parsed.Headers[0].KeyID)
 	if !ok {
-		return Principal{}, fmt.Errorf("%w: unknown key", ErrInvalidToken)
+		return claims{}, fmt.Errorf("%w: unknown key", ErrInvalidToken)
 	}
 	var c claims
 	if parsed.Claims(key, &c) != nil {
-		return Principal{}, fmt.Errorf("%w: the signature is wrong", ErrInvalidToken)
+		return claims{}, fmt.Errorf("%w: the signature is wrong", ErrInvalidToken)
 	}
-	return c.principal(jwt.Expected{Issuer: Issuer, AnyAudience: jwt.Audience{Audience}, Time: v.clock.Now()})
+	v.remember(hash, parsed.Headers[0].KeyID, key, c)
+	return c, nil
 }
 
 func (c claims) principal(want jwt.Expected) (Principal, error) {
@@ -106,8 +126,30 @@ func (v *StaticVerifier) refresh() {
 		return
 	}
 	if keys, err := readJWKS(v.path); err == nil {
-		v.keys, v.info = keys, info
+		v.keys, v.info, v.genuine = keys, info, nil
 	}
+}
+
+// known returns the claims of a token that was verified under the present keys.
+func (v *StaticVerifier) known(hash [sha256.Size]byte) (claims, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.refresh()
+	c, ok := v.genuine[hash]
+	return c, ok
+}
+
+// remember keeps claims, unless the keys changed while their signature was being checked.
+func (v *StaticVerifier) remember(hash [sha256.Size]byte, id string, key ed25519.PublicKey, c claims) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !key.Equal(v.keys[id]) {
+		return
+	}
+	if v.genuine == nil || len(v.genuine) >= maxGenuine {
+		v.genuine = map[[sha256.Size]byte]claims{}
+	}
+	v.genuine[hash] = c
 }
 
 func sameFile(a, b fs.FileInfo) bool {
