@@ -149,6 +149,7 @@ func churnIn(ctx context.Context, tx pgx.Tx, list string, added []string, remove
 func TestOwnerAndCopyAgreeAfterAnyTrouble(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.killed = true
 	s := seed(t)
 	random := rand.New(rand.NewPCG(s, 1000))
 	w.startResponder()

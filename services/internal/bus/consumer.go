@@ -22,7 +22,6 @@ const (
 	defaultWorkers   = 4
 	defaultGapWait   = 2 * time.Second
 	defaultCompare   = 10 * time.Minute
-	defaultAckWait   = 10 * time.Second
 	defaultRetryWait = 100 * time.Millisecond
 
 	// stopGrace is how long an Apply that runs may go on after the end of Run's context.
@@ -53,8 +52,6 @@ type ConsumerConfig struct {
 	// CompareEvery is the time between two comparisons of all versions with the owner's; 10
 	// minutes when 0. The first comparison happens at the start.
 	CompareEvery time.Duration
-	// AckWait is how long JetStream waits for a consumer that died; 10 s when 0.
-	AckWait time.Duration
 	// RetryWait is the pause after the first failed Apply, doubled after each further one; 100 ms
 	// when 0.
 	RetryWait time.Duration
@@ -64,7 +61,6 @@ func (cfg ConsumerConfig) withDefaults() ConsumerConfig {
 	orDefault(&cfg.Workers, defaultWorkers)
 	orDefault(&cfg.GapWait, defaultGapWait)
 	orDefault(&cfg.CompareEvery, defaultCompare)
-	orDefault(&cfg.AckWait, defaultAckWait)
 	orDefault(&cfg.RetryWait, defaultRetryWait)
 	if cfg.AfterCommit == nil {
 		cfg.AfterCommit = func() {}
@@ -91,6 +87,7 @@ type Consumer struct {
 	compare  chan struct{} // a comparison is asked for
 	heal     chan struct{} // an aggregate may be due for a snapshot
 	caughtUp atomic.Bool   // the stream is read to its end
+	ackWait  atomic.Int64  // of the durable
 }
 
 // NewConsumer returns a consumer; Run does the work.
@@ -106,6 +103,7 @@ func NewConsumer(cfg ConsumerConfig) (*Consumer, error) {
 		compare: make(chan struct{}, 1),
 		heal:    make(chan struct{}, 1),
 	}
+	c.ackWait.Store(int64(ackWait))
 	for _, topic := range slices.Concat(cfg.Topics, []Topic{c.ownTopic()}) {
 		if err := c.addTopic(topic); err != nil {
 			return nil, fmt.Errorf("consumer of %s: %w", source, err)

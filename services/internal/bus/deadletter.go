@@ -3,7 +3,6 @@ package bus
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -145,21 +144,11 @@ func (c *Consumer) deadLetter(subject string, header nats.Header, data []byte, r
 	return msg
 }
 
+// makeDeadStream works on a server that nobody provisions, and that lets us.
 func (c *Consumer) makeDeadStream(ctx context.Context) error {
-	name := DeadStream(c.cfg.Tier, c.cfg.Site)
-	_, err := c.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name:        name,
-		Description: "Events that " + c.cfg.Tier + "/" + c.cfg.Site + " could not consume",
-		Subjects:    []string{deadPrefix(c.cfg.Tier, c.cfg.Site) + ">"},
-		Retention:   jetstream.LimitsPolicy,
-		Storage:     jetstream.FileStorage,
-		Duplicates:  streamDedup,
-		MaxAge:      streamMaxAge,
-	})
-	if err != nil {
-		return fmt.Errorf("make the stream %s: %w", name, err)
-	}
-	return nil
+	ctx, cancel := context.WithTimeout(ctx, makeTimeout)
+	defer cancel()
+	return makeStream(ctx, c.js, deadStream(c.cfg.Tier, c.cfg.Site))
 }
 
 // oneLine makes a header value of an error.

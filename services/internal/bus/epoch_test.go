@@ -48,7 +48,7 @@ func TestNewEpochDoesNotWaitForTheGap(t *testing.T) {
 	w := newWorld(t)
 	w.startPublisher()
 	w.startResponder()
-	w.startConsumer(func(cfg *bus.ConsumerConfig) { cfg.GapWait = time.Minute })
+	w.startConsumer(patient)
 	w.change("paris", []string{"a"}, nil)
 	w.agree()
 	w.makeAnew("paris", firstEpoch+1, numbered("new", 0, 4))

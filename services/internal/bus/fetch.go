@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	// maxAckPending bounds what all replicas hold at once. It is far above what a worker needs, so
-	// that a slow key does not fill it and stop the others.
-	maxAckPending = 5000
 	pullMessages  = 500
 	pullBytes     = 16 << 20
 	pullHeartbeat = 5 * time.Second
+	keepAliveTick = 100 * time.Millisecond
 	attachPause   = 250 * time.Millisecond
 	attachMax     = 2 * time.Second
+	// makeTimeout is short: a server that does not let us make something does not answer.
+	makeTimeout = time.Second
 )
 
 // fetch hands messages to the queue. It attaches again after each connection and each error: the
@@ -39,47 +39,44 @@ func (c *Consumer) fetch(ctx context.Context) {
 }
 
 func (c *Consumer) attach(ctx context.Context) (jetstream.MessagesContext, error) {
-	stream := Stream(c.cfg.FromTier, c.cfg.FromSite)
-	consumer, err := c.js.CreateOrUpdateConsumer(ctx, stream, c.durable())
+	consumer, err := c.consumer(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("attach to %s: %w", stream, err)
+		return nil, fmt.Errorf("attach to %s: %w", c.stream(), err)
 	}
 	ahead, err := c.isAhead(ctx, consumer)
 	if err != nil {
 		return nil, err
 	}
 	if ahead {
-		c.log.Warn("the stream is older than our place in it: reading it from the start")
-		if err := c.js.DeleteConsumer(ctx, stream, consumer.CachedInfo().Name); err != nil {
-			return nil, err
-		}
-		if consumer, err = c.js.CreateOrUpdateConsumer(ctx, stream, c.durable()); err != nil {
-			return nil, err
-		}
+		err := c.js.DeleteConsumer(ctx, c.stream(), consumer.CachedInfo().Name)
+		return nil, errors.Join(errAhead, err)
 	}
 	c.caughtUp.Store(consumer.CachedInfo().NumPending == 0)
+	c.ackWait.Store(int64(consumer.CachedInfo().Config.AckWait))
 	return consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(pullMessages, pullBytes),
 		jetstream.PullHeartbeat(pullHeartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(true))
 }
 
-// durable reads the whole stream. Filters on the kinds would cost the server more than the events
-// that they keep away: with several filters it walks through all subjects for each message.
-func (c *Consumer) durable() jetstream.ConsumerConfig {
-	return jetstream.ConsumerConfig{
-		Durable:       Durable(c.cfg.Tier, c.cfg.Site),
-		DeliverPolicy: jetstream.DeliverAllPolicy,
-		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       c.cfg.AckWait,
-		MaxDeliver:    -1,
-		MaxAckPending: maxAckPending,
+var errAhead = errors.New("the stream is older than our place in it: reading it from the start")
+
+func (c *Consumer) stream() string { return Stream(c.cfg.FromTier, c.cfg.FromSite) }
+
+// consumer is our durable. On a server that nobody provisions, and that lets us, we make it.
+func (c *Consumer) consumer(ctx context.Context) (jetstream.Consumer, error) {
+	consumer, err := c.js.Consumer(ctx, c.stream(), Durable(c.cfg.Tier, c.cfg.Site))
+	if !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return consumer, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, makeTimeout)
+	defer cancel()
+	return c.js.CreateConsumer(ctx, c.stream(), durable(c.cfg.Tier, c.cfg.Site))
 }
 
 // isAhead reports whether the durable has read more than the stream holds, which happens when only
 // one of them was set back to an older state; it would skip what is published next.
 func (c *Consumer) isAhead(ctx context.Context, consumer jetstream.Consumer) (bool, error) {
 	delivered := consumer.CachedInfo().Delivered.Stream
-	stream, err := c.js.Stream(ctx, Stream(c.cfg.FromTier, c.cfg.FromSite))
+	stream, err := c.js.Stream(ctx, c.stream())
 	if err != nil {
 		return false, err
 	}
@@ -135,14 +132,14 @@ func (c *Consumer) mixes(kind string) bool { return !c.topics[kind].Delta }
 
 // keepAlive tells JetStream that the messages we hold are being worked on.
 func (c *Consumer) keepAlive(ctx context.Context) {
-	tick := time.NewTicker(c.cfg.AckWait / 3)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			c.queue.each(func(j *job) { _ = j.msg.InProgress() })
-		}
+	for ctx.Err() == nil {
+		pause(ctx, keepAliveTick)
+		due := now().Add(-time.Duration(c.ackWait.Load()) / 3)
+		c.queue.each(func(j *job) {
+			if j.touched.Before(due) {
+				_ = j.msg.InProgress()
+				j.touched = now()
+			}
+		})
 	}
 }

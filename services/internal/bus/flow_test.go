@@ -10,7 +10,7 @@ import (
 func TestEventsReachTheCopy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.startAll()
+	w.startAll(patient)
 	w.change("paris", numbered("a", 0, 10), nil)
 	w.change("paris", numbered("b", 0, 3), numbered("a", 0, 5))
 	w.change("lyon", numbered("a", 0, 2), nil)

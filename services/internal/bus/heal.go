@@ -247,9 +247,14 @@ func readPart(ctx context.Context, tx pgx.Tx, id uuid.UUID, part int) (proto.Mes
 	return decodeData(protoreflect.FullName(typ), data)
 }
 
-// dropParts removes the parts; after a crash of ours the hourly pruning does.
+// dropParts removes the parts; when it cannot, the hourly pruning does.
 func (c *Consumer) dropParts(ctx context.Context, id uuid.UUID) {
-	_, err := c.cfg.Pool.Exec(context.WithoutCancel(ctx), "DELETE FROM snapshot_parts WHERE snapshot_id = $1", id)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
+	defer cancel()
+	err := c.untilDone(ctx, func() error {
+		_, err := c.cfg.Pool.Exec(ctx, "DELETE FROM snapshot_parts WHERE snapshot_id = $1", id)
+		return err
+	})
 	if err != nil {
 		c.log.Warn("cannot remove a received snapshot now", "error", err)
 	}

@@ -119,7 +119,7 @@ func TestEventsOutOfOrder(t *testing.T) {
 	} {
 		w.republish(msg)
 	}
-	w.startConsumer(func(cfg *bus.ConsumerConfig) { cfg.GapWait = time.Minute })
+	w.startConsumer(patient)
 	w.agree()
 	if n := w.metric("snapshots_total"); n != 0 {
 		t.Errorf("%v snapshots, though nothing was missing", n)
@@ -230,7 +230,7 @@ func TestEventThatCannotBeAppliedGoesToTheDeadLetters(t *testing.T) {
 		return errors.New("not number four")
 	})
 	// Long, lest the first comparison be quicker than five tries.
-	w.startConsumer(func(cfg *bus.ConsumerConfig) { cfg.GapWait = time.Minute })
+	w.startConsumer(patient)
 	w.agree()
 	if tries < 5 || tries > 6 { // once more when it shared a transaction
 		t.Errorf("tried %d times, want 5 or 6", tries)
@@ -271,7 +271,7 @@ func TestTransientFailureIsTriedAgain(t *testing.T) {
 		}
 		return nil
 	})
-	w.startAll()
+	w.startAll(patient)
 	w.change("paris", []string{"a"}, nil)
 	w.agree()
 	if n := w.metric("dead_letters_total") + w.metric("snapshots_total"); n != 0 {

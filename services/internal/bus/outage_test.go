@@ -6,13 +6,23 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 	"github.com/chapterhouse/chapterhouse/services/internal/testkit"
 )
+
+// durable is the configuration of the copy's durable.
+func (w *world) durable() jetstream.ConsumerConfig {
+	w.t.Helper()
+	consumer, err := w.js().Consumer(context.Background(), bus.Stream(bus.Local, "main"), bus.Durable(bus.International, "main"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return consumer.CachedInfo().Config
+}
 
 // untouched fails the test when the copies were healed by snapshots rather than by events.
 func (w *world) untouched() {
@@ -25,7 +35,7 @@ func (w *world) untouched() {
 func TestChangesGoOnWhileNATSIsAway(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.startAll()
+	w.startAll(patient)
 	w.change("paris", []string{"before"}, nil)
 	w.agree()
 	w.nats.Stop()
@@ -51,7 +61,7 @@ func TestServicesStartBeforeNATS(t *testing.T) {
 func TestNATSComesBackWithNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.startAll()
+	w.startAll(patient)
 	w.tenChanges()
 	w.agree()
 	w.nats.Stop()
@@ -84,7 +94,7 @@ func TestNATSComesBackWithNothingWhileNobodySpeaks(t *testing.T) {
 func TestNATSComesBackInAnOlderState(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.startAll()
+	w.startAll(patient)
 	w.tenChanges()
 	w.agree()
 	w.nats.Stop()
@@ -109,7 +119,7 @@ func TestNATSForgetsWhatWasNotConsumed(t *testing.T) {
 	w := newWorld(t)
 	w.startPublisher()
 	w.startResponder()
-	stop := w.startConsumer()
+	stop := w.startConsumer(patient)
 	w.tenChanges()
 	w.agree()
 	stop()
@@ -123,7 +133,7 @@ func TestNATSForgetsWhatWasNotConsumed(t *testing.T) {
 	w.nats.Stop()
 	rewind()
 	w.nats.Start(t)
-	w.startConsumer(func(cfg *bus.ConsumerConfig) { cfg.GapWait = 20 * time.Second }) // by events, not by comparison
+	w.startConsumer(patient) // by events, not by comparison
 	w.agree()
 	w.untouched()
 }
@@ -131,7 +141,7 @@ func TestNATSForgetsWhatWasNotConsumed(t *testing.T) {
 func TestStreamIsDeletedWhileRunning(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.startAll()
+	w.startAll(patient)
 	w.tenChanges()
 	w.agree()
 	if err := w.js().DeleteStream(context.Background(), bus.Stream(bus.Local, "main")); err != nil {
@@ -145,7 +155,7 @@ func TestStreamIsDeletedWhileRunning(t *testing.T) {
 func TestDurableIsDeletedWhileRunning(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.startAll()
+	w.startAll(patient)
 	w.tenChanges()
 	w.agree()
 	if err := w.js().DeleteConsumer(context.Background(), bus.Stream(bus.Local, "main"), bus.Durable(bus.International, "main")); err != nil {
@@ -162,7 +172,7 @@ func TestDurableIsAheadOfTheStream(t *testing.T) {
 	w := newWorld(t)
 	stopPublisher := w.startPublisher()
 	w.startResponder()
-	stopConsumer := w.startConsumer()
+	stopConsumer := w.startConsumer(patient)
 	w.tenChanges()
 	w.agree()
 	w.nats.Stop()
@@ -184,7 +194,7 @@ func TestDurableIsAheadOfTheStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.nats.Start(t)
-	w.startConsumer(func(cfg *bus.ConsumerConfig) { cfg.GapWait = 20 * time.Second })
+	w.startConsumer(patient)
 	w.startPublisher()
 	w.change("paris", []string{"after"}, nil)
 	w.agree()

@@ -2,9 +2,9 @@ package bus
 
 import "github.com/nats-io/nats-server/v2/server"
 
-// Permissions are what a site's user may do: publish and read its own events, dead letters and
-// requests, consume the streams it has copies from under its own durable name, and answer what
-// it is asked. The server refuses everything else.
+// Permissions are what a site's user may do: publish its own events, dead letters and requests,
+// look into its own streams, read the streams it has copies from by its own durables, and answer
+// what it is asked. The server refuses everything else. Streams and durables are made by Provision.
 func Permissions(tier, site string) *server.Permissions {
 	return &server.Permissions{
 		Publish: &server.SubjectPermission{Allow: publishable(tier, site)},
@@ -21,12 +21,7 @@ func Permissions(tier, site string) *server.Permissions {
 func publishable(tier, site string) []string {
 	allow := []string{eventPrefix(tier, site) + ">", deadPrefix(tier, site) + ">"}
 	for _, stream := range []string{Stream(tier, site), DeadStream(tier, site)} {
-		allow = append(allow,
-			"$JS.API.STREAM.INFO."+stream,
-			"$JS.API.STREAM.CREATE."+stream,
-			"$JS.API.STREAM.UPDATE."+stream,
-			"$JS.API.STREAM.MSG.GET."+stream,
-		)
+		allow = append(allow, "$JS.API.STREAM.INFO."+stream, "$JS.API.STREAM.MSG.GET."+stream)
 	}
 	for _, owner := range owners(tier) {
 		allow = append(allow, askSubject(tier, site, owner.tier, owner.site, "*"))
@@ -39,7 +34,6 @@ func publishable(tier, site string) []string {
 func consumable(stream, durable string) []string {
 	return []string{
 		"$JS.API.STREAM.INFO." + stream,
-		"$JS.API.CONSUMER.CREATE." + stream + "." + durable,
 		"$JS.API.CONSUMER.INFO." + stream + "." + durable,
 		"$JS.API.CONSUMER.DELETE." + stream + "." + durable,
 		"$JS.API.CONSUMER.MSG.NEXT." + stream + "." + durable,

@@ -1,7 +1,6 @@
 package bus_test
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"strings"
@@ -47,8 +46,7 @@ func (in intruder) isRefused(t *testing.T, subject string, do func() error) {
 	}
 }
 
-// inhabited is a server with a stream for each site, each with an event and with a durable of the
-// international tier.
+// inhabited is a server with four sites, each of which has said something.
 func inhabited(t *testing.T) *testkit.NATSServer {
 	t.Helper()
 	s := testkit.NATS(t, "paris", "lyon")
@@ -56,19 +54,8 @@ func inhabited(t *testing.T) *testkit.NATSServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, site := range [][2]string{{bus.International, "main"}, {bus.Regional, "main"}, {bus.Local, "paris"}, {bus.Local, "lyon"}} {
-		prefix := "ch." + site[0] + "." + site[1] + "."
-		name := bus.Stream(site[0], site[1])
-		if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{prefix + ">"}}); err != nil {
-			t.Fatal(err)
-		}
+	for _, prefix := range []string{"ch.international.main.", "ch.regional.main.", "ch.local.paris.", "ch.local.lyon."} {
 		if _, err := js.Publish(t.Context(), prefix+"note.x.changed", nil); err != nil {
-			t.Fatal(err)
-		}
-		_, err := js.CreateConsumer(t.Context(), name, jetstream.ConsumerConfig{
-			Durable: bus.Durable(bus.International, "main"), AckPolicy: jetstream.AckExplicitPolicy,
-		})
-		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -95,9 +82,12 @@ func TestAnotherTiersSubjectsAreRefused(t *testing.T) {
 		"$JS.API.DIRECT.GET.CH_LOCAL_lyon", "$JS.API.STREAM.MSG.DELETE.CH_LOCAL_lyon", "$JS.API.STREAM.SNAPSHOT.CH_LOCAL_lyon",
 		"$JS.API.STREAM.RESTORE.CH_LOCAL_lyon", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.STREAM.CREATE.MINE",
 		"$JS.API.STREAM.MSG.GET.CH_INTERNATIONAL_main", "$JS.API.STREAM.DELETE.CH_DEAD_INTERNATIONAL_main",
-		// the own one's destruction is not the service's business either
+		// the own one too: it could be told to copy another's messages, or to publish as another
+		"$JS.API.STREAM.CREATE.CH_LOCAL_paris", "$JS.API.STREAM.UPDATE.CH_LOCAL_paris", "$JS.API.STREAM.UPDATE.CH_DEAD_LOCAL_paris",
 		"$JS.API.STREAM.DELETE.CH_LOCAL_paris", "$JS.API.STREAM.PURGE.CH_LOCAL_paris", "$JS.API.STREAM.MSG.DELETE.CH_LOCAL_paris",
-		// consumers: on another local's stream, or under another's name
+		// consumers: on another local's stream, under another's name, or of another form than provisioned
+		"$JS.API.CONSUMER.CREATE.CH_INTERNATIONAL_main.LOCAL_paris", "$JS.API.CONSUMER.CREATE.CH_INTERNATIONAL_main.LOCAL_paris.>",
+		"$JS.API.CONSUMER.DURABLE.CREATE.CH_INTERNATIONAL_main.LOCAL_paris", "$JS.API.CONSUMER.MSG.NEXT.CH_LOCAL_lyon.LOCAL_paris",
 		"$JS.API.CONSUMER.CREATE.CH_LOCAL_lyon.LOCAL_paris", "$JS.API.CONSUMER.DURABLE.CREATE.CH_LOCAL_lyon.LOCAL_paris",
 		"$JS.API.CONSUMER.CREATE.CH_INTERNATIONAL_main.REGIONAL_main", "$JS.API.CONSUMER.CREATE.CH_INTERNATIONAL_main",
 		"$JS.API.CONSUMER.DELETE.CH_REGIONAL_main.INTERNATIONAL_main", "$JS.API.CONSUMER.INFO.CH_REGIONAL_main.INTERNATIONAL_main",
@@ -135,7 +125,7 @@ func TestUpperTiersKeepToTheirOwn(t *testing.T) {
 		for _, subject := range []string{
 			"ch." + other + ".main.note.x.changed", "ch.local.paris.list.x.changed", "chq." + other + ".main.local.paris.snapshot",
 			"$JS.API.STREAM.DELETE.CH_LOCAL_paris", "$JS.API.STREAM.UPDATE.CH_LOCAL_paris", "$JS.API.STREAM.PURGE." + bus.Stream(other, "main"),
-			"$JS.API.STREAM.MSG.GET.CH_LOCAL_paris", "$JS.API.CONSUMER.CREATE.CH_LOCAL_paris." + bus.Durable(other, "main"),
+			"$JS.API.STREAM.MSG.GET.CH_LOCAL_paris", "$JS.API.STREAM.UPDATE." + bus.Stream(tier, "main"), "$JS.API.STREAM.CREATE.CH_LOCAL_new", "$JS.API.CONSUMER.CREATE.CH_LOCAL_paris." + bus.Durable(other, "main"),
 			"$JS.API.CONSUMER.MSG.NEXT.CH_LOCAL_paris." + bus.Durable(other, "main"), "$JS.API.CONSUMER.DELETE.CH_LOCAL_paris." + bus.Durable(other, "main"),
 		} {
 			in.isRefused(t, subject, func() error { return in.Publish(subject, nil) })
@@ -226,10 +216,32 @@ func TestServerWithoutPort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
-	config := jetstream.StreamConfig{Name: bus.Stream(bus.Local, "main"), Subjects: []string{"ch.local.main.>"}}
-	if _, err := js.CreateStream(ctx, config); err != nil {
+	if _, err := js.Stream(t.Context(), bus.Stream(bus.Local, "main")); err != nil {
 		t.Error(err)
+	}
+}
+
+// A server that is not ours is provisioned by its operator.
+func TestProvision(t *testing.T) {
+	t.Parallel()
+	s := testkit.NATS(t)
+	js, err := jetstream.New(s.Admin(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sites := []bus.UserConfig{{Tier: bus.International, Site: "main"}, {Tier: bus.Regional, Site: "main"}, {Tier: bus.Local, Site: "new"}}
+	for range 2 {
+		if err := bus.Provision(t.Context(), s.Admin(t), sites); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for stream, readers := range map[string]int{"CH_INTERNATIONAL_main": 3, "CH_LOCAL_new": 2, "CH_LOCAL_main": 2, "CH_DEAD_LOCAL_new": 0} {
+		found, err := js.Stream(t.Context(), stream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := found.CachedInfo().State.Consumers; got != readers {
+			t.Errorf("%s has %d durables, want %d", stream, got, readers)
+		}
 	}
 }

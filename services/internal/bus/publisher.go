@@ -16,16 +16,13 @@ import (
 )
 
 const (
-	publishTick   = 100 * time.Millisecond // the outbox is read when nobody calls Wake
-	verifyTick    = 5 * time.Second        // the stream is looked at when nothing else gives cause
-	leaderTick    = time.Second            // a replica asks whether it may lead
-	pruneTick     = time.Hour
-	publishPause  = 500 * time.Millisecond // after a failure
-	natsTimeout   = 5 * time.Second
-	outboxKept    = "7 days"
-	streamMaxAge  = 30 * 24 * time.Hour
-	streamDedup   = 2 * time.Minute
-	incarnationID = "chapterhouse-incarnation"
+	publishTick  = 100 * time.Millisecond // the outbox is read when nobody calls Wake
+	verifyTick   = 5 * time.Second        // the stream is looked at when nothing else gives cause
+	leaderTick   = time.Second            // a replica asks whether it may lead
+	pruneTick    = time.Hour
+	publishPause = 500 * time.Millisecond // after a failure
+	natsTimeout  = 5 * time.Second
+	outboxKept   = "7 days"
 )
 
 // PublisherConfig says whose outbox goes where.

@@ -78,25 +78,15 @@ func (p *publishing) streamFacts(ctx context.Context) (streamFacts, error) {
 	return facts, nil
 }
 
+// stream is our stream. On a server that nobody provisions, and that lets us, we make it.
 func (p *publishing) stream(ctx context.Context) (jetstream.Stream, error) {
-	name := Stream(p.cfg.Tier, p.cfg.Site)
-	stream, err := p.js.Stream(ctx, name)
+	stream, err := p.js.Stream(ctx, Stream(p.cfg.Tier, p.cfg.Site))
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return stream, err
 	}
-	p.log.Info("making the stream")
-	return p.js.CreateStream(ctx, jetstream.StreamConfig{
-		Name:        name,
-		Description: "Events of " + p.cfg.Tier + "/" + p.cfg.Site,
-		Subjects:    []string{eventPrefix(p.cfg.Tier, p.cfg.Site) + ">"},
-		Retention:   jetstream.LimitsPolicy,
-		Storage:     jetstream.FileStorage,
-		Duplicates:  streamDedup,
-		MaxAge:      streamMaxAge,
-
-		AllowAtomicPublish: true,
-		Metadata:           map[string]string{incarnationID: uuid.NewString()},
-	})
+	ctx, cancel := context.WithTimeout(ctx, makeTimeout)
+	defer cancel()
+	return p.js.CreateStream(ctx, eventStream(p.cfg.Tier, p.cfg.Site))
 }
 
 func (p *publishing) loadState(ctx context.Context) (streamState, error) {

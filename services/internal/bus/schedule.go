@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -28,6 +29,7 @@ type job struct {
 	event    Event
 	topic    Topic
 	settled  bool
+	touched  time.Time // when JetStream last heard of it; keepAlive's
 }
 
 // newJob finds the kind and the key in the subject, ch.<tier>.<site>.<kind>.<key>. and so on. mixes
@@ -35,9 +37,9 @@ type job struct {
 func newJob(msg jetstream.Msg, mixes func(kind string) bool) *job {
 	elements := strings.SplitN(msg.Subject(), ".", 6)
 	if len(elements) < 5 {
-		return &job{msg: msg}
+		return &job{msg: msg, touched: now()}
 	}
-	return &job{msg: msg, kind: elements[3], key: elements[4], mixes: mixes(elements[3])}
+	return &job{msg: msg, touched: now(), kind: elements[3], key: elements[4], mixes: mixes(elements[3])}
 }
 
 func (j *job) size() int { return len(j.msg.Data()) }

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,35 +36,91 @@ const AdminUser = "admin"
 type UserConfig struct{ Tier, Site, Password string }
 
 // Server is an embedded NATS server with JetStream.
-type Server struct{ nats *server.Server }
+type Server struct {
+	nats        *server.Server
+	users       []UserConfig
+	provisioner *nats.Conn
+	log         *slog.Logger
+}
+
+// provisionerUser is our own; its password changes with each start.
+const provisionerUser = "provisioner"
 
 // startTimeout covers the recovery of a large stream after a crash.
 const startTimeout = 30 * time.Second
 
-// StartServer starts a server and returns when it takes connections. Every message is on disk
-// before it is acknowledged.
+// StartServer starts a server and returns when it takes connections and has the users' streams.
+// Every message is on disk before it is acknowledged.
 func StartServer(cfg ServerConfig) (*Server, error) {
 	if len(cfg.Users) == 0 {
 		return nil, errors.New("the NATS server needs users")
 	}
-	ns, err := server.NewServer(serverOptions(cfg))
+	password := rand.Text()
+	ns, err := server.NewServer(serverOptions(cfg, password))
 	if err != nil {
 		return nil, fmt.Errorf("configure the NATS server: %w", err)
 	}
-	ns.SetLoggerV2(serverLog{logOrDefault(cfg.Log).With("component", "nats-server")}, false, false, false)
+	s := &Server{nats: ns, users: cfg.Users, log: logOrDefault(cfg.Log).With("component", "nats-server")}
+	ns.SetLoggerV2(serverLog{s.log}, false, false, false)
 	ns.Start()
-	if !ns.ReadyForConnections(startTimeout) {
-		ns.Shutdown()
-		return nil, errors.New("the NATS server did not start: its log says why")
+	if err := s.ready(cfg, password); err != nil {
+		s.Shutdown()
+		return nil, err
 	}
-	if !ns.JetStreamEnabled() {
-		ns.Shutdown()
-		return nil, fmt.Errorf("the NATS server has no JetStream: is %s writable?", cfg.Dir)
-	}
-	return &Server{nats: ns}, nil
+	return s, nil
 }
 
-func serverOptions(cfg ServerConfig) *server.Options {
+func (s *Server) ready(cfg ServerConfig, password string) (err error) {
+	if !s.nats.ReadyForConnections(startTimeout) {
+		return errors.New("the NATS server did not start: its log says why")
+	}
+	if !s.nats.JetStreamEnabled() {
+		return fmt.Errorf("the NATS server has no JetStream: is %s writable?", cfg.Dir)
+	}
+	if s.provisioner, err = Connect("", provisionerUser, password, cfg.Log, s.InProcess()); err != nil {
+		return err
+	}
+	// Somebody may delete a stream, and a consumer its durable to read from the start again.
+	again := make(chan *nats.Msg, 1)
+	for _, what := range []string{"STREAM", "CONSUMER"} {
+		_, err := s.provisioner.Subscribe("$JS.EVENT.ADVISORY."+what+".DELETED.>", func(msg *nats.Msg) {
+			select {
+			case again <- msg:
+			default: // it is about to look anyway
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	closed := s.provisioner.StatusChanged(nats.CLOSED)
+	if err := s.provision(); err != nil {
+		return err
+	}
+	go s.keepProvisioned(again, closed)
+	return nil
+}
+
+func (s *Server) provision() error {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	return Provision(ctx, s.provisioner, s.users)
+}
+
+func (s *Server) keepProvisioned(again <-chan *nats.Msg, closed <-chan nats.Status) {
+	for {
+		select {
+		case <-closed:
+			return
+		case <-again:
+		}
+		if err := s.provision(); err != nil && !s.provisioner.IsClosed() {
+			s.log.Error("cannot make anew what was deleted", "error", err)
+		}
+	}
+}
+
+func serverOptions(cfg ServerConfig, password string) *server.Options {
 	opts := &server.Options{
 		ServerName: "chapterhouse",
 		Host:       cfg.Host,
@@ -72,6 +129,7 @@ func serverOptions(cfg ServerConfig) *server.Options {
 		StoreDir:   cfg.Dir,
 		SyncAlways: true,
 		NoSigs:     true,
+		Users:      []*server.User{{Username: provisionerUser, Password: password}},
 	}
 	switch {
 	case cfg.Port < 0:
@@ -103,6 +161,9 @@ func (s *Server) InProcess() nats.Option { return nats.InProcessServer(s.nats) }
 
 // Shutdown stops the server and waits until its files are closed.
 func (s *Server) Shutdown() {
+	if s.provisioner != nil {
+		s.provisioner.Close()
+	}
 	s.nats.Shutdown()
 	s.nats.WaitForShutdown()
 }

@@ -63,7 +63,7 @@ type world struct {
 	owner, copy *pgxpool.Pool
 	log         *slog.Logger
 	metrics     *prometheus.Registry
-	killed      bool // a process was killed, and left parts of snapshots to the hourly pruning
+	killed      bool // parts of snapshots may be left to the hourly pruning
 
 	mu        sync.Mutex
 	publisher *bus.Publisher
@@ -110,11 +110,11 @@ func newWorldOn(t testing.TB, owner, replica *pgxpool.Pool) *world {
 }
 
 // startAll starts publisher, responder and consumer.
-func (w *world) startAll() {
+func (w *world) startAll(change ...func(*bus.ConsumerConfig)) {
 	w.t.Helper()
 	w.startPublisher()
 	w.startResponder()
-	w.startConsumer()
+	w.startConsumer(change...)
 }
 
 // start runs f until the test ends or stop is called.
@@ -184,9 +184,12 @@ func (w *world) consumerConfig(nc *nats.Conn) bus.ConsumerConfig {
 			{Kind: "note", Apply: w.applyNote, Replace: replaceNote},
 		},
 		Log: w.log, Registerer: w.metrics,
-		GapWait: gapWait, CompareEvery: time.Hour, RetryWait: 5 * time.Millisecond, AckWait: 3 * time.Second,
+		GapWait: gapWait, CompareEvery: time.Hour, RetryWait: 5 * time.Millisecond,
 	}
 }
+
+// patient keeps a consumer from asking for snapshots of what is only late, on a busy machine.
+func patient(cfg *bus.ConsumerConfig) { cfg.GapWait = time.Minute }
 
 // comparing makes a consumer compare often.
 func comparing(cfg *bus.ConsumerConfig) { cfg.CompareEvery = 200 * time.Millisecond }
