@@ -107,10 +107,11 @@ func (s *Service) listTopic(siteNo int16) bus.Topic {
 
 // listChange is one version of a list on its way into the counters.
 type listChange struct {
-	list    db.List
-	onBasis []int64
-	now     time.Time
-	total   delta
+	list db.List
+	// The other lists on the same basis.
+	others []int64
+	now    time.Time
+	total  delta
 }
 
 func (s *Service) applyList(ctx context.Context, tx pgx.Tx, siteNo int16, parts []bus.Event) error {
@@ -209,7 +210,13 @@ func (s *Service) beginListChange(ctx context.Context, tx pgx.Tx, siteNo int16, 
 	if err != nil {
 		return nil, fmt.Errorf("find the lists beside %s: %w", name, err)
 	}
-	return &listChange{list: list, onBasis: onBasis, now: s.clock.Now()}, nil
+	change := &listChange{list: list, others: []int64{}, now: s.clock.Now()}
+	for _, row := range onBasis {
+		if row.ListNo != list.ListNo {
+			change.others = append(change.others, row.ListNo)
+		}
+	}
+	return change, nil
 }
 
 func (s *Service) endListChange(ctx context.Context, tx pgx.Tx, change *listChange, version bus.Version) error {
@@ -218,40 +225,58 @@ func (s *Service) endListChange(ctx context.Context, tx pgx.Tx, change *listChan
 	return s.settle(ctx, tx, deltas{change.list.ChapterNo: change.total}, byList, change.now, &write)
 }
 
-// apply adds and removes tokens and counts what that does to the people on the basis.
+// apply adds and removes tokens and counts what that does to the people on the basis. Tokens that no member has are people
+// of their own, and counted as they are written; members are counted before and after, with all their tokens.
 func (c *listChange) apply(ctx context.Context, tx pgx.Tx, added, removed [][]byte) error {
 	if len(added)+len(removed) == 0 {
 		return nil
 	}
 	q := db.New(tx)
-	touched := slices.Concat(added, removed)
-	siblings, err := q.CloseTokens(ctx, touched)
+	known, err := q.KnownTokens(ctx, slices.Concat(added, removed))
 	if err != nil {
-		return err
+		return fmt.Errorf("find members: %w", err)
 	}
-	basis := db.PeopleOnBasisParams{ListNos: c.onBasis, Tokens: append(touched, siblings...)}
-	before, err := q.PeopleOnBasis(ctx, basis)
+	siblings, err := q.CloseTokens(ctx, known)
 	if err != nil {
-		return err
+		return fmt.Errorf("find members' other tokens: %w", err)
 	}
-	if len(removed) > 0 {
-		if _, err := q.DeleteListTokens(ctx, db.DeleteListTokensParams{ListNo: c.list.ListNo, Tokens: removed}); err != nil {
-			return err
-		}
-	}
-	if len(added) > 0 {
-		if _, err := q.InsertListTokens(ctx, db.InsertListTokensParams{ListNo: c.list.ListNo, Tokens: added}); err != nil {
-			return err
-		}
-	}
-	after, err := q.PeopleOnBasis(ctx, basis)
-	if err != nil {
-		return err
+	addedKnown, addedStrange := split(added, known)
+	removedKnown, removedStrange := split(removed, known)
+	var write pipeline
+	var before, after db.PeopleOnBasisRow
+	var gone, come, ignored int32
+	basis := append(slices.Clone(c.others), c.list.ListNo)
+	write.exec(genericPlans)
+	one(&write, &before, db.PeopleOnBasis, basis, siblings)
+	write.value(&gone, db.DeleteListTokens, c.others, c.list.ListNo, removedStrange)
+	write.value(&come, db.InsertListTokens, c.others, c.list.ListNo, addedStrange)
+	write.value(&ignored, db.DeleteListTokens, c.others, c.list.ListNo, removedKnown)
+	write.value(&ignored, db.InsertListTokens, c.others, c.list.ListNo, addedKnown)
+	one(&write, &after, db.PeopleOnBasis, basis, siblings)
+	if err := write.run(ctx, tx); err != nil {
+		return fmt.Errorf("write tokens: %w", err)
 	}
 	p := c.total.on(c.list.Basis)
-	p.total += after.Total - before.Total
+	p.total += come - gone + after.Total - before.Total
 	p.international += after.International - before.International
 	return nil
+}
+
+// split sorts tokens into those that are known and those that are not.
+func split(tokens, known [][]byte) (familiar, strange [][]byte) {
+	is := make(map[address.Token]struct{}, len(known))
+	for _, token := range known {
+		is[address.Token(token)] = struct{}{}
+	}
+	familiar, strange = [][]byte{}, [][]byte{}
+	for _, token := range tokens {
+		if _, ok := is[address.Token(token)]; ok {
+			familiar = append(familiar, token)
+		} else {
+			strange = append(strange, token)
+		}
+	}
+	return familiar, strange
 }
 
 // stepTokens is how many tokens one statement takes: as many as one event's part holds.

@@ -20,6 +20,11 @@ func one[T any](p *pipeline, into *T, query string, args ...any) {
 	})
 }
 
+// value reads a single number.
+func (p *pipeline) value(into *int32, query string, args ...any) {
+	p.batch.Queue(query, args...).QueryRow(func(row pgx.Row) error { return row.Scan(into) })
+}
+
 func many[T any](p *pipeline, into *[]T, query string, args ...any) {
 	p.batch.Queue(query, args...).Query(func(rows pgx.Rows) (err error) {
 		*into, err = pgx.CollectRows(rows, pgx.RowToStructByPos[T])

@@ -133,37 +133,39 @@ func predict(ctx context.Context, tx pgx.Tx, site site, chapter, list string, ch
 	if list == "members" {
 		basis = int16(internationalv1.Basis_MEMBERSHIP)
 	}
-	before, after, err := predictPeople(ctx, tx, row.Standing.ChapterNo, basis, list, change)
+	moved, err := predictPeople(ctx, tx, row.Standing.ChapterNo, basis, list, change)
 	if err != nil {
 		return nil, fmt.Errorf("predict the standing of %s: %w", chapter, err)
 	}
 	d := delta{}
-	*d.on(basis) = people{total: after.total - before.total, international: after.international - before.international}
+	*d.on(basis) = moved
 	predicted := apply(db.StandingsForUpdateRow{Standing: row.Standing, ChapterID: chapter, Policy: row.Policy}, d, row.Standing.UpdateTime)
 	answer.After = viewStanding(chapter, predicted.after, row.Policy)
 	answer.After.Etag, answer.After.UpdateTime = "", nil // it has not happened
 	return answer, nil
 }
 
-func predictPeople(ctx context.Context, tx pgx.Tx, chapterNo int64, basis int16, list string, change plannedChange) (before, after people, err error) {
+// predictPeople returns what the change does to the people on the basis.
+func predictPeople(ctx context.Context, tx pgx.Tx, chapterNo int64, basis int16, list string, change plannedChange) (people, error) {
 	q := db.New(tx)
-	lists, err := q.ListsOnBasisByID(ctx, db.ListsOnBasisByIDParams{ChapterNo: chapterNo, Basis: basis})
+	lists, err := q.ListsOnBasis(ctx, db.ListsOnBasisParams{ChapterNo: chapterNo, Basis: basis})
 	if err != nil {
-		return before, after, err
+		return people{}, err
 	}
-	args := db.PredictPeopleParams{Added: change.added, Removed: change.removed}
+	args := db.PredictPeopleParams{Added: change.added, Removed: change.removed, OtherLists: []int64{}}
 	for _, row := range lists {
 		if row.ID == list {
 			args.ListNo = row.ListNo
+		} else {
+			args.OtherLists = append(args.OtherLists, row.ListNo)
 		}
-		args.ListNos = append(args.ListNos, row.ListNo)
 	}
 	// A plan for ten tokens would be a disaster for a million.
 	if _, err := tx.Exec(ctx, "SET LOCAL plan_cache_mode = force_custom_plan"); err != nil {
-		return before, after, err
+		return people{}, err
 	}
 	row, err := q.PredictPeople(ctx, args)
-	return people{row.TotalNow, row.InternationalNow}, people{row.TotalSoon, row.InternationalSoon}, err
+	return people{row.Total, row.International}, err
 }
 
 func (s *Service) siteNamed(name string) (site, bool) {

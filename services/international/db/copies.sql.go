@@ -10,21 +10,27 @@ import (
 	"time"
 )
 
-const DeleteListTokens = `-- name: DeleteListTokens :execrows
-DELETE FROM list_tokens WHERE list_no = $1 AND token = ANY($2::bytea[])
+const DeleteListTokens = `-- name: DeleteListTokens :one
+WITH deleted AS (
+    DELETE FROM list_tokens WHERE list_tokens.list_no = $2 AND list_tokens.token = ANY($3::bytea[])
+    RETURNING list_tokens.token
+)
+SELECT count(*)::integer FROM deleted
+WHERE NOT EXISTS (SELECT FROM list_tokens lt WHERE lt.list_no = ANY($1::bigint[]) AND lt.token = deleted.token)
 `
 
 type DeleteListTokensParams struct {
-	ListNo int64
-	Tokens [][]byte
+	OtherLists []int64
+	ListNo     int64
+	Tokens     [][]byte
 }
 
-func (q *Queries) DeleteListTokens(ctx context.Context, arg DeleteListTokensParams) (int64, error) {
-	result, err := q.db.Exec(ctx, DeleteListTokens, arg.ListNo, arg.Tokens)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+// Returns how many of the tokens are gone from the basis: they were on this list, and are on none of the others.
+func (q *Queries) DeleteListTokens(ctx context.Context, arg DeleteListTokensParams) (int32, error) {
+	row := q.db.QueryRow(ctx, DeleteListTokens, arg.OtherLists, arg.ListNo, arg.Tokens)
+	var column_1 int32
+	err := row.Scan(&column_1)
+	return column_1, err
 }
 
 const DeleteRegion = `-- name: DeleteRegion :exec
@@ -79,24 +85,30 @@ func (q *Queries) EnsureList(ctx context.Context, arg EnsureListParams) (List, e
 	return i, err
 }
 
-const InsertListTokens = `-- name: InsertListTokens :execrows
-INSERT INTO list_tokens (list_no, token)
-SELECT $1, token FROM unnest($2::bytea[]) AS given (token) ORDER BY token
-ON CONFLICT DO NOTHING
+const InsertListTokens = `-- name: InsertListTokens :one
+WITH inserted AS (
+    INSERT INTO list_tokens (list_no, token)
+    SELECT $2, token FROM unnest($3::bytea[]) AS given (token) ORDER BY token
+    ON CONFLICT DO NOTHING
+    RETURNING list_tokens.token
+)
+SELECT count(*)::integer FROM inserted
+WHERE NOT EXISTS (SELECT FROM list_tokens lt WHERE lt.list_no = ANY($1::bigint[]) AND lt.token = inserted.token)
 `
 
 type InsertListTokensParams struct {
-	ListNo int64
-	Tokens [][]byte
+	OtherLists []int64
+	ListNo     int64
+	Tokens     [][]byte
 }
 
-// In key order and sorted: half the price of random order.
-func (q *Queries) InsertListTokens(ctx context.Context, arg InsertListTokensParams) (int64, error) {
-	result, err := q.db.Exec(ctx, InsertListTokens, arg.ListNo, arg.Tokens)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+// Returns how many of the tokens are new to the basis: on this list, and on none of the others before. In key order, which
+// is half the price of random order.
+func (q *Queries) InsertListTokens(ctx context.Context, arg InsertListTokensParams) (int32, error) {
+	row := q.db.QueryRow(ctx, InsertListTokens, arg.OtherLists, arg.ListNo, arg.Tokens)
+	var column_1 int32
+	err := row.Scan(&column_1)
+	return column_1, err
 }
 
 const InsertSite = `-- name: InsertSite :one
@@ -152,6 +164,31 @@ func (q *Queries) InsertStanding(ctx context.Context, arg InsertStandingParams) 
 	return result.RowsAffected(), nil
 }
 
+const KnownTokens = `-- name: KnownTokens :many
+SELECT t.token FROM unnest($1::bytea[]) AS given (token) JOIN address_tokens t USING (token)
+`
+
+// Which of the tokens are known as a member's.
+func (q *Queries) KnownTokens(ctx context.Context, tokens [][]byte) ([][]byte, error) {
+	rows, err := q.db.Query(ctx, KnownTokens, tokens)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := [][]byte{}
+	for rows.Next() {
+		var token []byte
+		if err := rows.Scan(&token); err != nil {
+			return nil, err
+		}
+		items = append(items, token)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const ListOf = `-- name: ListOf :one
 SELECT l.list_no, l.chapter_no, l.id, l.basis, l.epoch, l.version FROM lists l JOIN chapters c USING (chapter_no) WHERE c.id = $1 AND l.id = $2
 `
@@ -176,7 +213,7 @@ func (q *Queries) ListOf(ctx context.Context, arg ListOfParams) (List, error) {
 }
 
 const ListsOnBasis = `-- name: ListsOnBasis :many
-SELECT list_no FROM lists WHERE chapter_no = $1 AND basis = $2
+SELECT list_no, id FROM lists WHERE chapter_no = $1 AND basis = $2
 `
 
 type ListsOnBasisParams struct {
@@ -184,49 +221,20 @@ type ListsOnBasisParams struct {
 	Basis     int16
 }
 
-func (q *Queries) ListsOnBasis(ctx context.Context, arg ListsOnBasisParams) ([]int64, error) {
+type ListsOnBasisRow struct {
+	ListNo int64
+	ID     string
+}
+
+func (q *Queries) ListsOnBasis(ctx context.Context, arg ListsOnBasisParams) ([]ListsOnBasisRow, error) {
 	rows, err := q.db.Query(ctx, ListsOnBasis, arg.ChapterNo, arg.Basis)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []int64{}
+	items := []ListsOnBasisRow{}
 	for rows.Next() {
-		var list_no int64
-		if err := rows.Scan(&list_no); err != nil {
-			return nil, err
-		}
-		items = append(items, list_no)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const ListsOnBasisByID = `-- name: ListsOnBasisByID :many
-SELECT list_no, id FROM lists WHERE chapter_no = $1 AND basis = $2
-`
-
-type ListsOnBasisByIDParams struct {
-	ChapterNo int64
-	Basis     int16
-}
-
-type ListsOnBasisByIDRow struct {
-	ListNo int64
-	ID     string
-}
-
-func (q *Queries) ListsOnBasisByID(ctx context.Context, arg ListsOnBasisByIDParams) ([]ListsOnBasisByIDRow, error) {
-	rows, err := q.db.Query(ctx, ListsOnBasisByID, arg.ChapterNo, arg.Basis)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []ListsOnBasisByIDRow{}
-	for rows.Next() {
-		var i ListsOnBasisByIDRow
+		var i ListsOnBasisRow
 		if err := rows.Scan(&i.ListNo, &i.ID); err != nil {
 			return nil, err
 		}

@@ -62,26 +62,39 @@ VALUES (@chapter_no, @id, @basis, 0, 0)
 ON CONFLICT (chapter_no, id) DO UPDATE SET basis = excluded.basis
 RETURNING lists.*;
 
--- name: ListsOnBasis :many
-SELECT list_no FROM lists WHERE chapter_no = @chapter_no AND basis = @basis;
-
 -- name: ListOf :one
 SELECT l.* FROM lists l JOIN chapters c USING (chapter_no) WHERE c.id = @chapter AND l.id = @id;
 
 -- name: SetListVersion :exec
 UPDATE lists SET epoch = @epoch, version = @version WHERE list_no = @list_no;
 
--- In key order and sorted: half the price of random order.
--- name: InsertListTokens :execrows
-INSERT INTO list_tokens (list_no, token)
-SELECT @list_no, token FROM unnest(@tokens::bytea[]) AS given (token) ORDER BY token
-ON CONFLICT DO NOTHING;
+-- Which of the tokens are known as a member's.
+-- name: KnownTokens :many
+SELECT t.token FROM unnest(@tokens::bytea[]) AS given (token) JOIN address_tokens t USING (token);
 
--- name: DeleteListTokens :execrows
-DELETE FROM list_tokens WHERE list_no = @list_no AND token = ANY(@tokens::bytea[]);
+-- Returns how many of the tokens are new to the basis: on this list, and on none of the others before. In key order, which
+-- is half the price of random order.
+-- name: InsertListTokens :one
+WITH inserted AS (
+    INSERT INTO list_tokens (list_no, token)
+    SELECT @list_no, token FROM unnest(@tokens::bytea[]) AS given (token) ORDER BY token
+    ON CONFLICT DO NOTHING
+    RETURNING list_tokens.token
+)
+SELECT count(*)::integer FROM inserted
+WHERE NOT EXISTS (SELECT FROM list_tokens lt WHERE lt.list_no = ANY(@other_lists::bigint[]) AND lt.token = inserted.token);
+
+-- Returns how many of the tokens are gone from the basis: they were on this list, and are on none of the others.
+-- name: DeleteListTokens :one
+WITH deleted AS (
+    DELETE FROM list_tokens WHERE list_tokens.list_no = @list_no AND list_tokens.token = ANY(@tokens::bytea[])
+    RETURNING list_tokens.token
+)
+SELECT count(*)::integer FROM deleted
+WHERE NOT EXISTS (SELECT FROM list_tokens lt WHERE lt.list_no = ANY(@other_lists::bigint[]) AND lt.token = deleted.token);
 
 -- name: TokensAfter :many
 SELECT token FROM list_tokens WHERE list_no = @list_no AND token > @after ORDER BY token LIMIT @size;
 
--- name: ListsOnBasisByID :many
+-- name: ListsOnBasis :many
 SELECT list_no, id FROM lists WHERE chapter_no = @chapter_no AND basis = @basis;

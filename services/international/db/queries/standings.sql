@@ -132,38 +132,35 @@ DELETE FROM preview_audit WHERE create_time < @before;
 -- name: Policies :many
 SELECT * FROM policies ORDER BY revision;
 
--- The people behind the touched tokens and their siblings, on the basis of a list, as they stand and as they would stand
--- after a plan for that list. Each table is read once, so that a plan of 200,000 tokens takes a second and not twenty.
+-- What a plan for a list would do to the people on its basis. Tokens that no member has are counted straight from the
+-- plan, which adds only what the list lacks and removes only what it has; members are counted with all their tokens, as
+-- they stand and as they would stand.
 -- name: PredictPeople :one
 WITH plan AS MATERIALIZED (
     SELECT unnest(@added::bytea[]) AS token, true AS wanted
     UNION ALL
     SELECT unnest(@removed::bytea[]), false
-), closure AS (
-    SELECT token FROM plan
-    UNION
-    SELECT sibling.token
-    FROM plan JOIN address_tokens t USING (token) JOIN address_tokens sibling USING (member_no)
+), strangers AS (
+    SELECT count(*) FILTER (WHERE plan.wanted) - count(*) FILTER (WHERE NOT plan.wanted) AS moved
+    FROM plan
+    LEFT JOIN address_tokens t USING (token)
+    WHERE t.token IS NULL
+      AND NOT EXISTS (SELECT FROM list_tokens lt WHERE lt.list_no = ANY(@other_lists::bigint[]) AND lt.token = plan.token)
+), touched AS (
+    SELECT DISTINCT t.member_no FROM plan JOIN address_tokens t USING (token)
 ), presence AS MATERIALIZED (
     SELECT t.member_no,
-           coalesce(bool_or(lt.list_no <> @list_no::bigint), false) AS elsewhere,
-           coalesce(bool_or(lt.list_no = @list_no::bigint), false) AS here,
+           EXISTS (SELECT FROM list_tokens lt WHERE lt.list_no = ANY(@other_lists::bigint[]) AND lt.token = t.token) AS elsewhere,
+           EXISTS (SELECT FROM list_tokens lt WHERE lt.list_no = @list_no AND lt.token = t.token) AS here,
            plan.wanted
-    FROM closure c
-    LEFT JOIN plan USING (token)
-    LEFT JOIN address_tokens t USING (token)
-    LEFT JOIN list_tokens lt ON lt.token = c.token AND lt.list_no = ANY(@list_nos::bigint[])
-    GROUP BY c.token, t.member_no, plan.wanted
-), strangers AS (
-    SELECT count(*) FILTER (WHERE elsewhere OR here) AS now, count(*) FILTER (WHERE elsewhere OR coalesce(wanted, here)) AS soon
-    FROM presence WHERE member_no IS NULL
-), members_there AS (
-    SELECT bool_or(elsewhere OR here) AS now, bool_or(elsewhere OR coalesce(wanted, here)) AS soon, m.state = 'ACTIVE' AS active
+    FROM touched JOIN address_tokens t USING (member_no) LEFT JOIN plan USING (token)
+), people AS (
+    SELECT m.state = 'ACTIVE' AS active,
+           bool_or(elsewhere OR here)::integer AS now,
+           bool_or(elsewhere OR coalesce(wanted, here))::integer AS soon
     FROM presence JOIN members m USING (member_no)
     GROUP BY m.member_no
 )
-SELECT (min(s.now) + count(*) FILTER (WHERE m.now))::integer AS total_now,
-       (count(*) FILTER (WHERE m.now AND m.active))::integer AS international_now,
-       (min(s.soon) + count(*) FILTER (WHERE m.soon))::integer AS total_soon,
-       (count(*) FILTER (WHERE m.soon AND m.active))::integer AS international_soon
-FROM strangers s LEFT JOIN members_there m ON true;
+SELECT ((SELECT moved FROM strangers) + coalesce(sum(soon - now), 0))::integer AS total,
+       coalesce(sum(soon - now) FILTER (WHERE active), 0)::integer AS international
+FROM people;
