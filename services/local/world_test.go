@@ -4,12 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,9 +15,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
@@ -32,7 +26,6 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/internal/authz"
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 	"github.com/chapterhouse/chapterhouse/services/internal/clock"
-	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 	"github.com/chapterhouse/chapterhouse/services/internal/testkit"
 )
@@ -260,149 +253,6 @@ func (w *world) entry(list, address string) string {
 	return list + "/entries/" + w.key.Token(address).EntryID()
 }
 
-// request is one call of CreateSync.
-type request struct {
-	header *localv1.CreateSyncHeader
-	body   []byte
-	key    string
-}
-
-// replace, merge and apply are the shapes of most calls.
-func replace(source, body string) request {
-	return request{header: &localv1.CreateSyncHeader{Parent: members, Mode: localv1.Sync_REPLACE, Source: source, ContentType: "text/csv"}, body: []byte(body)}
-}
-
-func merge(source, body string) request {
-	u := replace(source, body)
-	u.header.Mode = localv1.Sync_MERGE
-	return u
-}
-
-func (u request) applied() request {
-	u.header.Apply = true
-	return u
-}
-
-func (u request) to(list string) request {
-	u.header.Parent = list
-	return u
-}
-
-func (u request) confirming(n int32) request {
-	u.header.ConfirmRemovals = &n
-	return u
-}
-
-func (u request) as(contentType string) request {
-	u.header.ContentType = contentType
-	return u
-}
-
-func (u request) keyed(key string) request {
-	u.key = key
-	return u
-}
-
-func (u request) start(ctx context.Context, client localv1.SyncServiceClient) (grpc.ClientStreamingClient[localv1.CreateSyncRequest, localv1.Sync], error) {
-	if u.key != "" {
-		ctx = metadata.AppendToOutgoingContext(ctx, rpc.IdempotencyHeader, u.key)
-	}
-	stream, err := client.CreateSync(ctx)
-	if err != nil {
-		return nil, err
-	}
-	header, _ := proto.Clone(u.header).(*localv1.CreateSyncHeader)
-	return stream, stream.Send(&localv1.CreateSyncRequest{Part: &localv1.CreateSyncRequest_Header{Header: header}})
-}
-
-func sendChunk(stream grpc.ClientStreamingClient[localv1.CreateSyncRequest, localv1.Sync], chunk []byte) error {
-	return stream.Send(&localv1.CreateSyncRequest{Part: &localv1.CreateSyncRequest_Chunk{Chunk: chunk}})
-}
-
-// send makes the call, with the body in pieces.
-func (u request) send(ctx context.Context, client localv1.SyncServiceClient) (*localv1.Sync, error) {
-	stream, err := u.start(ctx, client)
-	for rest := u.body; err == nil && len(rest) > 0; {
-		n := min(len(rest), 256<<10)
-		err, rest = sendChunk(stream, rest[:n]), rest[n:]
-	}
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	return stream.CloseAndRecv()
-}
-
-func (w *world) sync(u request) *localv1.Sync {
-	w.t.Helper()
-	sync, err := u.send(w.t.Context(), w.syncs)
-	w.must(err)
-	return sync
-}
-
-func (w *world) refusesSync(u request, reason errorv1.Reason) error {
-	w.t.Helper()
-	_, err := u.send(w.t.Context(), w.syncs)
-	refuses(w.t, err, reason)
-	return err
-}
-
-// counts writes the counts of a sync that are not zero.
-func counts(s *localv1.Sync) string {
-	c, text := s.GetCounts(), strings.Builder{}
-	for _, one := range []struct {
-		name string
-		n    int32
-	}{
-		{"add", c.GetAdd()},
-		{"update", c.GetUpdate()},
-		{"unchanged", c.GetUnchanged()},
-		{"remove", c.GetRemove()},
-		{"kept", c.GetKept()},
-		{"suppressed", c.GetSuppressed()},
-		{"rejected", c.GetRejected()},
-		{"duplicate", c.GetDuplicate()},
-	} {
-		if one.n != 0 {
-			fmt.Fprintf(&text, "%s %d ", one.name, one.n)
-		}
-	}
-	return strings.TrimSpace(text.String())
-}
-
-func (w *world) expect(sync *localv1.Sync, state localv1.Sync_State, want string) {
-	w.t.Helper()
-	if sync.GetState() != state || counts(sync) != want {
-		w.t.Fatalf("the sync is %s with %q, want %s with %q", sync.GetState(), counts(sync), state, want)
-	}
-}
-
-// people writes the CSV of so many addresses, from one number on.
-func people(from, n int) string {
-	var csv strings.Builder
-	csv.WriteString("email,name\n")
-	for i := from; i < from+n; i++ {
-		fmt.Fprintf(&csv, "%s,Person %d\n", person(i), i)
-	}
-	return csv.String()
-}
-
-func person(i int) string { return fmt.Sprintf("person%d@example.org", i) }
-
-// refuses asserts that a call was refused with the reason.
-func refuses(t testing.TB, err error, reason errorv1.Reason) {
-	t.Helper()
-	if !rpc.Is(err, reason) {
-		t.Fatalf("got %v, want %s", err, reason)
-	}
-}
-
-func hasCode(t testing.TB, err error, code codes.Code) {
-	t.Helper()
-	if status.Code(err) != code {
-		t.Fatalf("got %v, want %s", err, code)
-	}
-}
-
 // outbox reads what the service published or will publish, in order.
 func (w *world) outbox() []bus.Event {
 	w.t.Helper()
@@ -509,95 +359,4 @@ func (b *syncBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.text.String()
-}
-
-// regionalStandIn knows regions by their parents.
-type regionalStandIn struct {
-	regionalv1.UnimplementedRegionServiceServer
-
-	mu      sync.Mutex
-	regions map[string]string
-	down    bool
-}
-
-func (r *regionalStandIn) GetRegion(_ context.Context, req *regionalv1.GetRegionRequest) (*regionalv1.Region, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	parent, ok := r.regions[req.GetName()]
-	switch {
-	case r.down:
-		return nil, status.Error(codes.Unavailable, "down")
-	case !ok:
-		return nil, status.Error(codes.NotFound, "no such region")
-	}
-	return &regionalv1.Region{Name: req.GetName(), ParentRegion: parent}, nil
-}
-
-func (r *regionalStandIn) set(change func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	change()
-}
-
-// internationalStandIn counts what it is told: of the tokens of a preview, those added are the standing after.
-type internationalStandIn struct {
-	internationalv1.UnimplementedStandingServiceServer
-
-	mu     sync.Mutex
-	refuse error
-	// entered is called, where set, when a preview has arrived.
-	entered func()
-	header  *internationalv1.PreviewHeader
-}
-
-func (i *internationalStandIn) set(change func()) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	change()
-}
-
-func (i *internationalStandIn) PreviewStanding(stream grpc.ClientStreamingServer[internationalv1.PreviewStandingRequest, internationalv1.PreviewStandingResponse]) error {
-	answer := &internationalv1.PreviewStandingResponse{
-		Before: &internationalv1.Standing{Membership: &internationalv1.Figures{}},
-		After:  &internationalv1.Standing{Membership: &internationalv1.Figures{}},
-	}
-	i.mu.Lock()
-	refuse, entered := i.refuse, i.entered
-	i.mu.Unlock()
-	if entered != nil {
-		entered()
-	}
-	if refuse != nil {
-		return refuse
-	}
-	for {
-		message, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return stream.SendAndClose(answer)
-		}
-		if err != nil {
-			return err
-		}
-		if message.GetHeader() != nil {
-			i.set(func() { i.header = message.GetHeader() })
-		}
-		answer.Before.Membership.Total += int32(len(message.GetChange().GetRemoved()))
-		answer.After.Membership.Total += int32(len(message.GetChange().GetAdded()))
-	}
-}
-
-// tell publishes as another tier does, with an outbox of its own.
-func (w *world) tell(tier string) func(bus.Event) {
-	w.t.Helper()
-	pool := testkit.Pool(w.t, postgres.Migration{Name: "bus", Files: bus.Migrations})
-	publisher := bus.NewPublisher(bus.PublisherConfig{Pool: pool, NATS: w.connect(tier), Tier: tier, Site: bus.MainSite, Log: slog.New(slog.DiscardHandler)})
-	w.background(publisher.Run)
-	return func(event bus.Event) {
-		w.t.Helper()
-		_, err := postgres.InTx(w.t.Context(), pool, func(tx pgx.Tx) (struct{}, error) {
-			return struct{}{}, bus.Append(w.t.Context(), tx, event)
-		})
-		w.must(err)
-		publisher.Wake()
-	}
 }
