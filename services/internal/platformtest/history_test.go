@@ -86,13 +86,17 @@ func makePeople(count int) []person {
 	return people
 }
 
-// write has all writers write at once, each for as long as more says so; what is begun is finished.
-func (h *history) write(more func(steps int) bool) {
+// write has all writers write at once, each for as long as more says so and with a pause after each step; what is begun
+// is finished.
+func (h *history) write(pause time.Duration, more func(steps int) bool) {
 	var writing sync.WaitGroup
 	for _, w := range h.writers {
 		writing.Go(func() {
 			for n := 0; more(n); n++ {
 				w.step()
+				if pause > 0 {
+					<-time.After(pause)
+				}
 			}
 		})
 	}

@@ -11,6 +11,8 @@ import (
 
 	internationalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1"
 	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
+	regionalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/regional/v1"
+	"github.com/chapterhouse/chapterhouse/services/internal/authz"
 )
 
 // settle waits until every standing is as the truth has it, and then finds the same in a recount by the service, in
@@ -32,7 +34,31 @@ func (f *federation) settle(t testing.TB, tr *truth, limit time.Duration) int {
 			t.Errorf("the standing differs from a recount of the chapter's own entries: %s", difference)
 		}
 	}
+	f.regionsAgree(t, tr, limit)
 	return int(audit.GetStandings())
+}
+
+// regionsAgree waits until the regional tier's view of all chapters is as the truth has it.
+func (f *federation) regionsAgree(t testing.TB, tr *truth, limit time.Duration) {
+	t.Helper()
+	ctx := bounded(t, limit)
+	eventually(t, limit, func() string {
+		all, eligible := tr.standings(f.clock.Now()), 0
+		for _, want := range all {
+			if want.verdict.eligible {
+				eligible++
+			}
+		}
+		tree, err := f.regions.GetRegionTree(f.staff(ctx, t), &regionalv1.GetRegionTreeRequest{Name: authz.World})
+		if err != nil {
+			return err.Error()
+		}
+		if int(tree.GetTotalChapters()) != len(all) || int(tree.GetEligibleChapters()) != eligible {
+			return fmt.Sprintf("the regional tier counts %d of %d chapters eligible, want %d of %d",
+				tree.GetEligibleChapters(), tree.GetTotalChapters(), eligible, len(all))
+		}
+		return ""
+	})
 }
 
 // agree waits until every standing is as the truth has it.
@@ -41,12 +67,36 @@ func (f *federation) agree(t testing.TB, tr *truth, limit time.Duration) {
 	ctx := bounded(t, limit+patience)
 	eventually(t, limit, func() string {
 		for chapter, want := range tr.standings(f.clock.Now()) {
-			if difference := want.difference(f.standing(ctx, t, chapter)); difference != "" {
+			standing := f.standing(ctx, t, chapter)
+			if difference := want.difference(standing); difference != "" {
 				return difference
+			}
+			if behind := f.behind(ctx, t, chapter, standing); behind != "" {
+				return behind
 			}
 		}
 		return ""
 	})
+}
+
+// behind says which list has a later version than the standing is based on. The figures alone do not tell: a list may
+// have been as it is now before.
+func (f *federation) behind(ctx context.Context, t testing.TB, chapter string, standing *internationalv1.Standing) string {
+	t.Helper()
+	counted := map[string]string{}
+	for _, list := range standing.GetBasedOn().GetLists() {
+		counted[list.GetList()] = list.GetVersion()
+	}
+	lists, err := f.lists.ListLists(f.admin(ctx, t, chapter), &localv1.ListListsRequest{Parent: "chapters/" + chapter})
+	if err != nil {
+		return err.Error()
+	}
+	for _, list := range lists.GetLists() {
+		if counted[list.GetName()] != list.GetEtag() {
+			return fmt.Sprintf("%s is counted at version %s, and is at %s", list.GetName(), counted[list.GetName()], list.GetEtag())
+		}
+	}
+	return ""
 }
 
 // standing reads a chapter's standing, which may not be reachable just now.
