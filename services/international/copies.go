@@ -2,6 +2,7 @@ package international
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -65,16 +66,16 @@ func (s *Service) putChapter(ctx context.Context, tx pgx.Tx, siteNo int16, chapt
 
 // ensureChapter makes a chapter known by its id alone: a list's event may come before its chapter's, when that one was
 // lost on the way.
-func (s *Service) ensureChapter(ctx context.Context, tx pgx.Tx, siteNo int16, id string) (db.Chapter, error) {
+func (s *Service) ensureChapter(ctx context.Context, tx pgx.Tx, siteNo int16, id string) error {
 	q := db.New(tx)
 	if err := q.EnsureChapter(ctx, db.EnsureChapterParams{ID: id, SiteNo: siteNo}); err != nil {
-		return db.Chapter{}, err
+		return err
 	}
 	chapter, err := q.ReadChapter(ctx, id)
 	if err != nil {
-		return db.Chapter{}, err
+		return err
 	}
-	return chapter, s.beginStanding(ctx, tx, chapter.ChapterNo, id)
+	return s.beginStanding(ctx, tx, chapter.ChapterNo, id)
 }
 
 func (s *Service) beginStanding(ctx context.Context, tx pgx.Tx, chapterNo int64, id string) error {
@@ -191,24 +192,29 @@ func (s *Service) beginListChange(ctx context.Context, tx pgx.Tx, siteNo int16, 
 	if kind != eventv1.ListKind_LIST_KIND_MEMBERSHIP && kind != eventv1.ListKind_LIST_KIND_MAILING {
 		return nil, fmt.Errorf("%s is of kind %s", name, kind)
 	}
-	q := db.New(tx)
-	chapter, err := s.ensureChapter(ctx, tx, siteNo, chapterID)
-	if err != nil {
-		return nil, fmt.Errorf("find the chapter of %s: %w", name, err)
+	change, err := s.lockList(ctx, tx, chapterID, listID, kind, touched)
+	if !errors.Is(err, pgx.ErrNoRows) {
+		return change, err
 	}
-	if err := q.LockTokensShared(ctx, db.LockTokensSharedParams{Class: tokenLocks, Buckets: touched}); err != nil {
-		return nil, fmt.Errorf("lock tokens: %w", err)
+	if err := s.ensureChapter(ctx, tx, siteNo, chapterID); err != nil {
+		return nil, fmt.Errorf("make the chapter of %s known: %w", name, err)
 	}
-	if _, err := q.LockStanding(ctx, chapterID); err != nil {
-		return nil, fmt.Errorf("lock the standing of %s: %w", chapterID, err)
-	}
-	list, err := q.EnsureList(ctx, db.EnsureListParams{ChapterNo: chapter.ChapterNo, ID: listID, Basis: int16(kind)})
-	if err != nil {
-		return nil, fmt.Errorf("find %s: %w", name, err)
-	}
-	onBasis, err := q.ListsOnBasis(ctx, db.ListsOnBasisParams{ChapterNo: chapter.ChapterNo, Basis: list.Basis})
-	if err != nil {
-		return nil, fmt.Errorf("find the lists beside %s: %w", name, err)
+	return s.lockList(ctx, tx, chapterID, listID, kind, touched)
+}
+
+// lockList takes the locks and finds the list; pgx.ErrNoRows when its chapter is not known.
+func (s *Service) lockList(ctx context.Context, tx pgx.Tx, chapterID, listID string, kind eventv1.ListKind, touched []int32) (*listChange, error) {
+	var lock pipeline
+	var standing db.Standing
+	var list db.List
+	var onBasis []db.ListsOnBasisRow
+	lock.exec(genericPlans)
+	lock.exec(db.LockTokensShared, tokenLocks, touched)
+	one(&lock, &standing, db.LockStanding, chapterID)
+	one(&lock, &list, db.EnsureList, listID, int16(kind), chapterID)
+	many(&lock, &onBasis, db.ListsOnBasis, chapterID, int16(kind))
+	if err := lock.run(ctx, tx); err != nil {
+		return nil, fmt.Errorf("lock chapters/%s/lists/%s: %w", chapterID, listID, err)
 	}
 	change := &listChange{list: list, others: []int64{}, now: s.clock.Now()}
 	for _, row := range onBasis {
@@ -232,16 +238,12 @@ func (c *listChange) apply(ctx context.Context, tx pgx.Tx, added, removed [][]by
 		return nil
 	}
 	q := db.New(tx)
-	known, err := q.KnownTokens(ctx, slices.Concat(added, removed))
+	siblings, err := q.CloseTokens(ctx, slices.Concat(added, removed))
 	if err != nil {
-		return fmt.Errorf("find members: %w", err)
+		return fmt.Errorf("find members and their other tokens: %w", err)
 	}
-	siblings, err := q.CloseTokens(ctx, known)
-	if err != nil {
-		return fmt.Errorf("find members' other tokens: %w", err)
-	}
-	addedKnown, addedStrange := split(added, known)
-	removedKnown, removedStrange := split(removed, known)
+	addedKnown, addedStrange := split(added, siblings)
+	removedKnown, removedStrange := split(removed, siblings)
 	var write pipeline
 	var before, after db.PeopleOnBasisRow
 	var gone, come, ignored int32

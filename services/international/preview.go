@@ -133,7 +133,7 @@ func predict(ctx context.Context, tx pgx.Tx, site site, chapter, list string, ch
 	if list == "members" {
 		basis = int16(internationalv1.Basis_MEMBERSHIP)
 	}
-	moved, err := predictPeople(ctx, tx, row.Standing.ChapterNo, basis, list, change)
+	moved, err := predictPeople(ctx, tx, chapter, list, basis, change)
 	if err != nil {
 		return nil, fmt.Errorf("predict the standing of %s: %w", chapter, err)
 	}
@@ -146,9 +146,9 @@ func predict(ctx context.Context, tx pgx.Tx, site site, chapter, list string, ch
 }
 
 // predictPeople returns what the change does to the people on the basis.
-func predictPeople(ctx context.Context, tx pgx.Tx, chapterNo int64, basis int16, list string, change plannedChange) (people, error) {
+func predictPeople(ctx context.Context, tx pgx.Tx, chapter, list string, basis int16, change plannedChange) (people, error) {
 	q := db.New(tx)
-	lists, err := q.ListsOnBasis(ctx, db.ListsOnBasisParams{ChapterNo: chapterNo, Basis: basis})
+	lists, err := q.ListsOnBasis(ctx, db.ListsOnBasisParams{Chapter: chapter, Basis: basis})
 	if err != nil {
 		return people{}, err
 	}

@@ -60,19 +60,19 @@ func (q *Queries) EnsureChapter(ctx context.Context, arg EnsureChapterParams) er
 
 const EnsureList = `-- name: EnsureList :one
 INSERT INTO lists (chapter_no, id, basis, epoch, version)
-VALUES ($1, $2, $3, 0, 0)
+SELECT chapter_no, $1, $2, 0, 0 FROM chapters WHERE chapters.id = $3
 ON CONFLICT (chapter_no, id) DO UPDATE SET basis = excluded.basis
 RETURNING lists.list_no, lists.chapter_no, lists.id, lists.basis, lists.epoch, lists.version
 `
 
 type EnsureListParams struct {
-	ChapterNo int64
-	ID        string
-	Basis     int16
+	ID      string
+	Basis   int16
+	Chapter string
 }
 
 func (q *Queries) EnsureList(ctx context.Context, arg EnsureListParams) (List, error) {
-	row := q.db.QueryRow(ctx, EnsureList, arg.ChapterNo, arg.ID, arg.Basis)
+	row := q.db.QueryRow(ctx, EnsureList, arg.ID, arg.Basis, arg.Chapter)
 	var i List
 	err := row.Scan(
 		&i.ListNo,
@@ -164,31 +164,6 @@ func (q *Queries) InsertStanding(ctx context.Context, arg InsertStandingParams) 
 	return result.RowsAffected(), nil
 }
 
-const KnownTokens = `-- name: KnownTokens :many
-SELECT t.token FROM unnest($1::bytea[]) AS given (token) JOIN address_tokens t USING (token)
-`
-
-// Which of the tokens are known as a member's.
-func (q *Queries) KnownTokens(ctx context.Context, tokens [][]byte) ([][]byte, error) {
-	rows, err := q.db.Query(ctx, KnownTokens, tokens)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := [][]byte{}
-	for rows.Next() {
-		var token []byte
-		if err := rows.Scan(&token); err != nil {
-			return nil, err
-		}
-		items = append(items, token)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const ListOf = `-- name: ListOf :one
 SELECT l.list_no, l.chapter_no, l.id, l.basis, l.epoch, l.version FROM lists l JOIN chapters c USING (chapter_no) WHERE c.id = $1 AND l.id = $2
 `
@@ -213,12 +188,12 @@ func (q *Queries) ListOf(ctx context.Context, arg ListOfParams) (List, error) {
 }
 
 const ListsOnBasis = `-- name: ListsOnBasis :many
-SELECT list_no, id FROM lists WHERE chapter_no = $1 AND basis = $2
+SELECT l.list_no, l.id FROM lists l JOIN chapters c USING (chapter_no) WHERE c.id = $1 AND l.basis = $2
 `
 
 type ListsOnBasisParams struct {
-	ChapterNo int64
-	Basis     int16
+	Chapter string
+	Basis   int16
 }
 
 type ListsOnBasisRow struct {
@@ -227,7 +202,7 @@ type ListsOnBasisRow struct {
 }
 
 func (q *Queries) ListsOnBasis(ctx context.Context, arg ListsOnBasisParams) ([]ListsOnBasisRow, error) {
-	rows, err := q.db.Query(ctx, ListsOnBasis, arg.ChapterNo, arg.Basis)
+	rows, err := q.db.Query(ctx, ListsOnBasis, arg.Chapter, arg.Basis)
 	if err != nil {
 		return nil, err
 	}

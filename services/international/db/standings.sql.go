@@ -17,7 +17,7 @@ JOIN address_tokens t USING (token)
 JOIN address_tokens sibling USING (member_no)
 `
 
-// Adds the other tokens of every member who has one of them.
+// Those of the tokens that a member has, and all others of the same members.
 func (q *Queries) CloseTokens(ctx context.Context, tokens [][]byte) ([][]byte, error) {
 	rows, err := q.db.Query(ctx, CloseTokens, tokens)
 	if err != nil {

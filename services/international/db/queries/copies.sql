@@ -58,19 +58,18 @@ ON CONFLICT (chapter_no) DO NOTHING;
 
 -- name: EnsureList :one
 INSERT INTO lists (chapter_no, id, basis, epoch, version)
-VALUES (@chapter_no, @id, @basis, 0, 0)
+SELECT chapter_no, @id, @basis, 0, 0 FROM chapters WHERE chapters.id = @chapter
 ON CONFLICT (chapter_no, id) DO UPDATE SET basis = excluded.basis
 RETURNING lists.*;
+
+-- name: ListsOnBasis :many
+SELECT l.list_no, l.id FROM lists l JOIN chapters c USING (chapter_no) WHERE c.id = @chapter AND l.basis = @basis;
 
 -- name: ListOf :one
 SELECT l.* FROM lists l JOIN chapters c USING (chapter_no) WHERE c.id = @chapter AND l.id = @id;
 
 -- name: SetListVersion :exec
 UPDATE lists SET epoch = @epoch, version = @version WHERE list_no = @list_no;
-
--- Which of the tokens are known as a member's.
--- name: KnownTokens :many
-SELECT t.token FROM unnest(@tokens::bytea[]) AS given (token) JOIN address_tokens t USING (token);
 
 -- Returns how many of the tokens are new to the basis: on this list, and on none of the others before. In key order, which
 -- is half the price of random order.
@@ -95,6 +94,3 @@ WHERE NOT EXISTS (SELECT FROM list_tokens lt WHERE lt.list_no = ANY(@other_lists
 
 -- name: TokensAfter :many
 SELECT token FROM list_tokens WHERE list_no = @list_no AND token > @after ORDER BY token LIMIT @size;
-
--- name: ListsOnBasis :many
-SELECT list_no, id FROM lists WHERE chapter_no = @chapter_no AND basis = @basis;

@@ -69,7 +69,7 @@ LEFT JOIN address_tokens t USING (token)
 LEFT JOIN members m USING (member_no)
 WHERE lt.list_no = ANY(@list_nos::bigint[]) AND lt.token = ANY(@tokens::bytea[]);
 
--- Adds the other tokens of every member who has one of them.
+-- Those of the tokens that a member has, and all others of the same members.
 -- name: CloseTokens :many
 SELECT sibling.token
 FROM unnest(@tokens::bytea[]) AS given (token)
