@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
-
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 	"github.com/chapterhouse/chapterhouse/services/internal/clock"
 	"github.com/chapterhouse/chapterhouse/services/internal/platform"
@@ -30,6 +28,7 @@ type deployment struct {
 	tiers     map[string]postgres.Tier
 	nats      string
 	processes map[string]*process
+	restarts  int // of processes that ended by themselves
 }
 
 // natsName and gatewayName are the processes beside those of the tiers.
@@ -120,22 +119,16 @@ func (d *deployment) ready() {
 	})
 }
 
-// serving waits until a tier says that it serves.
+// serving waits until a tier says that it serves. One that found its database gone when it started has ended, and is
+// started again, as whoever runs it would.
 func (d *deployment) serving(tier string) {
 	d.t.Helper()
-	ctx := bounded(d.t, patience)
 	eventually(d.t, patience, func() string {
 		if d.processes[tier].ended() {
-			d.t.Fatalf("the %s service has ended: %s", tier, tail(d.processes[tier].log.String(), 5))
+			d.restarts++
+			d.processes[tier].start()
 		}
-		answer, err := healthv1.NewHealthClient(d.conns[tier]).Check(ctx, &healthv1.HealthCheckRequest{})
-		if err != nil {
-			return err.Error()
-		}
-		if answer.GetStatus() != healthv1.HealthCheckResponse_SERVING {
-			return tier + " is " + answer.GetStatus().String()
-		}
-		return ""
+		return d.health(tier)
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 
 	internationalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1"
@@ -88,6 +89,20 @@ func (f *federation) admin(ctx context.Context, t testing.TB, chapter string) co
 func (f *federation) siteKey(t testing.TB) address.SiteKey {
 	t.Helper()
 	return get(platform.ReadSiteKey(filepath.Join(f.keys.Dir, "site-main.key")))(t)
+}
+
+// health says why a tier does not serve, "" when it does.
+func (f *federation) health(tier string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), attemptLimit)
+	defer cancel()
+	answer, err := healthv1.NewHealthClient(f.conns[tier]).Check(ctx, &healthv1.HealthCheckRequest{})
+	if err != nil {
+		return err.Error()
+	}
+	if state := answer.GetStatus(); state != healthv1.HealthCheckResponse_SERVING {
+		return tier + " is " + state.String()
+	}
+	return ""
 }
 
 // found makes chapters in regions/world, each with its members list and a mailing list "announce".

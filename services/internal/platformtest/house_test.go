@@ -131,6 +131,7 @@ func (h *house) start(name string) {
 	case <-time.After(patience):
 		h.t.Fatalf("%s does not start", name)
 	}
+	eventually(h.t, patience, func() string { return h.health(name) })
 }
 
 func (h *house) furnish(tier *platform.Tier) {

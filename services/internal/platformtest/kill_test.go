@@ -42,8 +42,8 @@ func TestKillsLoseNothing(t *testing.T) {
 	d.ready()
 	compared := d.settle(t, history.truth, 2*time.Minute)
 	events := d.wantEachEventOnce(t)
-	t.Logf("seed %d: %d kills %v, JetStream deleted once, %d acknowledged writes, %d standings compared, %d events consumed once each",
-		seed, kills, k.victims, history.acknowledged.Load(), compared, events)
+	t.Logf("seed %d: %d kills %v, JetStream deleted once, %d starts without a database, %d acknowledged writes, %d standings compared, %d events consumed once each",
+		seed, kills, k.victims, d.restarts, history.acknowledged.Load(), compared, events)
 }
 
 // killer is kill -9 at random moments.

@@ -101,6 +101,8 @@ func (p *process) kill() {
 
 // ended says whether the process runs no more.
 func (p *process) ended() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	select {
 	case <-p.done:
 		return true

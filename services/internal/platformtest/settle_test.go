@@ -107,6 +107,9 @@ func (f *federation) standing(ctx context.Context, t testing.TB, chapter string)
 	if err != nil && !passing(err) {
 		t.Fatal(err)
 	}
+	if err != nil {
+		return &internationalv1.Standing{Gap: &internationalv1.Gap{}}
+	}
 	return got
 }
 
