@@ -12,7 +12,7 @@ type Config struct {
 	PreviewBurst  int           `help:"Previews that one site may ask for at once." default:"500"`
 	PreviewWait   time.Duration `help:"How long a preview waits for the list version that it is based on." default:"1s"`
 	LookupTimeout time.Duration `help:"How long to ask a local site for a chapter that is not known yet." default:"2s"`
-	Workers       int           `help:"Changes of different chapters that are counted at once." default:"4"`
+	Workers       int           `help:"Changes of different chapters that are counted at once." default:"8"`
 
 	// GapWait and CompareEvery are the bus's; tests shorten them.
 	GapWait      time.Duration `hidden:"" default:"2s"`
@@ -30,7 +30,7 @@ func (c Config) withDefaults() Config {
 	c.PreviewBurst = orElse(c.PreviewBurst, 500)
 	c.PreviewWait = orElse(c.PreviewWait, time.Second)
 	c.LookupTimeout = orElse(c.LookupTimeout, 2*time.Second)
-	c.Workers = orElse(c.Workers, 4)
+	c.Workers = orElse(c.Workers, 8)
 	return c
 }
 
