@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -96,6 +97,9 @@ func (c *Consumer) askVersions(ctx context.Context, kind, after string) ([]Aggre
 	defer cancel()
 	request := mustJSON(versionsRequest{Kind: kind, After: after, Limit: versionsPage})
 	msg, err := c.cfg.NATS.RequestWithContext(ctx, c.askSubject(whatVersions), request)
+	if errors.Is(err, nats.ErrNoResponders) {
+		err = errNobodyThere
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ask for versions: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
@@ -117,5 +118,75 @@ func BenchmarkLatency(b *testing.B) {
 		for name, at := range map[string]int{"p50-ms": count / 2, "p99-ms": count * 99 / 100, "max-ms": count - 1} {
 			b.ReportMetric(float64(latencies[at].Microseconds())/1000, name)
 		}
+	}
+}
+
+// BenchmarkMillion measures a change of a million tokens (34 MB in 50 parts), as one version of many
+// events and as a snapshot. Apply and Replace do no more than take the data.
+func BenchmarkMillion(b *testing.B) {
+	const parts, partBytes = 50, 20_000 * 34
+	part := wrapperspb.Bytes(make([]byte, partBytes))
+	for b.Loop() {
+		w, _ := newWorldOnCluster(b)
+		w.startPublisher()
+		version := bus.Version{Epoch: 1, Number: 1}
+		owner := listOwner()
+		owner.Snapshot = func(_ context.Context, _ pgx.Tx, _ string, send func(proto.Message) error) (bus.Version, bool, error) {
+			for range parts {
+				if err := send(part); err != nil {
+					return bus.Version{}, false, err
+				}
+			}
+			return bus.Version{Epoch: 1, Number: 10}, true, nil
+		}
+		r := bus.NewResponder(bus.ResponderConfig{
+			Pool: w.owner, NATS: w.nats.Connect(b, bus.Local, "main"), Tier: bus.Local, Site: "main", Log: w.log,
+		}, owner)
+		w.start("responder", r.Run)
+		done := make(chan int, 2)
+		w.startConsumer(func(cfg *bus.ConsumerConfig) {
+			cfg.GapWait = time.Second // which counts in snapshot-s
+			cfg.Topics = []bus.Topic{{
+				Kind: "list", Delta: true,
+				Apply: func(_ context.Context, _ pgx.Tx, parts []bus.Event) error {
+					done <- len(parts)
+					return nil
+				},
+				Replace: func(_ context.Context, _ pgx.Tx, _ string, s *bus.Snapshot) error {
+					n := 0
+					for _, err := range s.Parts() {
+						if err != nil {
+							return err
+						}
+						n++
+					}
+					done <- n
+					return nil
+				},
+			}}
+		})
+		var events []bus.Event
+		for k := range parts {
+			events = append(events, bus.Event{
+				Subject: "list.paris.members.changed", Aggregate: "lists/paris", Version: version, Part: k + 1, Parts: parts, Data: part,
+			})
+		}
+		start := time.Now()
+		w.inOwner(func(ctx context.Context, tx pgx.Tx) error { return bus.Append(ctx, tx, events...) })
+		b.ReportMetric(time.Since(start).Seconds(), "append-s")
+		if n := <-done; n != parts {
+			b.Fatalf("%d parts", n)
+		}
+		b.ReportMetric(time.Since(start).Seconds(), "parts-s")
+		start = time.Now()
+		w.inOwner(func(ctx context.Context, tx pgx.Tx) error {
+			return bus.Append(ctx, tx, bus.Event{
+				Subject: "list.paris.members.changed", Aggregate: "lists/paris", Version: bus.Version{Epoch: 1, Number: 9}, Data: part,
+			})
+		})
+		if n := <-done; n != parts {
+			b.Fatalf("%d parts", n)
+		}
+		b.ReportMetric(time.Since(start).Seconds(), "snapshot-s")
 	}
 }

@@ -73,7 +73,7 @@ func TestDecodeTakesWhatOtherProducersWrite(t *testing.T) {
 	msg := vectors()["full"].message(Local, "main")
 	odd := nats.Header{}
 	for name, values := range msg.Header {
-		odd[strings.ToUpper(name)] = values //nolint:forbidigo // ASCII header names
+		odd[strings.ToUpper(name)] = values
 	}
 	odd["CE-AGGREGATE"] = []string{`"chapters/\"a\" b%2fc"`}
 	odd["CE-UNKNOWNEXTENSION"] = []string{"1"}

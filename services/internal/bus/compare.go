@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,9 +23,11 @@ func (c *Consumer) comparing(ctx context.Context) {
 	for ctx.Err() == nil {
 		c.catchUp(ctx)
 		next := c.cfg.CompareEvery
-		if err := c.compareAll(ctx); err != nil {
-			next = min(next, compareRetry)
+		if err := c.compareAll(ctx); err != nil && ctx.Err() == nil {
 			c.log.Info("cannot compare with the owner now", "error", err)
+			if !errors.Is(err, errOwnerSays) { // it will not say anything else so soon
+				next = min(next, compareRetry)
+			}
 		}
 		select {
 		case <-time.After(next):
@@ -44,15 +47,16 @@ func (c *Consumer) catchUp(ctx context.Context) {
 }
 
 func (c *Consumer) compareAll(ctx context.Context) error {
+	var failed []error
 	for kind := range c.topics {
 		if kind == kindBus {
 			continue
 		}
 		if err := c.compareKind(ctx, kind); err != nil {
-			return fmt.Errorf("kind %s: %w", kind, err)
+			failed = append(failed, fmt.Errorf("kind %s: %w", kind, err))
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // compareKind wants every aggregate that the owner holds at a newer version than we do, and every

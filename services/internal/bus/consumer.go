@@ -88,6 +88,8 @@ type Consumer struct {
 	heal     chan struct{} // an aggregate may be due for a snapshot
 	caughtUp atomic.Bool   // the stream is read to its end
 	ackWait  atomic.Int64  // of the durable
+
+	nobodyUntil atomic.Int64 // Unix nanoseconds; nobody answers for the owner until then
 }
 
 // NewConsumer returns a consumer; Run does the work.

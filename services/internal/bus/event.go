@@ -67,13 +67,6 @@ func kindOf(subject string) string {
 	return kind
 }
 
-// key is the second element of the subject: the chapter, region or member.
-func (e Event) key() string {
-	_, rest, _ := strings.Cut(e.Subject, ".")
-	key, _, _ := strings.Cut(rest, ".")
-	return key
-}
-
 func (e Event) check(given string) error {
 	switch {
 	case !validSubject(e.Subject):

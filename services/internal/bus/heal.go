@@ -68,7 +68,7 @@ func (u *underway) set(name string, busy bool) {
 // healDue starts on what is due, as far as there is room. Whatever ends makes room and asks again.
 func (c *Consumer) healDue(ctx context.Context, busy *underway) {
 	names := busy.list()
-	if len(names) >= healers || ctx.Err() != nil {
+	if len(names) >= healers || ctx.Err() != nil || !c.canAsk() {
 		return
 	}
 	wishes, err := c.claim(ctx, healers-len(names), names)
@@ -85,12 +85,14 @@ func (c *Consumer) healDue(ctx context.Context, busy *underway) {
 	}
 }
 
+// canAsk: when the owner is away there may be very many wishes.
+func (c *Consumer) canAsk() bool {
+	return c.cfg.NATS.IsConnected() && now().UnixNano() >= c.nobodyUntil.Load()
+}
+
 // fulfil brings one aggregate up to date: by what is parked, or else by a snapshot.
 func (c *Consumer) fulfil(ctx context.Context, w wish) {
-	topic, known := c.topics[w.kind]
-	if !known {
-		return // a kind that an earlier release consumed
-	}
+	topic := c.topics[w.kind]
 	c.drain(ctx, topic, w.aggregate)
 	wanted, err := c.isWanted(ctx, w.aggregate)
 	if err == nil && !wanted {
@@ -103,6 +105,9 @@ func (c *Consumer) fulfil(ctx context.Context, w wish) {
 		return
 	}
 	c.putOff(ctx, w)
+	if errors.Is(err, errNobodyThere) {
+		c.nobodyUntil.Store(now().Add(c.healWait()).UnixNano()) // for the others neither
+	}
 	if ctx.Err() == nil {
 		c.metrics.snapshots.WithLabelValues("failed").Inc()
 		c.log.Warn("no snapshot this time", "aggregate", w.aggregate, "error", err, stackOf(err))

@@ -88,7 +88,7 @@ func TestOwnerAndCopyAgreeAfterKills(t *testing.T) {
 		kill := w.startChild()
 		writers.waitFor(20 + int64(random.IntN(60)))
 		// The moment of the kill is what is random here, so time alone decides.
-		time.Sleep(time.Duration(random.IntN(300)) * time.Millisecond)
+		<-time.After(time.Duration(random.IntN(300)) * time.Millisecond)
 		kill()
 	}
 	writers.stop()

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go/jetstream"
@@ -263,5 +264,50 @@ func TestReplicasShareTheWork(t *testing.T) {
 			stopOne()
 		}
 	}
+	w.agree()
+}
+
+func TestStopsWhileNATSIsAway(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	stops := []func(){w.startPublisher(), w.startResponder(), w.startConsumer()}
+	w.change("paris", []string{"a"}, nil)
+	w.agree()
+	w.nats.Stop()
+	w.change("paris", []string{"b"}, nil)
+	w.allStop(stops)
+}
+
+func (w *world) allStop(stops []func()) {
+	w.t.Helper()
+	stopped := make(chan struct{})
+	go func() {
+		for _, stop := range stops {
+			stop()
+		}
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+	case <-time.After(agreement):
+		w.t.Fatal("something does not stop")
+	}
+}
+
+func TestStopsWhilePostgresIsAway(t *testing.T) {
+	t.Parallel()
+	w, cluster := newWorldOnCluster(t)
+	stops := []func(){w.startPublisher(), w.startResponder(), w.startConsumer()}
+	w.change("paris", []string{"a"}, nil)
+	w.agree()
+	if err := cluster.Pause(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.allStop(stops)
+	if err := cluster.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.startAll()
+	w.change("paris", []string{"b"}, nil)
 	w.agree()
 }

@@ -59,7 +59,10 @@ type versionsReply struct {
 	Versions []AggregateVersion `json:"versions"`
 }
 
-var errNobodyThere = errors.New("nobody answers for the owner")
+var (
+	errNobodyThere = errors.New("nobody answers for the owner")
+	errOwnerSays   = errors.New("the owner says")
+)
 
 // answerError is the error that a message carries instead of an answer.
 func answerError(msg *nats.Msg) error {
@@ -67,7 +70,7 @@ func answerError(msg *nats.Msg) error {
 		return errNobodyThere
 	}
 	if text := msg.Header.Get(headerError); text != "" {
-		return fmt.Errorf("the owner says: %s", text)
+		return fmt.Errorf("%w: %s", errOwnerSays, text)
 	}
 	return nil
 }

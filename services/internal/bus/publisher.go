@@ -21,8 +21,10 @@ const (
 	leaderTick   = time.Second            // a replica asks whether it may lead
 	pruneTick    = time.Hour
 	publishPause = 500 * time.Millisecond // after a failure
-	natsTimeout  = 5 * time.Second
-	outboxKept   = "7 days"
+	// sessionTimeout ends a leadership whose session has gone silent.
+	sessionTimeout = 30 * time.Second
+	natsTimeout    = 5 * time.Second
+	outboxKept     = "7 days"
 )
 
 // PublisherConfig says whose outbox goes where.
@@ -193,6 +195,8 @@ func (p *publishing) maintain(ctx context.Context) error {
 		return nil
 	}
 	p.counted = now()
+	ctx, cancel := context.WithTimeout(ctx, sessionTimeout)
+	defer cancel()
 	var unpublished float64
 	err := p.db.QueryRow(ctx, "SELECT count(*) FROM outbox WHERE publish_time IS NULL").Scan(&unpublished)
 	if err != nil {

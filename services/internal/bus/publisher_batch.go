@@ -47,6 +47,8 @@ func (p *publishing) publishBatch(ctx context.Context) (more bool, err error) {
 
 // unpublished reads at most publishRows events and about publishBytes bytes.
 func (p *publishing) unpublished(ctx context.Context) ([]outboxRow, error) {
+	ctx, cancel := context.WithTimeout(ctx, sessionTimeout)
+	defer cancel()
 	rows, err := p.db.Query(ctx, `
 SELECT id, event_id, subject, aggregate, epoch, number, part, parts, type, data, traceparent, create_time
 FROM (SELECT *, sum(octet_length(data)) OVER (ORDER BY id) - octet_length(data) AS before
@@ -123,7 +125,7 @@ func (p *publishing) mark(ctx context.Context, c confirmation) error {
 	if len(c.rows) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), natsTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sessionTimeout)
 	defer cancel()
 	batch := &pgx.Batch{}
 	batch.Queue("UPDATE outbox SET publish_time = now() WHERE id = ANY($1)", c.rows)

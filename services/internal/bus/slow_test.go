@@ -49,7 +49,7 @@ func TestSlowApplyHoldsUpNobodyElse(t *testing.T) {
 		n := scan[int](t, w.copy, "SELECT count(*) FROM positions WHERE aggregate <> 'lists/slow' AND epoch > 0")
 		return n == 40, fmt.Sprintf("%d of 40 others", n)
 	})
-	time.Sleep(1500 * time.Millisecond) // longer than JetStream waits
+	<-time.After(3 * config.AckWait)
 	consumer, err := w.js().Consumer(t.Context(), bus.Stream(bus.Local, "main"), config.Durable)
 	if err != nil {
 		t.Fatal(err)

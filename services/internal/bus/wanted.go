@@ -3,7 +3,9 @@ package bus
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -105,12 +107,12 @@ func (c *Consumer) claim(ctx context.Context, limit int, busy []string) ([]wish,
 	rows, err := c.cfg.Pool.Query(ctx, `
 WITH due AS (
     SELECT w.aggregate FROM wanted AS w JOIN positions AS p USING (tier, site, aggregate)
-    WHERE w.tier = $1 AND w.site = $2 AND w.due_time <= clock_timestamp() AND w.aggregate <> ALL($3)
+    WHERE w.tier = $1 AND w.site = $2 AND w.due_time <= clock_timestamp() AND w.aggregate <> ALL($3) AND w.kind = ANY($6)
     ORDER BY w.due_time LIMIT $4 FOR UPDATE SKIP LOCKED)
 UPDATE wanted AS w SET attempts = attempts + 1, due_time = clock_timestamp() + $5::interval
 FROM due WHERE w.tier = $1 AND w.site = $2 AND w.aggregate = due.aggregate
 RETURNING w.aggregate, w.kind, clock_timestamp()`,
-		c.cfg.FromTier, c.cfg.FromSite, busy, limit, healLease)
+		c.cfg.FromTier, c.cfg.FromSite, busy, limit, healLease, slices.Collect(maps.Keys(c.topics)))
 	if err != nil {
 		return nil, fmt.Errorf("look for what is wanted: %w", err)
 	}
