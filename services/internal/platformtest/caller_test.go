@@ -49,14 +49,14 @@ func (c *caller) requestID() string {
 
 // call makes a call until it is answered: with success or with a refusal. Some calls are made once more, and must be
 // answered as the first time.
-func call[T proto.Message](c *caller, ctx context.Context, what string, do func(context.Context) (T, error)) (T, error) {
-	got, err := untilAnswered(c, ctx, what, do)
+func call[T proto.Message](ctx context.Context, c *caller, what string, do func(context.Context) (T, error)) (T, error) {
+	got, err := untilAnswered(ctx, c, what, do)
 	if err != nil {
 		return got, err
 	}
 	c.acknowledged.Add(1)
 	if c.rng.IntN(8) == 0 {
-		again, err := untilAnswered(c, ctx, what, do)
+		again, err := untilAnswered(ctx, c, what, do)
 		if err != nil || !proto.Equal(got, again) {
 			c.t.Errorf("%s: %s, asked again, answered %v, %v; the first time %v", c.id, what, again, err, got)
 		}
@@ -64,7 +64,7 @@ func call[T proto.Message](c *caller, ctx context.Context, what string, do func(
 	return got, nil
 }
 
-func untilAnswered[T proto.Message](c *caller, ctx context.Context, what string, do func(context.Context) (T, error)) (T, error) {
+func untilAnswered[T proto.Message](ctx context.Context, c *caller, what string, do func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
 	for {

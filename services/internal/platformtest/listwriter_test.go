@@ -61,7 +61,7 @@ func (w *listWriter) sync(replace bool) {
 		ContentType: media, RequestId: w.requestID(),
 	}
 	what := fmt.Sprintf("%s from %s of %d", mode, u.source, len(u.addresses))
-	sync, err := call(w.caller, w.admin, what, func(ctx context.Context) (*localv1.Sync, error) {
+	sync, err := call(w.admin, w.caller, what, func(ctx context.Context) (*localv1.Sync, error) {
 		return upload(ctx, w.syncs, header, body)
 	})
 	if !w.expect(what, err) {
@@ -72,7 +72,7 @@ func (w *listWriter) sync(replace bool) {
 	}
 	if !header.GetApply() {
 		request := &localv1.ApplySyncRequest{Name: sync.GetName(), ConfirmRemovals: &planned.remove, RequestId: w.requestID()}
-		sync, err = call(w.caller, w.admin, "apply", func(ctx context.Context) (*localv1.Sync, error) { return w.syncs.ApplySync(ctx, request) })
+		sync, err = call(w.admin, w.caller, "apply", func(ctx context.Context) (*localv1.Sync, error) { return w.syncs.ApplySync(ctx, request) })
 		if !w.expect("apply", err) {
 			return
 		}
@@ -133,7 +133,7 @@ func (w *listWriter) createEntry(canonical string) {
 		Parent: w.name, RequestId: w.requestID(), Entry: &localv1.Entry{Address: w.spell(canonical), DisplayName: nameOf(canonical)},
 	}
 	entry := w.list.entries[canonical]
-	_, err := call(w.caller, w.admin, "create entry", func(ctx context.Context) (*localv1.Entry, error) { return w.lists.CreateEntry(ctx, request) })
+	_, err := call(w.admin, w.caller, "create entry", func(ctx context.Context) (*localv1.Entry, error) { return w.lists.CreateEntry(ctx, request) })
 	switch {
 	case entry != nil && entry.left:
 		w.expect("create an entry of somebody who left", err, errorv1.Reason_REASON_ENTRY_SUPPRESSED)
@@ -150,7 +150,7 @@ func (w *listWriter) entryName(canonical string) string {
 
 func (w *listWriter) deleteEntry(canonical string) {
 	request := &localv1.DeleteEntryRequest{Name: w.entryName(canonical), RequestId: w.requestID()}
-	_, err := call(w.caller, w.admin, "delete entry", always(request, w.lists.DeleteEntry))
+	_, err := call(w.admin, w.caller, "delete entry", always(request, w.lists.DeleteEntry))
 	switch entry := w.list.entries[canonical]; {
 	case entry == nil:
 		w.expect("delete no entry", err, errorv1.Reason_REASON_NOT_FOUND)
@@ -163,7 +163,7 @@ func (w *listWriter) deleteEntry(canonical string) {
 
 func (w *listWriter) unsubscribe(canonical string) {
 	request := &localv1.UnsubscribeEntryRequest{Name: w.entryName(canonical), RequestId: w.requestID()}
-	_, err := call(w.caller, w.admin, "unsubscribe", always(request, w.lists.UnsubscribeEntry))
+	_, err := call(w.admin, w.caller, "unsubscribe", always(request, w.lists.UnsubscribeEntry))
 	entry := w.list.entries[canonical]
 	if entry == nil {
 		w.expect("unsubscribe nobody", err, errorv1.Reason_REASON_NOT_FOUND)
@@ -176,7 +176,7 @@ func (w *listWriter) unsubscribe(canonical string) {
 
 func (w *listWriter) deleteList() {
 	request := &localv1.DeleteListRequest{Name: w.name, RequestId: w.requestID()}
-	_, err := call(w.caller, w.admin, "delete list", always(request, w.lists.DeleteList))
+	_, err := call(w.admin, w.caller, "delete list", always(request, w.lists.DeleteList))
 	if w.expect("delete list", err) {
 		w.truth.change(w.list.drop)
 	}
@@ -185,7 +185,7 @@ func (w *listWriter) deleteList() {
 func (w *listWriter) createList() {
 	parent, id, _ := strings.Cut(w.name, "/lists/")
 	request := &localv1.CreateListRequest{Parent: parent, ListId: id, List: &localv1.List{DisplayName: id}, RequestId: w.requestID()}
-	_, err := call(w.caller, w.admin, "create list", always(request, w.lists.CreateList))
+	_, err := call(w.admin, w.caller, "create list", always(request, w.lists.CreateList))
 	if w.expect("create list", err) {
 		w.truth.change(func() { w.list.deleted = false })
 	}

@@ -80,7 +80,7 @@ func (w *registerWriter) enter(id string, who person) {
 		member.Addresses = append(member.Addresses, &internationalv1.Address{Address: w.spell(canonical), Verified: verified})
 	}
 	request := &internationalv1.CreateMemberRequest{MemberId: id, Member: member, RequestId: w.requestID()}
-	got, err := call(w.caller, w.staff, "create member", always(request, w.members.CreateMember))
+	got, err := call(w.staff, w.caller, "create member", always(request, w.members.CreateMember))
 	switch {
 	case clash:
 		w.expect("enter somebody with an address that is taken", err, errorv1.Reason_REASON_ADDRESS_TAKEN)
@@ -123,7 +123,7 @@ func (w *registerWriter) renew(id string, member *memberTruth) {
 	}
 	ends := from.Add(w.term()).Truncate(time.Microsecond)
 	request := &internationalv1.RenewMemberRequest{Name: "members/" + id, TermEndTime: timestamppb.New(ends), RequestId: w.requestID()}
-	_, err := call(w.caller, w.staff, "renew", always(request, w.members.RenewMember))
+	_, err := call(w.staff, w.caller, "renew", always(request, w.members.RenewMember))
 	if err != nil && w.tooLate(ends) {
 		w.expect("renew until the past", err, errorv1.Reason_REASON_TERM_END_INVALID)
 		return
@@ -135,7 +135,7 @@ func (w *registerWriter) renew(id string, member *memberTruth) {
 
 func (w *registerWriter) resign(id string, member *memberTruth) {
 	request := &internationalv1.ResignMemberRequest{Name: "members/" + id, RequestId: w.requestID()}
-	_, err := call(w.caller, w.staff, "resign", always(request, w.members.ResignMember))
+	_, err := call(w.staff, w.caller, "resign", always(request, w.members.ResignMember))
 	if err != nil && member.stateAt(w.clock.Now()) != internationalv1.Member_ACTIVE {
 		w.expect("resign without a term", err, errorv1.Reason_REASON_MEMBER_STATE)
 		return
@@ -151,7 +151,7 @@ func (w *registerWriter) add(id string, member *memberTruth, canonical string) {
 		Parent: "members/" + id, RequestId: w.requestID(),
 		Address: &internationalv1.Address{Address: w.spell(canonical), Verified: verified},
 	}
-	got, err := call(w.caller, w.staff, "add address", always(request, w.members.CreateAddress))
+	got, err := call(w.staff, w.caller, "add address", always(request, w.members.CreateAddress))
 	switch {
 	case member.addresses[canonical] != nil:
 		w.expect("add an address twice", err, errorv1.Reason_REASON_ALREADY_EXISTS)
@@ -164,7 +164,7 @@ func (w *registerWriter) add(id string, member *memberTruth, canonical string) {
 
 func (w *registerWriter) verify(member *memberTruth, canonical string) {
 	request := &internationalv1.VerifyAddressRequest{Name: member.addresses[canonical].name, RequestId: w.requestID()}
-	_, err := call(w.caller, w.staff, "verify", always(request, w.members.VerifyAddress))
+	_, err := call(w.staff, w.caller, "verify", always(request, w.members.VerifyAddress))
 	if w.taken(canonical) {
 		w.expect("verify an address that is taken", err, errorv1.Reason_REASON_ADDRESS_TAKEN)
 		return
@@ -176,7 +176,7 @@ func (w *registerWriter) verify(member *memberTruth, canonical string) {
 
 func (w *registerWriter) remove(member *memberTruth, canonical string) {
 	request := &internationalv1.DeleteAddressRequest{Name: member.addresses[canonical].name, RequestId: w.requestID()}
-	_, err := call(w.caller, w.staff, "remove address", always(request, w.members.DeleteAddress))
+	_, err := call(w.staff, w.caller, "remove address", always(request, w.members.DeleteAddress))
 	if w.expect("remove address", err) {
 		w.truth.change(func() { delete(member.addresses, canonical) })
 	}
