@@ -45,7 +45,7 @@ bench: ## run the benchmarks
 
 .PHONY: soak
 soak: ## run the kill test for an hour (SOAK=10m for less)
-	CHAPTERHOUSE_SOAK=$(or $(SOAK),1h) go test -count=1 -v -run='^TestKill' -timeout=3h $(or $(ARGS),work)
+	CHAPTERHOUSE_SOAK=$(or $(SOAK),1h) go test -count=1 -v -run='^TestKillsLoseNothing' -timeout=3h $(or $(ARGS),./services/internal/platformtest)
 
 ##### Generated code
 
