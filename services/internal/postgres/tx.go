@@ -51,6 +51,15 @@ type notBegun struct{ error }
 
 func (e notBegun) Unwrap() error { return e.error }
 
+// LostError says that the connection broke while the transaction ran, whatever the error looks like: what a pipeline makes
+// of a broken connection names no cause. Nothing was written, and the same call can succeed in a moment.
+type LostError struct{ err error }
+
+func (e *LostError) Error() string { return "connection lost: " + e.err.Error() }
+
+// Unwrap returns the error as the transaction met it.
+func (e *LostError) Unwrap() error { return e.err }
+
 func tryTx[T any](ctx context.Context, pool *pgxpool.Pool, opts pgx.TxOptions, fn func(tx pgx.Tx) (T, error)) (result T, err error) {
 	var none T
 	tx, err := pool.BeginTx(ctx, opts)
@@ -63,6 +72,9 @@ func tryTx[T any](ctx context.Context, pool *pgxpool.Pool, opts pgx.TxOptions, f
 	defer rollback(ctx, tx) // does nothing after a commit; also runs when fn panics
 
 	if result, err = fn(tx); err != nil {
+		if tx.Conn().IsClosed() {
+			err = &LostError{err}
+		}
 		return none, err
 	}
 	if err := commit(ctx, tx); err != nil {

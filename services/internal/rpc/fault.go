@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
+	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
 )
 
 // translator gives every error a status and a reason, a panic too.
@@ -111,6 +112,9 @@ var passingStates = []string{
 
 // unreachable says whether the database or another tier cannot be reached, or not in time.
 func unreachable(err error) bool {
+	if _, lost := errors.AsType[*postgres.LostError](err); lost {
+		return true
+	}
 	if state := pgCode(err); state != "" {
 		return slices.ContainsFunc(passingStates, func(passing string) bool { return strings.HasPrefix(state, passing) })
 	}
