@@ -55,3 +55,21 @@ func TestPartsAreAppliedTogether(t *testing.T) {
 		t.Errorf("%d versions were applied, want 3", n)
 	}
 }
+
+// A batch that JetStream takes as a whole, and one that it refuses because it knows some of it.
+func TestManyEventsAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.startAll(patient)
+	w.manyNotes(400, 100)
+	w.published()
+	w.exec(w.owner, "UPDATE outbox SET publish_time = NULL WHERE id % 2 = 0")
+	w.manyNotes(800, 100) // the first half are versions that the copy has
+	w.published()
+	w.exec(w.owner, "UPDATE notes SET value = '7' || lpad((substr(aggregate, 8)::int)::text, 2, '0')")
+	w.agree()
+	w.untouched()
+	if n := w.stream().CachedInfo().State.Msgs; n != 1200 {
+		t.Errorf("%d messages in the stream, want 1200", n)
+	}
+}
