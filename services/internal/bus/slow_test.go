@@ -33,7 +33,10 @@ func TestSlowApplyHoldsUpNobodyElse(t *testing.T) {
 		cfg.Topics[0].Apply = func(ctx context.Context, tx pgx.Tx, parts []bus.Event) error {
 			if parts[0].Aggregate == "lists/slow" && calls.Add(1) == 1 {
 				started <- struct{}{}
-				<-release
+				select {
+				case <-release:
+				case <-ctx.Done():
+				}
 			}
 			return apply(ctx, tx, parts)
 		}
@@ -45,6 +48,7 @@ func TestSlowApplyHoldsUpNobodyElse(t *testing.T) {
 		w.change(fmt.Sprint("other", i), []string{"a"}, nil)
 		w.note(fmt.Sprint("n", i), "x")
 	}
+	w.published()
 	testkit.Eventually(t, agreement, func() (bool, string) {
 		n := scan[int](t, w.copy, "SELECT count(*) FROM positions WHERE aggregate <> 'lists/slow' AND epoch > 0")
 		return n == 40, fmt.Sprintf("%d of 40 others", n)
