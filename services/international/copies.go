@@ -206,22 +206,31 @@ func (s *Service) beginListChange(ctx context.Context, tx pgx.Tx, siteNo int16, 
 func (s *Service) lockList(ctx context.Context, tx pgx.Tx, chapterID, listID string, kind eventv1.ListKind, touched []int32) (*listChange, error) {
 	var lock pipeline
 	var standing db.Standing
-	var list db.List
-	var onBasis []db.ListsOnBasisRow
+	var lists []db.List
 	lock.exec(genericPlans)
 	lock.exec(db.LockTokensShared, tokenLocks, touched)
 	one(&lock, &standing, db.LockStanding, chapterID)
-	one(&lock, &list, db.EnsureList, listID, int16(kind), chapterID)
-	many(&lock, &onBasis, db.ListsOnBasis, chapterID, int16(kind))
+	many(&lock, &lists, db.ListsOfChapter, chapterID)
 	if err := lock.run(ctx, tx); err != nil {
 		return nil, fmt.Errorf("lock chapters/%s/lists/%s: %w", chapterID, listID, err)
 	}
-	change := &listChange{list: list, others: []int64{}, now: s.clock.Now()}
-	for _, row := range onBasis {
-		if row.ListNo != list.ListNo {
+	change := &listChange{others: []int64{}, now: s.clock.Now()}
+	for _, row := range lists {
+		switch {
+		case row.ID == listID:
+			change.list = row
+		case row.Basis == int16(kind):
 			change.others = append(change.others, row.ListNo)
 		}
 	}
+	if change.list.ID == listID && change.list.Basis == int16(kind) {
+		return change, nil
+	}
+	list, err := db.New(tx).EnsureList(ctx, db.EnsureListParams{ID: listID, Basis: int16(kind), Chapter: chapterID})
+	if err != nil {
+		return nil, fmt.Errorf("make chapters/%s/lists/%s known: %w", chapterID, listID, err)
+	}
+	change.list = list
 	return change, nil
 }
 
@@ -248,13 +257,17 @@ func (c *listChange) apply(ctx context.Context, tx pgx.Tx, added, removed [][]by
 	var before, after db.PeopleOnBasisRow
 	var gone, come, ignored int32
 	basis := append(slices.Clone(c.others), c.list.ListNo)
-	write.exec(genericPlans)
-	one(&write, &before, db.PeopleOnBasis, basis, siblings)
-	write.value(&gone, db.DeleteListTokens, c.others, c.list.ListNo, removedStrange)
-	write.value(&come, db.InsertListTokens, c.others, c.list.ListNo, addedStrange)
-	write.value(&ignored, db.DeleteListTokens, c.others, c.list.ListNo, removedKnown)
-	write.value(&ignored, db.InsertListTokens, c.others, c.list.ListNo, addedKnown)
-	one(&write, &after, db.PeopleOnBasis, basis, siblings)
+	// Most changes move one token: a statement without any would be most of the work.
+	if len(siblings) > 0 {
+		one(&write, &before, db.PeopleOnBasis, basis, siblings)
+	}
+	c.remove(&write, &gone, removedStrange)
+	c.add(&write, &come, addedStrange)
+	c.remove(&write, &ignored, removedKnown)
+	c.add(&write, &ignored, addedKnown)
+	if len(siblings) > 0 {
+		one(&write, &after, db.PeopleOnBasis, basis, siblings)
+	}
 	if err := write.run(ctx, tx); err != nil {
 		return fmt.Errorf("write tokens: %w", err)
 	}
@@ -262,6 +275,19 @@ func (c *listChange) apply(ctx context.Context, tx pgx.Tx, added, removed [][]by
 	p.total += come - gone + after.Total - before.Total
 	p.international += after.International - before.International
 	return nil
+}
+
+// add and remove write tokens, and count those that are new to the basis or gone from it.
+func (c *listChange) add(write *pipeline, come *int32, tokens [][]byte) {
+	if len(tokens) > 0 {
+		write.value(come, db.InsertListTokens, c.others, c.list.ListNo, tokens)
+	}
+}
+
+func (c *listChange) remove(write *pipeline, gone *int32, tokens [][]byte) {
+	if len(tokens) > 0 {
+		write.value(gone, db.DeleteListTokens, c.others, c.list.ListNo, tokens)
+	}
 }
 
 // split sorts tokens into those that are known and those that are not.

@@ -187,6 +187,37 @@ func (q *Queries) ListOf(ctx context.Context, arg ListOfParams) (List, error) {
 	return i, err
 }
 
+const ListsOfChapter = `-- name: ListsOfChapter :many
+SELECT l.list_no, l.chapter_no, l.id, l.basis, l.epoch, l.version FROM lists l JOIN chapters c USING (chapter_no) WHERE c.id = $1
+`
+
+func (q *Queries) ListsOfChapter(ctx context.Context, chapter string) ([]List, error) {
+	rows, err := q.db.Query(ctx, ListsOfChapter, chapter)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []List{}
+	for rows.Next() {
+		var i List
+		if err := rows.Scan(
+			&i.ListNo,
+			&i.ChapterNo,
+			&i.ID,
+			&i.Basis,
+			&i.Epoch,
+			&i.Version,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const ListsOnBasis = `-- name: ListsOnBasis :many
 SELECT l.list_no, l.id FROM lists l JOIN chapters c USING (chapter_no) WHERE c.id = $1 AND l.basis = $2
 `

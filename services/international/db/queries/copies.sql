@@ -62,6 +62,9 @@ SELECT chapter_no, @id, @basis, 0, 0 FROM chapters WHERE chapters.id = @chapter
 ON CONFLICT (chapter_no, id) DO UPDATE SET basis = excluded.basis
 RETURNING lists.*;
 
+-- name: ListsOfChapter :many
+SELECT l.* FROM lists l JOIN chapters c USING (chapter_no) WHERE c.id = @chapter;
+
 -- name: ListsOnBasis :many
 SELECT l.list_no, l.id FROM lists l JOIN chapters c USING (chapter_no) WHERE c.id = @chapter AND l.basis = @basis;
 
