@@ -123,6 +123,8 @@ func (g *gateway) register(ctx context.Context) error {
 		with(localv1.RegisterChapterServiceHandlerClient, localv1.NewChapterServiceClient(local)),
 		with(localv1.RegisterListServiceHandlerClient, g.lists),
 		with(localv1.RegisterSyncServiceHandlerClient, g.syncs),
+		with(localv1.RegisterSubscriptionServiceHandlerClient, localv1.NewSubscriptionServiceClient(local)),
+		with(localv1.RegisterConnectorServiceHandlerClient, localv1.NewConnectorServiceClient(local)),
 	} {
 		if err := register(ctx, g.api); err != nil {
 			return err

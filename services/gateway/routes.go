@@ -30,6 +30,8 @@ func services() []protoreflect.ServiceDescriptor {
 		localv1.File_chapterhouse_local_v1_chapters_proto,
 		localv1.File_chapterhouse_local_v1_lists_proto,
 		localv1.File_chapterhouse_local_v1_syncs_proto,
+		localv1.File_chapterhouse_local_v1_subscriptions_proto,
+		localv1.File_chapterhouse_local_v1_connectors_proto,
 	} {
 		for i := range file.Services().Len() {
 			all = append(all, file.Services().Get(i))

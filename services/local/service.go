@@ -66,6 +66,8 @@ type Service struct {
 	localv1.UnimplementedChapterServiceServer
 	localv1.UnimplementedListServiceServer
 	localv1.UnimplementedSyncServiceServer
+	localv1.UnimplementedSubscriptionServiceServer
+	localv1.UnimplementedConnectorServiceServer
 
 	pool      *pgxpool.Pool
 	clock     clock.Clock
@@ -112,6 +114,8 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	localv1.RegisterChapterServiceServer(r, s)
 	localv1.RegisterListServiceServer(r, s)
 	localv1.RegisterSyncServiceServer(r, s)
+	localv1.RegisterSubscriptionServiceServer(r, s)
+	localv1.RegisterConnectorServiceServer(r, s)
 }
 
 // Run publishes, consumes, answers and works off jobs until ctx ends.

@@ -74,6 +74,7 @@ var rolePermissions = map[Role][]Permission{
 		"lists.read", "lists.create", "lists.update", "lists.delete",
 		"entries.read", "entries.write",
 		"syncs.read", "syncs.write",
+		"connectors.read", "connectors.write",
 		"standings.read",
 		"charters.read", "charters.apply", "charters.withdraw",
 	},

@@ -92,6 +92,20 @@ const (
 	Reason_REASON_ENTRY_SUPPRESSED Reason = 57
 	// The upload ended early, or nothing of it arrived for longer than the limit. Nothing was changed.
 	Reason_REASON_UPLOAD_INTERRUPTED Reason = 58
+	// The time in which the sync could be reverted is over.
+	Reason_REASON_REVERT_EXPIRED Reason = 59
+	// The entry's state does not allow the verb; metadata `state`.
+	Reason_REASON_ENTRY_STATE Reason = 60
+	// The changes since then are not kept any more, or the list was made anew. Read all entries, and follow from their etag.
+	Reason_REASON_CHANGES_EXPIRED Reason = 61
+	// The link is not one of ours, or is past its time. Remedy: the unsubscribe link of a newer mail, or a new confirmation.
+	Reason_REASON_LINK_INVALID Reason = 62
+	// The connector's remote system refuses or is not what the settings say; the message says which setting to look at.
+	Reason_REASON_CONNECTOR_REFUSED Reason = 63
+	// The connector's remote system cannot be reached or does not work now.
+	Reason_REASON_CONNECTOR_UNREACHABLE Reason = 64
+	// A run of the connector is under way.
+	Reason_REASON_CONNECTOR_BUSY Reason = 65
 	// The chapter is below the line; metadata `convert`, `recruit` hold the gap, `basis` the basis that it refers to.
 	Reason_REASON_NOT_ELIGIBLE Reason = 70
 	// The standing moved since the reviewer read it; metadata `standingEtag` holds the present one.
@@ -141,6 +155,13 @@ var (
 		56: "REASON_LIST_PERMANENT",
 		57: "REASON_ENTRY_SUPPRESSED",
 		58: "REASON_UPLOAD_INTERRUPTED",
+		59: "REASON_REVERT_EXPIRED",
+		60: "REASON_ENTRY_STATE",
+		61: "REASON_CHANGES_EXPIRED",
+		62: "REASON_LINK_INVALID",
+		63: "REASON_CONNECTOR_REFUSED",
+		64: "REASON_CONNECTOR_UNREACHABLE",
+		65: "REASON_CONNECTOR_BUSY",
 		70: "REASON_NOT_ELIGIBLE",
 		71: "REASON_STANDING_MOVED",
 		72: "REASON_CHARTER_STATE",
@@ -181,6 +202,13 @@ var (
 		"REASON_LIST_PERMANENT":           56,
 		"REASON_ENTRY_SUPPRESSED":         57,
 		"REASON_UPLOAD_INTERRUPTED":       58,
+		"REASON_REVERT_EXPIRED":           59,
+		"REASON_ENTRY_STATE":              60,
+		"REASON_CHANGES_EXPIRED":          61,
+		"REASON_LINK_INVALID":             62,
+		"REASON_CONNECTOR_REFUSED":        63,
+		"REASON_CONNECTOR_UNREACHABLE":    64,
+		"REASON_CONNECTOR_BUSY":           65,
 		"REASON_NOT_ELIGIBLE":             70,
 		"REASON_STANDING_MOVED":           71,
 		"REASON_CHARTER_STATE":            72,
@@ -241,7 +269,7 @@ var File_chapterhouse_error_v1_error_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xaf\b\n" +
+	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xf2\t\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_UNAUTHENTICATED\x10\x01\x12\x1c\n" +
@@ -275,7 +303,14 @@ const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\x11REASON_SYNC_STATE\x107\x12\x19\n" +
 	"\x15REASON_LIST_PERMANENT\x108\x12\x1b\n" +
 	"\x17REASON_ENTRY_SUPPRESSED\x109\x12\x1d\n" +
-	"\x19REASON_UPLOAD_INTERRUPTED\x10:\x12\x17\n" +
+	"\x19REASON_UPLOAD_INTERRUPTED\x10:\x12\x19\n" +
+	"\x15REASON_REVERT_EXPIRED\x10;\x12\x16\n" +
+	"\x12REASON_ENTRY_STATE\x10<\x12\x1a\n" +
+	"\x16REASON_CHANGES_EXPIRED\x10=\x12\x17\n" +
+	"\x13REASON_LINK_INVALID\x10>\x12\x1c\n" +
+	"\x18REASON_CONNECTOR_REFUSED\x10?\x12 \n" +
+	"\x1cREASON_CONNECTOR_UNREACHABLE\x10@\x12\x19\n" +
+	"\x15REASON_CONNECTOR_BUSY\x10A\x12\x17\n" +
 	"\x13REASON_NOT_ELIGIBLE\x10F\x12\x19\n" +
 	"\x15REASON_STANDING_MOVED\x10G\x12\x18\n" +
 	"\x14REASON_CHARTER_STATE\x10H\x12\x1d\n" +

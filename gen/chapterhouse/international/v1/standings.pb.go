@@ -684,9 +684,13 @@ func (x *PreviewChange) GetRemoved() [][]byte {
 }
 
 type PreviewStandingResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Before        *Standing              `protobuf:"bytes,1,opt,name=before,proto3" json:"before,omitempty"`
-	After         *Standing              `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Before *Standing              `protobuf:"bytes,1,opt,name=before,proto3" json:"before,omitempty"`
+	After  *Standing              `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	// The charter's state, by its name in Charter.State, and the state that the change would bring it to by itself; empty
+	// where the chapter has no charter.
+	CharterBefore string `protobuf:"bytes,3,opt,name=charter_before,json=charterBefore,proto3" json:"charter_before,omitempty"`
+	CharterAfter  string `protobuf:"bytes,4,opt,name=charter_after,json=charterAfter,proto3" json:"charter_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -733,6 +737,20 @@ func (x *PreviewStandingResponse) GetAfter() *Standing {
 		return x.After
 	}
 	return nil
+}
+
+func (x *PreviewStandingResponse) GetCharterBefore() string {
+	if x != nil {
+		return x.CharterBefore
+	}
+	return ""
+}
+
+func (x *PreviewStandingResponse) GetCharterAfter() string {
+	if x != nil {
+		return x.CharterAfter
+	}
+	return ""
 }
 
 type AuditStandingsRequest struct {
@@ -979,10 +997,12 @@ const file_chapterhouse_international_v1_standings_proto_rawDesc = "" +
 	"\aversion\x18\x03 \x01(\v2*.chapterhouse.international.v1.ListVersionR\aversion\"?\n" +
 	"\rPreviewChange\x12\x14\n" +
 	"\x05added\x18\x01 \x03(\fR\x05added\x12\x18\n" +
-	"\aremoved\x18\x02 \x03(\fR\aremoved\"\x99\x01\n" +
+	"\aremoved\x18\x02 \x03(\fR\aremoved\"\xe5\x01\n" +
 	"\x17PreviewStandingResponse\x12?\n" +
 	"\x06before\x18\x01 \x01(\v2'.chapterhouse.international.v1.StandingR\x06before\x12=\n" +
-	"\x05after\x18\x02 \x01(\v2'.chapterhouse.international.v1.StandingR\x05after\"g\n" +
+	"\x05after\x18\x02 \x01(\v2'.chapterhouse.international.v1.StandingR\x05after\x12%\n" +
+	"\x0echarter_before\x18\x03 \x01(\tR\rcharterBefore\x12#\n" +
+	"\rcharter_after\x18\x04 \x01(\tR\fcharterAfter\"g\n" +
 	"\x15AuditStandingsRequest\x12N\n" +
 	"\achapter\x18\x01 \x01(\tB4\xbaH1r/2-^(chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?)?$R\achapter\"\xb6\x01\n" +
 	"\x16AuditStandingsResponse\x12\x1c\n" +

@@ -136,7 +136,66 @@ func (x Entry_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Entry_State.Descriptor instead.
 func (Entry_State) EnumDescriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{1, 0}
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{2, 0}
+}
+
+type Consent_Kind int32
+
+const (
+	Consent_KIND_UNSPECIFIED Consent_Kind = 0
+	// A link to confirm was asked for.
+	Consent_REQUESTED Consent_Kind = 1
+	// The person agreed to the text.
+	Consent_GRANTED Consent_Kind = 2
+	// The person left.
+	Consent_WITHDRAWN Consent_Kind = 3
+	// The address does not take mail.
+	Consent_BOUNCED Consent_Kind = 4
+)
+
+// Enum value maps for Consent_Kind.
+var (
+	Consent_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "REQUESTED",
+		2: "GRANTED",
+		3: "WITHDRAWN",
+		4: "BOUNCED",
+	}
+	Consent_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"REQUESTED":        1,
+		"GRANTED":          2,
+		"WITHDRAWN":        3,
+		"BOUNCED":          4,
+	}
+)
+
+func (x Consent_Kind) Enum() *Consent_Kind {
+	p := new(Consent_Kind)
+	*p = x
+	return p
+}
+
+func (x Consent_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Consent_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_chapterhouse_local_v1_lists_proto_enumTypes[2].Descriptor()
+}
+
+func (Consent_Kind) Type() protoreflect.EnumType {
+	return &file_chapterhouse_local_v1_lists_proto_enumTypes[2]
+}
+
+func (x Consent_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Consent_Kind.Descriptor instead.
+func (Consent_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{4, 0}
 }
 
 // List is a chapter's roll of addresses.
@@ -157,7 +216,11 @@ type List struct {
 	CreateTime        *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	UpdateTime        *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// The list's version: "<epoch>-<number>".
-	Etag          string `protobuf:"bytes,11,opt,name=etag,proto3" json:"etag,omitempty"`
+	Etag string `protobuf:"bytes,11,opt,name=etag,proto3" json:"etag,omitempty"`
+	// What a person who confirms agrees to; a sentence of ours when empty.
+	ConsentText string `protobuf:"bytes,12,opt,name=consent_text,json=consentText,proto3" json:"consent_text,omitempty"`
+	// How many removals a sync may bring without anybody's word.
+	RemovalGuard  *RemovalGuard `protobuf:"bytes,13,opt,name=removal_guard,json=removalGuard,proto3" json:"removal_guard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -269,6 +332,74 @@ func (x *List) GetEtag() string {
 	return ""
 }
 
+func (x *List) GetConsentText() string {
+	if x != nil {
+		return x.ConsentText
+	}
+	return ""
+}
+
+func (x *List) GetRemovalGuard() *RemovalGuard {
+	if x != nil {
+		return x.RemovalGuard
+	}
+	return nil
+}
+
+// RemovalGuard stops a plan that removes more than so many entries and more than such a share of those that its source
+// claims. A list that says nothing has 20 percent and 5 entries.
+type RemovalGuard struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Percent       int32                  `protobuf:"varint,1,opt,name=percent,proto3" json:"percent,omitempty"`
+	Entries       int32                  `protobuf:"varint,2,opt,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemovalGuard) Reset() {
+	*x = RemovalGuard{}
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemovalGuard) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemovalGuard) ProtoMessage() {}
+
+func (x *RemovalGuard) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemovalGuard.ProtoReflect.Descriptor instead.
+func (*RemovalGuard) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RemovalGuard) GetPercent() int32 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *RemovalGuard) GetEntries() int32 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
 // Entry is one address on one list.
 type Entry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -280,17 +411,19 @@ type Entry struct {
 	// Set by the service.
 	State Entry_State `protobuf:"varint,4,opt,name=state,proto3,enum=chapterhouse.local.v1.Entry_State" json:"state,omitempty"`
 	// The sources that claim the entry; it goes when the last one drops it.
-	Sources       []string               `protobuf:"bytes,5,rep,name=sources,proto3" json:"sources,omitempty"`
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
-	Etag          string                 `protobuf:"bytes,8,opt,name=etag,proto3" json:"etag,omitempty"`
+	Sources    []string               `protobuf:"bytes,5,rep,name=sources,proto3" json:"sources,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	Etag       string                 `protobuf:"bytes,8,opt,name=etag,proto3" json:"etag,omitempty"`
+	// The same sources, with when each first and last saw the entry. A tombstone's stay as they were.
+	Claims        []*Claim `protobuf:"bytes,9,rep,name=claims,proto3" json:"claims,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[1]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -302,7 +435,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[1]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -315,7 +448,7 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{1}
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Entry) GetName() string {
@@ -374,6 +507,145 @@ func (x *Entry) GetEtag() string {
 	return ""
 }
 
+func (x *Entry) GetClaims() []*Claim {
+	if x != nil {
+		return x.Claims
+	}
+	return nil
+}
+
+// Claim is a source that has an entry.
+type Claim struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Source        string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	FirstSeenTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=first_seen_time,json=firstSeenTime,proto3" json:"first_seen_time,omitempty"`
+	LastSeenTime  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=last_seen_time,json=lastSeenTime,proto3" json:"last_seen_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Claim) Reset() {
+	*x = Claim{}
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Claim) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Claim) ProtoMessage() {}
+
+func (x *Claim) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Claim.ProtoReflect.Descriptor instead.
+func (*Claim) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Claim) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Claim) GetFirstSeenTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FirstSeenTime
+	}
+	return nil
+}
+
+func (x *Claim) GetLastSeenTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastSeenTime
+	}
+	return nil
+}
+
+// Consent is one thing that a person agreed to or took back, or that was recorded of them.
+type Consent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  Consent_Kind           `protobuf:"varint,1,opt,name=kind,proto3,enum=chapterhouse.local.v1.Consent_Kind" json:"kind,omitempty"`
+	Time  *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	// How: `one-click`, `page`, `confirmation-link`, `mail`, `connector:<id>`, `admin:<subject>`, or what the admin recorded.
+	Method string `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
+	// The text that the person saw.
+	Text          string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Consent) Reset() {
+	*x = Consent{}
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Consent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Consent) ProtoMessage() {}
+
+func (x *Consent) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Consent.ProtoReflect.Descriptor instead.
+func (*Consent) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Consent) GetKind() Consent_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Consent_KIND_UNSPECIFIED
+}
+
+func (x *Consent) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Consent) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *Consent) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 type CreateListRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Parent        string                 `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
@@ -386,7 +658,7 @@ type CreateListRequest struct {
 
 func (x *CreateListRequest) Reset() {
 	*x = CreateListRequest{}
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[2]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -398,7 +670,7 @@ func (x *CreateListRequest) String() string {
 func (*CreateListRequest) ProtoMessage() {}
 
 func (x *CreateListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[2]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -411,7 +683,7 @@ func (x *CreateListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateListRequest.ProtoReflect.Descriptor instead.
 func (*CreateListRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{2}
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateListRequest) GetParent() string {
@@ -451,7 +723,7 @@ type GetListRequest struct {
 
 func (x *GetListRequest) Reset() {
 	*x = GetListRequest{}
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[3]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -463,7 +735,7 @@ func (x *GetListRequest) String() string {
 func (*GetListRequest) ProtoMessage() {}
 
 func (x *GetListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[3]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -476,7 +748,7 @@ func (x *GetListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetListRequest.ProtoReflect.Descriptor instead.
 func (*GetListRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{3}
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetListRequest) GetName() string {
@@ -497,7 +769,7 @@ type ListListsRequest struct {
 
 func (x *ListListsRequest) Reset() {
 	*x = ListListsRequest{}
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[4]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -509,7 +781,7 @@ func (x *ListListsRequest) String() string {
 func (*ListListsRequest) ProtoMessage() {}
 
 func (x *ListListsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[4]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -522,7 +794,7 @@ func (x *ListListsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListListsRequest.ProtoReflect.Descriptor instead.
 func (*ListListsRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{4}
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListListsRequest) GetParent() string {
@@ -556,7 +828,7 @@ type ListListsResponse struct {
 
 func (x *ListListsResponse) Reset() {
 	*x = ListListsResponse{}
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[5]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -568,7 +840,7 @@ func (x *ListListsResponse) String() string {
 func (*ListListsResponse) ProtoMessage() {}
 
 func (x *ListListsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[5]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -581,7 +853,7 @@ func (x *ListListsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListListsResponse.ProtoReflect.Descriptor instead.
 func (*ListListsResponse) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{5}
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListListsResponse) GetLists() []*List {
@@ -603,7 +875,7 @@ type UpdateListRequest struct {
 	// The list with its name and the fields of the mask; a filled etag must be the present one.
 	// Its rules are checked on the result, so that what the mask leaves out need not be sent.
 	List *List `protobuf:"bytes,1,opt,name=list,proto3" json:"list,omitempty"`
-	// displayName, doubleOptIn; empty for all that is filled.
+	// displayName, doubleOptIn, consentText, removalGuard; empty for all that is filled.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	RequestId     string                 `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -612,7 +884,7 @@ type UpdateListRequest struct {
 
 func (x *UpdateListRequest) Reset() {
 	*x = UpdateListRequest{}
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[6]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -624,7 +896,7 @@ func (x *UpdateListRequest) String() string {
 func (*UpdateListRequest) ProtoMessage() {}
 
 func (x *UpdateListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[6]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -637,7 +909,7 @@ func (x *UpdateListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateListRequest.ProtoReflect.Descriptor instead.
 func (*UpdateListRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{6}
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UpdateListRequest) GetList() *List {
@@ -672,7 +944,7 @@ type DeleteListRequest struct {
 
 func (x *DeleteListRequest) Reset() {
 	*x = DeleteListRequest{}
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[7]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -684,7 +956,7 @@ func (x *DeleteListRequest) String() string {
 func (*DeleteListRequest) ProtoMessage() {}
 
 func (x *DeleteListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[7]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -697,7 +969,7 @@ func (x *DeleteListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteListRequest.ProtoReflect.Descriptor instead.
 func (*DeleteListRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{7}
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeleteListRequest) GetName() string {
@@ -722,17 +994,19 @@ func (x *DeleteListRequest) GetRequestId() string {
 }
 
 type CreateEntryRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Parent        string                 `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
-	Entry         *Entry                 `protobuf:"bytes,2,opt,name=entry,proto3" json:"entry,omitempty"`
-	RequestId     string                 `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Parent    string                 `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	Entry     *Entry                 `protobuf:"bytes,2,opt,name=entry,proto3" json:"entry,omitempty"`
+	RequestId string                 `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// What the person agreed to, for the record: a sheet at the door, a form. Its kind is set by the service.
+	Consent       *Consent `protobuf:"bytes,4,opt,name=consent,proto3" json:"consent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateEntryRequest) Reset() {
 	*x = CreateEntryRequest{}
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[8]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +1018,7 @@ func (x *CreateEntryRequest) String() string {
 func (*CreateEntryRequest) ProtoMessage() {}
 
 func (x *CreateEntryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[8]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +1031,7 @@ func (x *CreateEntryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateEntryRequest.ProtoReflect.Descriptor instead.
 func (*CreateEntryRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{8}
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CreateEntryRequest) GetParent() string {
@@ -781,6 +1055,13 @@ func (x *CreateEntryRequest) GetRequestId() string {
 	return ""
 }
 
+func (x *CreateEntryRequest) GetConsent() *Consent {
+	if x != nil {
+		return x.Consent
+	}
+	return nil
+}
+
 type GetEntryRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -790,7 +1071,7 @@ type GetEntryRequest struct {
 
 func (x *GetEntryRequest) Reset() {
 	*x = GetEntryRequest{}
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[9]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -802,7 +1083,7 @@ func (x *GetEntryRequest) String() string {
 func (*GetEntryRequest) ProtoMessage() {}
 
 func (x *GetEntryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[9]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -815,7 +1096,7 @@ func (x *GetEntryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEntryRequest.ProtoReflect.Descriptor instead.
 func (*GetEntryRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{9}
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetEntryRequest) GetName() string {
@@ -831,14 +1112,18 @@ type ListEntriesRequest struct {
 	PageSize  int32                  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	PageToken string                 `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Only entries in this state.
-	State         Entry_State `protobuf:"varint,4,opt,name=state,proto3,enum=chapterhouse.local.v1.Entry_State" json:"state,omitempty"`
+	State Entry_State `protobuf:"varint,4,opt,name=state,proto3,enum=chapterhouse.local.v1.Entry_State" json:"state,omitempty"`
+	// Only entries that this source claims.
+	Source string `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`
+	// Only the entry of this address.
+	Address       string `protobuf:"bytes,6,opt,name=address,proto3" json:"address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListEntriesRequest) Reset() {
 	*x = ListEntriesRequest{}
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[10]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -850,7 +1135,7 @@ func (x *ListEntriesRequest) String() string {
 func (*ListEntriesRequest) ProtoMessage() {}
 
 func (x *ListEntriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[10]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -863,7 +1148,7 @@ func (x *ListEntriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEntriesRequest.ProtoReflect.Descriptor instead.
 func (*ListEntriesRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{10}
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListEntriesRequest) GetParent() string {
@@ -894,17 +1179,33 @@ func (x *ListEntriesRequest) GetState() Entry_State {
 	return Entry_STATE_UNSPECIFIED
 }
 
+func (x *ListEntriesRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *ListEntriesRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
 type ListEntriesResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Entries       []*Entry               `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
 	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// The state of the list that the page shows: FollowList goes on from it.
+	Etag          string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListEntriesResponse) Reset() {
 	*x = ListEntriesResponse{}
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[11]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -916,7 +1217,7 @@ func (x *ListEntriesResponse) String() string {
 func (*ListEntriesResponse) ProtoMessage() {}
 
 func (x *ListEntriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[11]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -929,7 +1230,7 @@ func (x *ListEntriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEntriesResponse.ProtoReflect.Descriptor instead.
 func (*ListEntriesResponse) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{11}
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListEntriesResponse) GetEntries() []*Entry {
@@ -942,6 +1243,13 @@ func (x *ListEntriesResponse) GetEntries() []*Entry {
 func (x *ListEntriesResponse) GetNextPageToken() string {
 	if x != nil {
 		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListEntriesResponse) GetEtag() string {
+	if x != nil {
+		return x.Etag
 	}
 	return ""
 }
@@ -960,7 +1268,7 @@ type UpdateEntryRequest struct {
 
 func (x *UpdateEntryRequest) Reset() {
 	*x = UpdateEntryRequest{}
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[12]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -972,7 +1280,7 @@ func (x *UpdateEntryRequest) String() string {
 func (*UpdateEntryRequest) ProtoMessage() {}
 
 func (x *UpdateEntryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[12]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -985,7 +1293,7 @@ func (x *UpdateEntryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateEntryRequest.ProtoReflect.Descriptor instead.
 func (*UpdateEntryRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{12}
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *UpdateEntryRequest) GetEntry() *Entry {
@@ -1020,7 +1328,7 @@ type DeleteEntryRequest struct {
 
 func (x *DeleteEntryRequest) Reset() {
 	*x = DeleteEntryRequest{}
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[13]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1340,7 @@ func (x *DeleteEntryRequest) String() string {
 func (*DeleteEntryRequest) ProtoMessage() {}
 
 func (x *DeleteEntryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[13]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1353,7 @@ func (x *DeleteEntryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteEntryRequest.ProtoReflect.Descriptor instead.
 func (*DeleteEntryRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{13}
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeleteEntryRequest) GetName() string {
@@ -1079,7 +1387,7 @@ type UnsubscribeEntryRequest struct {
 
 func (x *UnsubscribeEntryRequest) Reset() {
 	*x = UnsubscribeEntryRequest{}
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[14]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1091,7 +1399,7 @@ func (x *UnsubscribeEntryRequest) String() string {
 func (*UnsubscribeEntryRequest) ProtoMessage() {}
 
 func (x *UnsubscribeEntryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[14]
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1104,7 +1412,7 @@ func (x *UnsubscribeEntryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsubscribeEntryRequest.ProtoReflect.Descriptor instead.
 func (*UnsubscribeEntryRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{14}
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UnsubscribeEntryRequest) GetName() string {
@@ -1121,11 +1429,529 @@ func (x *UnsubscribeEntryRequest) GetRequestId() string {
 	return ""
 }
 
+type BounceEntryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What the receiving server said, for the record.
+	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BounceEntryRequest) Reset() {
+	*x = BounceEntryRequest{}
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BounceEntryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BounceEntryRequest) ProtoMessage() {}
+
+func (x *BounceEntryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BounceEntryRequest.ProtoReflect.Descriptor instead.
+func (*BounceEntryRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *BounceEntryRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *BounceEntryRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *BounceEntryRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type SendConfirmationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	RequestId     string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendConfirmationRequest) Reset() {
+	*x = SendConfirmationRequest{}
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendConfirmationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendConfirmationRequest) ProtoMessage() {}
+
+func (x *SendConfirmationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendConfirmationRequest.ProtoReflect.Descriptor instead.
+func (*SendConfirmationRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SendConfirmationRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SendConfirmationRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type ListConsentsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Parent        string                 `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	PageSize      int32                  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string                 `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListConsentsRequest) Reset() {
+	*x = ListConsentsRequest{}
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListConsentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListConsentsRequest) ProtoMessage() {}
+
+func (x *ListConsentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListConsentsRequest.ProtoReflect.Descriptor instead.
+func (*ListConsentsRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ListConsentsRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *ListConsentsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListConsentsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListConsentsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Consents      []*Consent             `protobuf:"bytes,1,rep,name=consents,proto3" json:"consents,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListConsentsResponse) Reset() {
+	*x = ListConsentsResponse{}
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListConsentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListConsentsResponse) ProtoMessage() {}
+
+func (x *ListConsentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListConsentsResponse.ProtoReflect.Descriptor instead.
+func (*ListConsentsResponse) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ListConsentsResponse) GetConsents() []*Consent {
+	if x != nil {
+		return x.Consents
+	}
+	return nil
+}
+
+func (x *ListConsentsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+type ErasePersonRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Parent        string                 `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	RequestId     string                 `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ErasePersonRequest) Reset() {
+	*x = ErasePersonRequest{}
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ErasePersonRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ErasePersonRequest) ProtoMessage() {}
+
+func (x *ErasePersonRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ErasePersonRequest.ProtoReflect.Descriptor instead.
+func (*ErasePersonRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ErasePersonRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *ErasePersonRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ErasePersonRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type ErasePersonResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The entries that held the person; they are tombstones without a name or an address now.
+	Entries       []string `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ErasePersonResponse) Reset() {
+	*x = ErasePersonResponse{}
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ErasePersonResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ErasePersonResponse) ProtoMessage() {}
+
+func (x *ErasePersonResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ErasePersonResponse.ProtoReflect.Descriptor instead.
+func (*ErasePersonResponse) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ErasePersonResponse) GetEntries() []string {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+type FollowListRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Parent string                 `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// The nextSince of the answer before, or the etag of the list or of its entries. Kept for 7 days.
+	Since string `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
+	// At most 1000, which is also what 0 means.
+	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// How long to wait for a change, at most 25.
+	WaitSeconds   int32 `protobuf:"varint,4,opt,name=wait_seconds,json=waitSeconds,proto3" json:"wait_seconds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowListRequest) Reset() {
+	*x = FollowListRequest{}
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowListRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowListRequest) ProtoMessage() {}
+
+func (x *FollowListRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowListRequest.ProtoReflect.Descriptor instead.
+func (*FollowListRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *FollowListRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *FollowListRequest) GetSince() string {
+	if x != nil {
+		return x.Since
+	}
+	return ""
+}
+
+func (x *FollowListRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *FollowListRequest) GetWaitSeconds() int32 {
+	if x != nil {
+		return x.WaitSeconds
+	}
+	return 0
+}
+
+type FollowListResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Changes []*EntryChange         `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	// The point to go on from.
+	NextSince string `protobuf:"bytes,2,opt,name=next_since,json=nextSince,proto3" json:"next_since,omitempty"`
+	// There are more changes already: ask again at once.
+	More          bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowListResponse) Reset() {
+	*x = FollowListResponse{}
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowListResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowListResponse) ProtoMessage() {}
+
+func (x *FollowListResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowListResponse.ProtoReflect.Descriptor instead.
+func (*FollowListResponse) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *FollowListResponse) GetChanges() []*EntryChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *FollowListResponse) GetNextSince() string {
+	if x != nil {
+		return x.NextSince
+	}
+	return ""
+}
+
+func (x *FollowListResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+// EntryChange says what became of an entry.
+type EntryChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The entry's name.
+	EntryName string `protobuf:"bytes,1,opt,name=entry_name,json=entryName,proto3" json:"entry_name,omitempty"`
+	// The entry as it is now; absent where it is gone.
+	Entry         *Entry `protobuf:"bytes,2,opt,name=entry,proto3" json:"entry,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EntryChange) Reset() {
+	*x = EntryChange{}
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EntryChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EntryChange) ProtoMessage() {}
+
+func (x *EntryChange) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_local_v1_lists_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EntryChange.ProtoReflect.Descriptor instead.
+func (*EntryChange) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *EntryChange) GetEntryName() string {
+	if x != nil {
+		return x.EntryName
+	}
+	return ""
+}
+
+func (x *EntryChange) GetEntry() *Entry {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
 var File_chapterhouse_local_v1_lists_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_local_v1_lists_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/local/v1/lists.proto\x12\x15chapterhouse.local.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x90\x04\n" +
+	"!chapterhouse/local/v1/lists.proto\x12\x15chapterhouse.local.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x05\n" +
 	"\x04List\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
 	"\fdisplay_name\x18\x02 \x01(\tB\n" +
@@ -1141,12 +1967,17 @@ const file_chapterhouse_local_v1_lists_proto_rawDesc = "" +
 	"\vupdate_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12\x12\n" +
-	"\x04etag\x18\v \x01(\tR\x04etag\"9\n" +
+	"\x04etag\x18\v \x01(\tR\x04etag\x12+\n" +
+	"\fconsent_text\x18\f \x01(\tB\b\xbaH\x05r\x03\x18\xd0\x0fR\vconsentText\x12H\n" +
+	"\rremoval_guard\x18\r \x01(\v2#.chapterhouse.local.v1.RemovalGuardR\fremovalGuard\"9\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"MEMBERSHIP\x10\x01\x12\v\n" +
-	"\aMAILING\x10\x02\"\xac\x03\n" +
+	"\aMAILING\x10\x02\"V\n" +
+	"\fRemovalGuard\x12#\n" +
+	"\apercent\x18\x01 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\apercent\x12!\n" +
+	"\aentries\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\aentries\"\xe2\x03\n" +
 	"\x05Entry\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12$\n" +
 	"\aaddress\x18\x02 \x01(\tB\n" +
@@ -1158,13 +1989,30 @@ const file_chapterhouse_local_v1_lists_proto_rawDesc = "" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12\x12\n" +
-	"\x04etag\x18\b \x01(\tR\x04etag\"Z\n" +
+	"\x04etag\x18\b \x01(\tR\x04etag\x124\n" +
+	"\x06claims\x18\t \x03(\v2\x1c.chapterhouse.local.v1.ClaimR\x06claims\"Z\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"SUBSCRIBED\x10\x01\x12\v\n" +
 	"\aPENDING\x10\x02\x12\x10\n" +
 	"\fUNSUBSCRIBED\x10\x03\x12\v\n" +
+	"\aBOUNCED\x10\x04\"\xa5\x01\n" +
+	"\x05Claim\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12B\n" +
+	"\x0ffirst_seen_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\rfirstSeenTime\x12@\n" +
+	"\x0elast_seen_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\flastSeenTime\"\x8a\x02\n" +
+	"\aConsent\x127\n" +
+	"\x04kind\x18\x01 \x01(\x0e2#.chapterhouse.local.v1.Consent.KindR\x04kind\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\"\n" +
+	"\x06method\x18\x03 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\x06method\x12\x1c\n" +
+	"\x04text\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xd0\x0fR\x04text\"T\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tREQUESTED\x10\x01\x12\v\n" +
+	"\aGRANTED\x10\x02\x12\r\n" +
+	"\tWITHDRAWN\x10\x03\x12\v\n" +
 	"\aBOUNCED\x10\x04\"\x83\x02\n" +
 	"\x11CreateListRequest\x12I\n" +
 	"\x06parent\x18\x01 \x01(\tB1\xbaH.r,2*^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x06parent\x127\n" +
@@ -1192,23 +2040,27 @@ const file_chapterhouse_local_v1_lists_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tBW\xbaHTrR2P^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/lists/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12\x12\n" +
 	"\x04etag\x18\x02 \x01(\tR\x04etag\x12'\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xea\x01\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xa4\x02\n" +
 	"\x12CreateEntryRequest\x12o\n" +
 	"\x06parent\x18\x01 \x01(\tBW\xbaHTrR2P^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/lists/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x06parent\x12:\n" +
 	"\x05entry\x18\x02 \x01(\v2\x1c.chapterhouse.local.v1.EntryB\x06\xbaH\x03\xc8\x01\x01R\x05entry\x12'\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\x90\x01\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\x128\n" +
+	"\aconsent\x18\x04 \x01(\v2\x1e.chapterhouse.local.v1.ConsentR\aconsent\"\x90\x01\n" +
 	"\x0fGetEntryRequest\x12}\n" +
-	"\x04name\x18\x01 \x01(\tBi\xbaHfrd2b^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/lists/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/entries/[a-z0-9]+$R\x04name\"\x8e\x02\n" +
+	"\x04name\x18\x01 \x01(\tBi\xbaHfrd2b^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/lists/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/entries/[a-z0-9]+$R\x04name\"\xf7\x02\n" +
 	"\x12ListEntriesRequest\x12o\n" +
 	"\x06parent\x18\x01 \x01(\tBW\xbaHTrR2P^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/lists/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x06parent\x12$\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\x12B\n" +
-	"\x05state\x18\x04 \x01(\x0e2\".chapterhouse.local.v1.Entry.StateB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05state\"u\n" +
+	"\x05state\x18\x04 \x01(\x0e2\".chapterhouse.local.v1.Entry.StateB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05state\x12C\n" +
+	"\x06source\x18\x05 \x01(\tB+\xbaH(r&2$^([a-z]([a-z0-9-]{0,61}[a-z0-9])?)?$R\x06source\x12\"\n" +
+	"\aaddress\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\xc0\x02R\aaddress\"\x89\x01\n" +
 	"\x13ListEntriesResponse\x126\n" +
 	"\aentries\x18\x01 \x03(\v2\x1c.chapterhouse.local.v1.EntryR\aentries\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb6\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x12\n" +
+	"\x04etag\x18\x03 \x01(\tR\x04etag\"\xb6\x01\n" +
 	"\x12UpdateEntryRequest\x12:\n" +
 	"\x05entry\x18\x01 \x01(\v2\x1c.chapterhouse.local.v1.EntryB\x06\xbaH\x03\xd8\x01\x03R\x05entry\x12;\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
@@ -1223,7 +2075,47 @@ const file_chapterhouse_local_v1_lists_proto_rawDesc = "" +
 	"\x17UnsubscribeEntryRequest\x12}\n" +
 	"\x04name\x18\x01 \x01(\tBi\xbaHfrd2b^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/lists/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/entries/[a-z0-9]+$R\x04name\x12'\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId2\xb7\x0e\n" +
+	"request_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xda\x01\n" +
+	"\x12BounceEntryRequest\x12}\n" +
+	"\x04name\x18\x01 \x01(\tBi\xbaHfrd2b^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/lists/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/entries/[a-z0-9]+$R\x04name\x12\x1c\n" +
+	"\x04text\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xd0\x0fR\x04text\x12'\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xc1\x01\n" +
+	"\x17SendConfirmationRequest\x12}\n" +
+	"\x04name\x18\x01 \x01(\tBi\xbaHfrd2b^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/lists/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/entries/[a-z0-9]+$R\x04name\x12'\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xde\x01\n" +
+	"\x13ListConsentsRequest\x12\x81\x01\n" +
+	"\x06parent\x18\x01 \x01(\tBi\xbaHfrd2b^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/lists/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/entries/[a-z0-9]+$R\x06parent\x12$\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"z\n" +
+	"\x14ListConsentsResponse\x12:\n" +
+	"\bconsents\x18\x01 \x03(\v2\x1e.chapterhouse.local.v1.ConsentR\bconsents\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xae\x01\n" +
+	"\x12ErasePersonRequest\x12I\n" +
+	"\x06parent\x18\x01 \x01(\tB1\xbaH.r,2*^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x06parent\x12$\n" +
+	"\aaddress\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xc0\x02R\aaddress\x12'\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"/\n" +
+	"\x13ErasePersonResponse\x12\x18\n" +
+	"\aentries\x18\x01 \x03(\tR\aentries\"\xfa\x01\n" +
+	"\x11FollowListRequest\x12o\n" +
+	"\x06parent\x18\x01 \x01(\tBW\xbaHTrR2P^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/lists/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x06parent\x12 \n" +
+	"\x05since\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\x05since\x12$\n" +
+	"\tpage_size\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12,\n" +
+	"\fwait_seconds\x18\x04 \x01(\x05B\t\xbaH\x06\x1a\x04\x18\x19(\x00R\vwaitSeconds\"\x85\x01\n" +
+	"\x12FollowListResponse\x12<\n" +
+	"\achanges\x18\x01 \x03(\v2\".chapterhouse.local.v1.EntryChangeR\achanges\x12\x1d\n" +
+	"\n" +
+	"next_since\x18\x02 \x01(\tR\tnextSince\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"`\n" +
+	"\vEntryChange\x12\x1d\n" +
+	"\n" +
+	"entry_name\x18\x01 \x01(\tR\tentryName\x122\n" +
+	"\x05entry\x18\x02 \x01(\v2\x1c.chapterhouse.local.v1.EntryR\x05entry2\xdb\x15\n" +
 	"\vListService\x12\x9f\x01\n" +
 	"\n" +
 	"CreateList\x12(.chapterhouse.local.v1.CreateListRequest\x1a\x1b.chapterhouse.local.v1.List\"J\x8a\x97\"\x16\"\x06parent\n" +
@@ -1245,14 +2137,25 @@ const file_chapterhouse_local_v1_lists_proto_rawDesc = "" +
 	"\bGetEntry\x12&.chapterhouse.local.v1.GetEntryRequest\x1a\x1c.chapterhouse.local.v1.Entry\"G\x8a\x97\"\x14\"\x04name\n" +
 	"\fentries.read\x82\xd3\xe4\x93\x02)\x12'/v1/{name=chapters/*/lists/*/entries/*}\x12\xaf\x01\n" +
 	"\vListEntries\x12).chapterhouse.local.v1.ListEntriesRequest\x1a*.chapterhouse.local.v1.ListEntriesResponse\"I\x8a\x97\"\x16\"\x06parent\n" +
-	"\fentries.read\x82\xd3\xe4\x93\x02)\x12'/v1/{parent=chapters/*/lists/*}/entries\x12\xb8\x01\n" +
-	"\vUpdateEntry\x12).chapterhouse.local.v1.UpdateEntryRequest\x1a\x1c.chapterhouse.local.v1.Entry\"`\x8a\x97\"\x1b\"\n" +
+	"\fentries.read\x82\xd3\xe4\x93\x02)\x12'/v1/{parent=chapters/*/lists/*}/entries\x12\xb9\x01\n" +
+	"\vUpdateEntry\x12).chapterhouse.local.v1.UpdateEntryRequest\x1a\x1c.chapterhouse.local.v1.Entry\"a\x8a\x97\"\x1b\"\n" +
 	"entry.name\n" +
-	"\rentries.write\x92\x97\"\x01\b\x82\xd3\xe4\x93\x026:\x05entry2-/v1/{entry.name=chapters/*/lists/*/entries/*}\x12\xa0\x01\n" +
+	"\rentries.write\x92\x97\"\x029\b\x82\xd3\xe4\x93\x026:\x05entry2-/v1/{entry.name=chapters/*/lists/*/entries/*}\x12\xa0\x01\n" +
 	"\vDeleteEntry\x12).chapterhouse.local.v1.DeleteEntryRequest\x1a\x16.google.protobuf.Empty\"N\x8a\x97\"\x15\"\x04name\n" +
 	"\rentries.write\x92\x97\"\x029\b\x82\xd3\xe4\x93\x02)*'/v1/{name=chapters/*/lists/*/entries/*}\x12\xb9\x01\n" +
 	"\x10UnsubscribeEntry\x12..chapterhouse.local.v1.UnsubscribeEntryRequest\x1a\x1c.chapterhouse.local.v1.Entry\"W\x8a\x97\"\x15\"\x04name\n" +
-	"\rentries.write\x82\xd3\xe4\x93\x028:\x01*\"3/v1/{name=chapters/*/lists/*/entries/*}:unsubscribeBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1;localv1b\x06proto3"
+	"\rentries.write\x82\xd3\xe4\x93\x028:\x01*\"3/v1/{name=chapters/*/lists/*/entries/*}:unsubscribe\x12\xaf\x01\n" +
+	"\vBounceEntry\x12).chapterhouse.local.v1.BounceEntryRequest\x1a\x1c.chapterhouse.local.v1.Entry\"W\x8a\x97\"\x15\"\x04name\n" +
+	"\rentries.write\x92\x97\"\x019\x82\xd3\xe4\x93\x023:\x01*\"./v1/{name=chapters/*/lists/*/entries/*}:bounce\x12\xc3\x01\n" +
+	"\x10SendConfirmation\x12..chapterhouse.local.v1.SendConfirmationRequest\x1a\x1c.chapterhouse.local.v1.Entry\"a\x8a\x97\"\x15\"\x04name\n" +
+	"\rentries.write\x92\x97\"\x01<\x82\xd3\xe4\x93\x02=:\x01*\"8/v1/{name=chapters/*/lists/*/entries/*}:sendConfirmation\x12\xbd\x01\n" +
+	"\fListConsents\x12*.chapterhouse.local.v1.ListConsentsRequest\x1a+.chapterhouse.local.v1.ListConsentsResponse\"T\x8a\x97\"\x16\"\x06parent\n" +
+	"\fentries.read\x82\xd3\xe4\x93\x024\x122/v1/{parent=chapters/*/lists/*/entries/*}/consents\x12\xb4\x01\n" +
+	"\vErasePerson\x12).chapterhouse.local.v1.ErasePersonRequest\x1a*.chapterhouse.local.v1.ErasePersonResponse\"N\x8a\x97\"\x17\"\x06parent\n" +
+	"\rentries.write\x92\x97\"\x01\x1f\x82\xd3\xe4\x93\x02(:\x01*\"#/v1/{parent=chapters/*}:erasePerson\x12\xb1\x01\n" +
+	"\n" +
+	"FollowList\x12(.chapterhouse.local.v1.FollowListRequest\x1a).chapterhouse.local.v1.FollowListResponse\"N\x8a\x97\"\x16\"\x06parent\n" +
+	"\fentries.read\x92\x97\"\x01=\x82\xd3\xe4\x93\x02)\x12'/v1/{parent=chapters/*/lists/*}/changesBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1;localv1b\x06proto3"
 
 var (
 	file_chapterhouse_local_v1_lists_proto_rawDescOnce sync.Once
@@ -1266,73 +2169,106 @@ func file_chapterhouse_local_v1_lists_proto_rawDescGZIP() []byte {
 	return file_chapterhouse_local_v1_lists_proto_rawDescData
 }
 
-var file_chapterhouse_local_v1_lists_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_chapterhouse_local_v1_lists_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_chapterhouse_local_v1_lists_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_chapterhouse_local_v1_lists_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_chapterhouse_local_v1_lists_proto_goTypes = []any{
 	(List_Kind)(0),                  // 0: chapterhouse.local.v1.List.Kind
 	(Entry_State)(0),                // 1: chapterhouse.local.v1.Entry.State
-	(*List)(nil),                    // 2: chapterhouse.local.v1.List
-	(*Entry)(nil),                   // 3: chapterhouse.local.v1.Entry
-	(*CreateListRequest)(nil),       // 4: chapterhouse.local.v1.CreateListRequest
-	(*GetListRequest)(nil),          // 5: chapterhouse.local.v1.GetListRequest
-	(*ListListsRequest)(nil),        // 6: chapterhouse.local.v1.ListListsRequest
-	(*ListListsResponse)(nil),       // 7: chapterhouse.local.v1.ListListsResponse
-	(*UpdateListRequest)(nil),       // 8: chapterhouse.local.v1.UpdateListRequest
-	(*DeleteListRequest)(nil),       // 9: chapterhouse.local.v1.DeleteListRequest
-	(*CreateEntryRequest)(nil),      // 10: chapterhouse.local.v1.CreateEntryRequest
-	(*GetEntryRequest)(nil),         // 11: chapterhouse.local.v1.GetEntryRequest
-	(*ListEntriesRequest)(nil),      // 12: chapterhouse.local.v1.ListEntriesRequest
-	(*ListEntriesResponse)(nil),     // 13: chapterhouse.local.v1.ListEntriesResponse
-	(*UpdateEntryRequest)(nil),      // 14: chapterhouse.local.v1.UpdateEntryRequest
-	(*DeleteEntryRequest)(nil),      // 15: chapterhouse.local.v1.DeleteEntryRequest
-	(*UnsubscribeEntryRequest)(nil), // 16: chapterhouse.local.v1.UnsubscribeEntryRequest
-	(*timestamppb.Timestamp)(nil),   // 17: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil),   // 18: google.protobuf.FieldMask
-	(*emptypb.Empty)(nil),           // 19: google.protobuf.Empty
+	(Consent_Kind)(0),               // 2: chapterhouse.local.v1.Consent.Kind
+	(*List)(nil),                    // 3: chapterhouse.local.v1.List
+	(*RemovalGuard)(nil),            // 4: chapterhouse.local.v1.RemovalGuard
+	(*Entry)(nil),                   // 5: chapterhouse.local.v1.Entry
+	(*Claim)(nil),                   // 6: chapterhouse.local.v1.Claim
+	(*Consent)(nil),                 // 7: chapterhouse.local.v1.Consent
+	(*CreateListRequest)(nil),       // 8: chapterhouse.local.v1.CreateListRequest
+	(*GetListRequest)(nil),          // 9: chapterhouse.local.v1.GetListRequest
+	(*ListListsRequest)(nil),        // 10: chapterhouse.local.v1.ListListsRequest
+	(*ListListsResponse)(nil),       // 11: chapterhouse.local.v1.ListListsResponse
+	(*UpdateListRequest)(nil),       // 12: chapterhouse.local.v1.UpdateListRequest
+	(*DeleteListRequest)(nil),       // 13: chapterhouse.local.v1.DeleteListRequest
+	(*CreateEntryRequest)(nil),      // 14: chapterhouse.local.v1.CreateEntryRequest
+	(*GetEntryRequest)(nil),         // 15: chapterhouse.local.v1.GetEntryRequest
+	(*ListEntriesRequest)(nil),      // 16: chapterhouse.local.v1.ListEntriesRequest
+	(*ListEntriesResponse)(nil),     // 17: chapterhouse.local.v1.ListEntriesResponse
+	(*UpdateEntryRequest)(nil),      // 18: chapterhouse.local.v1.UpdateEntryRequest
+	(*DeleteEntryRequest)(nil),      // 19: chapterhouse.local.v1.DeleteEntryRequest
+	(*UnsubscribeEntryRequest)(nil), // 20: chapterhouse.local.v1.UnsubscribeEntryRequest
+	(*BounceEntryRequest)(nil),      // 21: chapterhouse.local.v1.BounceEntryRequest
+	(*SendConfirmationRequest)(nil), // 22: chapterhouse.local.v1.SendConfirmationRequest
+	(*ListConsentsRequest)(nil),     // 23: chapterhouse.local.v1.ListConsentsRequest
+	(*ListConsentsResponse)(nil),    // 24: chapterhouse.local.v1.ListConsentsResponse
+	(*ErasePersonRequest)(nil),      // 25: chapterhouse.local.v1.ErasePersonRequest
+	(*ErasePersonResponse)(nil),     // 26: chapterhouse.local.v1.ErasePersonResponse
+	(*FollowListRequest)(nil),       // 27: chapterhouse.local.v1.FollowListRequest
+	(*FollowListResponse)(nil),      // 28: chapterhouse.local.v1.FollowListResponse
+	(*EntryChange)(nil),             // 29: chapterhouse.local.v1.EntryChange
+	(*timestamppb.Timestamp)(nil),   // 30: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil),   // 31: google.protobuf.FieldMask
+	(*emptypb.Empty)(nil),           // 32: google.protobuf.Empty
 }
 var file_chapterhouse_local_v1_lists_proto_depIdxs = []int32{
 	0,  // 0: chapterhouse.local.v1.List.kind:type_name -> chapterhouse.local.v1.List.Kind
-	17, // 1: chapterhouse.local.v1.List.create_time:type_name -> google.protobuf.Timestamp
-	17, // 2: chapterhouse.local.v1.List.update_time:type_name -> google.protobuf.Timestamp
-	1,  // 3: chapterhouse.local.v1.Entry.state:type_name -> chapterhouse.local.v1.Entry.State
-	17, // 4: chapterhouse.local.v1.Entry.create_time:type_name -> google.protobuf.Timestamp
-	17, // 5: chapterhouse.local.v1.Entry.update_time:type_name -> google.protobuf.Timestamp
-	2,  // 6: chapterhouse.local.v1.CreateListRequest.list:type_name -> chapterhouse.local.v1.List
-	2,  // 7: chapterhouse.local.v1.ListListsResponse.lists:type_name -> chapterhouse.local.v1.List
-	2,  // 8: chapterhouse.local.v1.UpdateListRequest.list:type_name -> chapterhouse.local.v1.List
-	18, // 9: chapterhouse.local.v1.UpdateListRequest.update_mask:type_name -> google.protobuf.FieldMask
-	3,  // 10: chapterhouse.local.v1.CreateEntryRequest.entry:type_name -> chapterhouse.local.v1.Entry
-	1,  // 11: chapterhouse.local.v1.ListEntriesRequest.state:type_name -> chapterhouse.local.v1.Entry.State
-	3,  // 12: chapterhouse.local.v1.ListEntriesResponse.entries:type_name -> chapterhouse.local.v1.Entry
-	3,  // 13: chapterhouse.local.v1.UpdateEntryRequest.entry:type_name -> chapterhouse.local.v1.Entry
-	18, // 14: chapterhouse.local.v1.UpdateEntryRequest.update_mask:type_name -> google.protobuf.FieldMask
-	4,  // 15: chapterhouse.local.v1.ListService.CreateList:input_type -> chapterhouse.local.v1.CreateListRequest
-	5,  // 16: chapterhouse.local.v1.ListService.GetList:input_type -> chapterhouse.local.v1.GetListRequest
-	6,  // 17: chapterhouse.local.v1.ListService.ListLists:input_type -> chapterhouse.local.v1.ListListsRequest
-	8,  // 18: chapterhouse.local.v1.ListService.UpdateList:input_type -> chapterhouse.local.v1.UpdateListRequest
-	9,  // 19: chapterhouse.local.v1.ListService.DeleteList:input_type -> chapterhouse.local.v1.DeleteListRequest
-	10, // 20: chapterhouse.local.v1.ListService.CreateEntry:input_type -> chapterhouse.local.v1.CreateEntryRequest
-	11, // 21: chapterhouse.local.v1.ListService.GetEntry:input_type -> chapterhouse.local.v1.GetEntryRequest
-	12, // 22: chapterhouse.local.v1.ListService.ListEntries:input_type -> chapterhouse.local.v1.ListEntriesRequest
-	14, // 23: chapterhouse.local.v1.ListService.UpdateEntry:input_type -> chapterhouse.local.v1.UpdateEntryRequest
-	15, // 24: chapterhouse.local.v1.ListService.DeleteEntry:input_type -> chapterhouse.local.v1.DeleteEntryRequest
-	16, // 25: chapterhouse.local.v1.ListService.UnsubscribeEntry:input_type -> chapterhouse.local.v1.UnsubscribeEntryRequest
-	2,  // 26: chapterhouse.local.v1.ListService.CreateList:output_type -> chapterhouse.local.v1.List
-	2,  // 27: chapterhouse.local.v1.ListService.GetList:output_type -> chapterhouse.local.v1.List
-	7,  // 28: chapterhouse.local.v1.ListService.ListLists:output_type -> chapterhouse.local.v1.ListListsResponse
-	2,  // 29: chapterhouse.local.v1.ListService.UpdateList:output_type -> chapterhouse.local.v1.List
-	19, // 30: chapterhouse.local.v1.ListService.DeleteList:output_type -> google.protobuf.Empty
-	3,  // 31: chapterhouse.local.v1.ListService.CreateEntry:output_type -> chapterhouse.local.v1.Entry
-	3,  // 32: chapterhouse.local.v1.ListService.GetEntry:output_type -> chapterhouse.local.v1.Entry
-	13, // 33: chapterhouse.local.v1.ListService.ListEntries:output_type -> chapterhouse.local.v1.ListEntriesResponse
-	3,  // 34: chapterhouse.local.v1.ListService.UpdateEntry:output_type -> chapterhouse.local.v1.Entry
-	19, // 35: chapterhouse.local.v1.ListService.DeleteEntry:output_type -> google.protobuf.Empty
-	3,  // 36: chapterhouse.local.v1.ListService.UnsubscribeEntry:output_type -> chapterhouse.local.v1.Entry
-	26, // [26:37] is the sub-list for method output_type
-	15, // [15:26] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	30, // 1: chapterhouse.local.v1.List.create_time:type_name -> google.protobuf.Timestamp
+	30, // 2: chapterhouse.local.v1.List.update_time:type_name -> google.protobuf.Timestamp
+	4,  // 3: chapterhouse.local.v1.List.removal_guard:type_name -> chapterhouse.local.v1.RemovalGuard
+	1,  // 4: chapterhouse.local.v1.Entry.state:type_name -> chapterhouse.local.v1.Entry.State
+	30, // 5: chapterhouse.local.v1.Entry.create_time:type_name -> google.protobuf.Timestamp
+	30, // 6: chapterhouse.local.v1.Entry.update_time:type_name -> google.protobuf.Timestamp
+	6,  // 7: chapterhouse.local.v1.Entry.claims:type_name -> chapterhouse.local.v1.Claim
+	30, // 8: chapterhouse.local.v1.Claim.first_seen_time:type_name -> google.protobuf.Timestamp
+	30, // 9: chapterhouse.local.v1.Claim.last_seen_time:type_name -> google.protobuf.Timestamp
+	2,  // 10: chapterhouse.local.v1.Consent.kind:type_name -> chapterhouse.local.v1.Consent.Kind
+	30, // 11: chapterhouse.local.v1.Consent.time:type_name -> google.protobuf.Timestamp
+	3,  // 12: chapterhouse.local.v1.CreateListRequest.list:type_name -> chapterhouse.local.v1.List
+	3,  // 13: chapterhouse.local.v1.ListListsResponse.lists:type_name -> chapterhouse.local.v1.List
+	3,  // 14: chapterhouse.local.v1.UpdateListRequest.list:type_name -> chapterhouse.local.v1.List
+	31, // 15: chapterhouse.local.v1.UpdateListRequest.update_mask:type_name -> google.protobuf.FieldMask
+	5,  // 16: chapterhouse.local.v1.CreateEntryRequest.entry:type_name -> chapterhouse.local.v1.Entry
+	7,  // 17: chapterhouse.local.v1.CreateEntryRequest.consent:type_name -> chapterhouse.local.v1.Consent
+	1,  // 18: chapterhouse.local.v1.ListEntriesRequest.state:type_name -> chapterhouse.local.v1.Entry.State
+	5,  // 19: chapterhouse.local.v1.ListEntriesResponse.entries:type_name -> chapterhouse.local.v1.Entry
+	5,  // 20: chapterhouse.local.v1.UpdateEntryRequest.entry:type_name -> chapterhouse.local.v1.Entry
+	31, // 21: chapterhouse.local.v1.UpdateEntryRequest.update_mask:type_name -> google.protobuf.FieldMask
+	7,  // 22: chapterhouse.local.v1.ListConsentsResponse.consents:type_name -> chapterhouse.local.v1.Consent
+	29, // 23: chapterhouse.local.v1.FollowListResponse.changes:type_name -> chapterhouse.local.v1.EntryChange
+	5,  // 24: chapterhouse.local.v1.EntryChange.entry:type_name -> chapterhouse.local.v1.Entry
+	8,  // 25: chapterhouse.local.v1.ListService.CreateList:input_type -> chapterhouse.local.v1.CreateListRequest
+	9,  // 26: chapterhouse.local.v1.ListService.GetList:input_type -> chapterhouse.local.v1.GetListRequest
+	10, // 27: chapterhouse.local.v1.ListService.ListLists:input_type -> chapterhouse.local.v1.ListListsRequest
+	12, // 28: chapterhouse.local.v1.ListService.UpdateList:input_type -> chapterhouse.local.v1.UpdateListRequest
+	13, // 29: chapterhouse.local.v1.ListService.DeleteList:input_type -> chapterhouse.local.v1.DeleteListRequest
+	14, // 30: chapterhouse.local.v1.ListService.CreateEntry:input_type -> chapterhouse.local.v1.CreateEntryRequest
+	15, // 31: chapterhouse.local.v1.ListService.GetEntry:input_type -> chapterhouse.local.v1.GetEntryRequest
+	16, // 32: chapterhouse.local.v1.ListService.ListEntries:input_type -> chapterhouse.local.v1.ListEntriesRequest
+	18, // 33: chapterhouse.local.v1.ListService.UpdateEntry:input_type -> chapterhouse.local.v1.UpdateEntryRequest
+	19, // 34: chapterhouse.local.v1.ListService.DeleteEntry:input_type -> chapterhouse.local.v1.DeleteEntryRequest
+	20, // 35: chapterhouse.local.v1.ListService.UnsubscribeEntry:input_type -> chapterhouse.local.v1.UnsubscribeEntryRequest
+	21, // 36: chapterhouse.local.v1.ListService.BounceEntry:input_type -> chapterhouse.local.v1.BounceEntryRequest
+	22, // 37: chapterhouse.local.v1.ListService.SendConfirmation:input_type -> chapterhouse.local.v1.SendConfirmationRequest
+	23, // 38: chapterhouse.local.v1.ListService.ListConsents:input_type -> chapterhouse.local.v1.ListConsentsRequest
+	25, // 39: chapterhouse.local.v1.ListService.ErasePerson:input_type -> chapterhouse.local.v1.ErasePersonRequest
+	27, // 40: chapterhouse.local.v1.ListService.FollowList:input_type -> chapterhouse.local.v1.FollowListRequest
+	3,  // 41: chapterhouse.local.v1.ListService.CreateList:output_type -> chapterhouse.local.v1.List
+	3,  // 42: chapterhouse.local.v1.ListService.GetList:output_type -> chapterhouse.local.v1.List
+	11, // 43: chapterhouse.local.v1.ListService.ListLists:output_type -> chapterhouse.local.v1.ListListsResponse
+	3,  // 44: chapterhouse.local.v1.ListService.UpdateList:output_type -> chapterhouse.local.v1.List
+	32, // 45: chapterhouse.local.v1.ListService.DeleteList:output_type -> google.protobuf.Empty
+	5,  // 46: chapterhouse.local.v1.ListService.CreateEntry:output_type -> chapterhouse.local.v1.Entry
+	5,  // 47: chapterhouse.local.v1.ListService.GetEntry:output_type -> chapterhouse.local.v1.Entry
+	17, // 48: chapterhouse.local.v1.ListService.ListEntries:output_type -> chapterhouse.local.v1.ListEntriesResponse
+	5,  // 49: chapterhouse.local.v1.ListService.UpdateEntry:output_type -> chapterhouse.local.v1.Entry
+	32, // 50: chapterhouse.local.v1.ListService.DeleteEntry:output_type -> google.protobuf.Empty
+	5,  // 51: chapterhouse.local.v1.ListService.UnsubscribeEntry:output_type -> chapterhouse.local.v1.Entry
+	5,  // 52: chapterhouse.local.v1.ListService.BounceEntry:output_type -> chapterhouse.local.v1.Entry
+	5,  // 53: chapterhouse.local.v1.ListService.SendConfirmation:output_type -> chapterhouse.local.v1.Entry
+	24, // 54: chapterhouse.local.v1.ListService.ListConsents:output_type -> chapterhouse.local.v1.ListConsentsResponse
+	26, // 55: chapterhouse.local.v1.ListService.ErasePerson:output_type -> chapterhouse.local.v1.ErasePersonResponse
+	28, // 56: chapterhouse.local.v1.ListService.FollowList:output_type -> chapterhouse.local.v1.FollowListResponse
+	41, // [41:57] is the sub-list for method output_type
+	25, // [25:41] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_local_v1_lists_proto_init() }
@@ -1345,8 +2281,8 @@ func file_chapterhouse_local_v1_lists_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chapterhouse_local_v1_lists_proto_rawDesc), len(file_chapterhouse_local_v1_lists_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   15,
+			NumEnums:      3,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -31,6 +31,11 @@ const (
 	ListService_UpdateEntry_FullMethodName      = "/chapterhouse.local.v1.ListService/UpdateEntry"
 	ListService_DeleteEntry_FullMethodName      = "/chapterhouse.local.v1.ListService/DeleteEntry"
 	ListService_UnsubscribeEntry_FullMethodName = "/chapterhouse.local.v1.ListService/UnsubscribeEntry"
+	ListService_BounceEntry_FullMethodName      = "/chapterhouse.local.v1.ListService/BounceEntry"
+	ListService_SendConfirmation_FullMethodName = "/chapterhouse.local.v1.ListService/SendConfirmation"
+	ListService_ListConsents_FullMethodName     = "/chapterhouse.local.v1.ListService/ListConsents"
+	ListService_ErasePerson_FullMethodName      = "/chapterhouse.local.v1.ListService/ErasePerson"
+	ListService_FollowList_FullMethodName       = "/chapterhouse.local.v1.ListService/FollowList"
 )
 
 // ListServiceClient is the client API for ListService service.
@@ -45,22 +50,36 @@ type ListServiceClient interface {
 	GetList(ctx context.Context, in *GetListRequest, opts ...grpc.CallOption) (*List, error)
 	// Lists a chapter's lists by id.
 	ListLists(ctx context.Context, in *ListListsRequest, opts ...grpc.CallOption) (*ListListsResponse, error)
-	// Changes the display name or the setting for double opt-in.
+	// Changes the display name, double opt-in, the text that people consent to, or the removal guard.
 	UpdateList(ctx context.Context, in *UpdateListRequest, opts ...grpc.CallOption) (*List, error)
 	// Deletes a mailing list. Its tombstones survive: a list made anew under the same id does not bring back who left.
 	DeleteList(ctx context.Context, in *DeleteListRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
-	// Adds one address, claimed by the source `manual`.
+	// Adds one address, claimed by the source `manual`. On a list with double opt-in the person is mailed a link to confirm.
 	CreateEntry(ctx context.Context, in *CreateEntryRequest, opts ...grpc.CallOption) (*Entry, error)
 	// Reads one entry.
 	GetEntry(ctx context.Context, in *GetEntryRequest, opts ...grpc.CallOption) (*Entry, error)
-	// Lists entries in all states, tombstones too. Over REST, `Accept: text/csv` answers all of them as CSV.
+	// Lists entries in all states, tombstones too. Over REST, `Accept: text/csv` or `application/x-ndjson` answers all of
+	// them as one stream; every form has an ETag, and answers 304 to an If-None-Match that names it.
 	ListEntries(ctx context.Context, in *ListEntriesRequest, opts ...grpc.CallOption) (*ListEntriesResponse, error)
-	// Changes the display name.
+	// Changes the display name; not that of a tombstone.
 	UpdateEntry(ctx context.Context, in *UpdateEntryRequest, opts ...grpc.CallOption) (*Entry, error)
 	// Removes an entry; it is gone, whoever claims it. A tombstone stays.
 	DeleteEntry(ctx context.Context, in *DeleteEntryRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// Records that the person has left. The entry becomes a tombstone that no sync, import or admin lifts.
 	UnsubscribeEntry(ctx context.Context, in *UnsubscribeEntryRequest, opts ...grpc.CallOption) (*Entry, error)
+	// Records that the address does not take mail. The entry becomes a tombstone that no sync, import or admin lifts.
+	BounceEntry(ctx context.Context, in *BounceEntryRequest, opts ...grpc.CallOption) (*Entry, error)
+	// Mails a PENDING entry its link to confirm once more, at most once an hour.
+	SendConfirmation(ctx context.Context, in *SendConfirmationRequest, opts ...grpc.CallOption) (*Entry, error)
+	// Lists what the person agreed to and took back, newest first: when, how, and the text.
+	ListConsents(ctx context.Context, in *ListConsentsRequest, opts ...grpc.CallOption) (*ListConsentsResponse, error)
+	// Forgets a person on all lists of a chapter: address, name, sources and consents go, from kept plans and answers
+	// too. What is left is a tombstone that holds a keyed hash, so that no later sync brings the person back. Open plans
+	// of those lists are cancelled.
+	ErasePerson(ctx context.Context, in *ErasePersonRequest, opts ...grpc.CallOption) (*ErasePersonResponse, error)
+	// Follows a list: answers the entries that changed after a point, as they are now, and the point to go on from.
+	// With waitSeconds an answer without changes is held back until there is one.
+	FollowList(ctx context.Context, in *FollowListRequest, opts ...grpc.CallOption) (*FollowListResponse, error)
 }
 
 type listServiceClient struct {
@@ -181,6 +200,56 @@ func (c *listServiceClient) UnsubscribeEntry(ctx context.Context, in *Unsubscrib
 	return out, nil
 }
 
+func (c *listServiceClient) BounceEntry(ctx context.Context, in *BounceEntryRequest, opts ...grpc.CallOption) (*Entry, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Entry)
+	err := c.cc.Invoke(ctx, ListService_BounceEntry_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *listServiceClient) SendConfirmation(ctx context.Context, in *SendConfirmationRequest, opts ...grpc.CallOption) (*Entry, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Entry)
+	err := c.cc.Invoke(ctx, ListService_SendConfirmation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *listServiceClient) ListConsents(ctx context.Context, in *ListConsentsRequest, opts ...grpc.CallOption) (*ListConsentsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListConsentsResponse)
+	err := c.cc.Invoke(ctx, ListService_ListConsents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *listServiceClient) ErasePerson(ctx context.Context, in *ErasePersonRequest, opts ...grpc.CallOption) (*ErasePersonResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ErasePersonResponse)
+	err := c.cc.Invoke(ctx, ListService_ErasePerson_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *listServiceClient) FollowList(ctx context.Context, in *FollowListRequest, opts ...grpc.CallOption) (*FollowListResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FollowListResponse)
+	err := c.cc.Invoke(ctx, ListService_FollowList_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ListServiceServer is the server API for ListService service.
 // All implementations must embed UnimplementedListServiceServer
 // for forward compatibility.
@@ -193,22 +262,36 @@ type ListServiceServer interface {
 	GetList(context.Context, *GetListRequest) (*List, error)
 	// Lists a chapter's lists by id.
 	ListLists(context.Context, *ListListsRequest) (*ListListsResponse, error)
-	// Changes the display name or the setting for double opt-in.
+	// Changes the display name, double opt-in, the text that people consent to, or the removal guard.
 	UpdateList(context.Context, *UpdateListRequest) (*List, error)
 	// Deletes a mailing list. Its tombstones survive: a list made anew under the same id does not bring back who left.
 	DeleteList(context.Context, *DeleteListRequest) (*emptypb.Empty, error)
-	// Adds one address, claimed by the source `manual`.
+	// Adds one address, claimed by the source `manual`. On a list with double opt-in the person is mailed a link to confirm.
 	CreateEntry(context.Context, *CreateEntryRequest) (*Entry, error)
 	// Reads one entry.
 	GetEntry(context.Context, *GetEntryRequest) (*Entry, error)
-	// Lists entries in all states, tombstones too. Over REST, `Accept: text/csv` answers all of them as CSV.
+	// Lists entries in all states, tombstones too. Over REST, `Accept: text/csv` or `application/x-ndjson` answers all of
+	// them as one stream; every form has an ETag, and answers 304 to an If-None-Match that names it.
 	ListEntries(context.Context, *ListEntriesRequest) (*ListEntriesResponse, error)
-	// Changes the display name.
+	// Changes the display name; not that of a tombstone.
 	UpdateEntry(context.Context, *UpdateEntryRequest) (*Entry, error)
 	// Removes an entry; it is gone, whoever claims it. A tombstone stays.
 	DeleteEntry(context.Context, *DeleteEntryRequest) (*emptypb.Empty, error)
 	// Records that the person has left. The entry becomes a tombstone that no sync, import or admin lifts.
 	UnsubscribeEntry(context.Context, *UnsubscribeEntryRequest) (*Entry, error)
+	// Records that the address does not take mail. The entry becomes a tombstone that no sync, import or admin lifts.
+	BounceEntry(context.Context, *BounceEntryRequest) (*Entry, error)
+	// Mails a PENDING entry its link to confirm once more, at most once an hour.
+	SendConfirmation(context.Context, *SendConfirmationRequest) (*Entry, error)
+	// Lists what the person agreed to and took back, newest first: when, how, and the text.
+	ListConsents(context.Context, *ListConsentsRequest) (*ListConsentsResponse, error)
+	// Forgets a person on all lists of a chapter: address, name, sources and consents go, from kept plans and answers
+	// too. What is left is a tombstone that holds a keyed hash, so that no later sync brings the person back. Open plans
+	// of those lists are cancelled.
+	ErasePerson(context.Context, *ErasePersonRequest) (*ErasePersonResponse, error)
+	// Follows a list: answers the entries that changed after a point, as they are now, and the point to go on from.
+	// With waitSeconds an answer without changes is held back until there is one.
+	FollowList(context.Context, *FollowListRequest) (*FollowListResponse, error)
 	mustEmbedUnimplementedListServiceServer()
 }
 
@@ -251,6 +334,21 @@ func (UnimplementedListServiceServer) DeleteEntry(context.Context, *DeleteEntryR
 }
 func (UnimplementedListServiceServer) UnsubscribeEntry(context.Context, *UnsubscribeEntryRequest) (*Entry, error) {
 	return nil, status.Error(codes.Unimplemented, "method UnsubscribeEntry not implemented")
+}
+func (UnimplementedListServiceServer) BounceEntry(context.Context, *BounceEntryRequest) (*Entry, error) {
+	return nil, status.Error(codes.Unimplemented, "method BounceEntry not implemented")
+}
+func (UnimplementedListServiceServer) SendConfirmation(context.Context, *SendConfirmationRequest) (*Entry, error) {
+	return nil, status.Error(codes.Unimplemented, "method SendConfirmation not implemented")
+}
+func (UnimplementedListServiceServer) ListConsents(context.Context, *ListConsentsRequest) (*ListConsentsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListConsents not implemented")
+}
+func (UnimplementedListServiceServer) ErasePerson(context.Context, *ErasePersonRequest) (*ErasePersonResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ErasePerson not implemented")
+}
+func (UnimplementedListServiceServer) FollowList(context.Context, *FollowListRequest) (*FollowListResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FollowList not implemented")
 }
 func (UnimplementedListServiceServer) mustEmbedUnimplementedListServiceServer() {}
 func (UnimplementedListServiceServer) testEmbeddedByValue()                     {}
@@ -471,6 +569,96 @@ func _ListService_UnsubscribeEntry_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ListService_BounceEntry_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BounceEntryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ListServiceServer).BounceEntry(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ListService_BounceEntry_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ListServiceServer).BounceEntry(ctx, req.(*BounceEntryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ListService_SendConfirmation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SendConfirmationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ListServiceServer).SendConfirmation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ListService_SendConfirmation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ListServiceServer).SendConfirmation(ctx, req.(*SendConfirmationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ListService_ListConsents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListConsentsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ListServiceServer).ListConsents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ListService_ListConsents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ListServiceServer).ListConsents(ctx, req.(*ListConsentsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ListService_ErasePerson_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ErasePersonRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ListServiceServer).ErasePerson(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ListService_ErasePerson_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ListServiceServer).ErasePerson(ctx, req.(*ErasePersonRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ListService_FollowList_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FollowListRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ListServiceServer).FollowList(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ListService_FollowList_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ListServiceServer).FollowList(ctx, req.(*FollowListRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ListService_ServiceDesc is the grpc.ServiceDesc for ListService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -521,6 +709,26 @@ var ListService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UnsubscribeEntry",
 			Handler:    _ListService_UnsubscribeEntry_Handler,
+		},
+		{
+			MethodName: "BounceEntry",
+			Handler:    _ListService_BounceEntry_Handler,
+		},
+		{
+			MethodName: "SendConfirmation",
+			Handler:    _ListService_SendConfirmation_Handler,
+		},
+		{
+			MethodName: "ListConsents",
+			Handler:    _ListService_ListConsents_Handler,
+		},
+		{
+			MethodName: "ErasePerson",
+			Handler:    _ListService_ErasePerson_Handler,
+		},
+		{
+			MethodName: "FollowList",
+			Handler:    _ListService_FollowList_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

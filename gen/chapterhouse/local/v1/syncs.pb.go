@@ -92,6 +92,8 @@ const (
 	Sync_CANCELLED Sync_State = 5
 	Sync_EXPIRED   Sync_State = 6
 	Sync_FAILED    Sync_State = 7
+	// The upload is complete and is being compared.
+	Sync_PLANNING Sync_State = 8
 )
 
 // Enum value maps for Sync_State.
@@ -105,6 +107,7 @@ var (
 		5: "CANCELLED",
 		6: "EXPIRED",
 		7: "FAILED",
+		8: "PLANNING",
 	}
 	Sync_State_value = map[string]int32{
 		"STATE_UNSPECIFIED": 0,
@@ -115,6 +118,7 @@ var (
 		"CANCELLED":         5,
 		"EXPIRED":           6,
 		"FAILED":            7,
+		"PLANNING":          8,
 	}
 )
 
@@ -155,18 +159,21 @@ const (
 	SyncChange_SUPPRESSED       SyncChange_Kind = 4
 	SyncChange_REJECTED         SyncChange_Kind = 5
 	SyncChange_DUPLICATE        SyncChange_Kind = 6
+	// Of a reverted sync: an entry that had changed since and stayed as it was.
+	SyncChange_CONFLICT SyncChange_Kind = 10
 )
 
 // Enum value maps for SyncChange_Kind.
 var (
 	SyncChange_Kind_name = map[int32]string{
-		0: "KIND_UNSPECIFIED",
-		1: "ADD",
-		2: "UPDATE",
-		3: "REMOVE",
-		4: "SUPPRESSED",
-		5: "REJECTED",
-		6: "DUPLICATE",
+		0:  "KIND_UNSPECIFIED",
+		1:  "ADD",
+		2:  "UPDATE",
+		3:  "REMOVE",
+		4:  "SUPPRESSED",
+		5:  "REJECTED",
+		6:  "DUPLICATE",
+		10: "CONFLICT",
 	}
 	SyncChange_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -176,6 +183,7 @@ var (
 		"SUPPRESSED":       4,
 		"REJECTED":         5,
 		"DUPLICATE":        6,
+		"CONFLICT":         10,
 	}
 )
 
@@ -203,7 +211,7 @@ func (x SyncChange_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SyncChange_Kind.Descriptor instead.
 func (SyncChange_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{3, 0}
+	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{4, 0}
 }
 
 // Sync is one comparison of a list with a source file: a plan, and what became of it.
@@ -224,11 +232,22 @@ type Sync struct {
 	// The number that confirmRemovals must repeat; zero when the guard does not ask.
 	ConfirmRemovals int32 `protobuf:"varint,9,opt,name=confirm_removals,json=confirmRemovals,proto3" json:"confirm_removals,omitempty"`
 	// What was found out about the source.
-	Format        *SourceFormat          `protobuf:"bytes,10,opt,name=format,proto3" json:"format,omitempty"`
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	ApplyTime     *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=apply_time,json=applyTime,proto3" json:"apply_time,omitempty"`
-	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	Etag          string                 `protobuf:"bytes,14,opt,name=etag,proto3" json:"etag,omitempty"`
+	Format     *SourceFormat          `protobuf:"bytes,10,opt,name=format,proto3" json:"format,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	ApplyTime  *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=apply_time,json=applyTime,proto3" json:"apply_time,omitempty"`
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	Etag       string                 `protobuf:"bytes,14,opt,name=etag,proto3" json:"etag,omitempty"`
+	// The state of the chapter's charter, and the one that the sync would bring it to, or did; unspecified where there is
+	// none, or with standing_unavailable.
+	CharterStateBefore v1.Charter_State `protobuf:"varint,15,opt,name=charter_state_before,json=charterStateBefore,proto3,enum=chapterhouse.international.v1.Charter_State" json:"charter_state_before,omitempty"`
+	CharterStateAfter  v1.Charter_State `protobuf:"varint,16,opt,name=charter_state_after,json=charterStateAfter,proto3,enum=chapterhouse.international.v1.Charter_State" json:"charter_state_after,omitempty"`
+	// Of an applied sync: until when it can be reverted.
+	RevertExpireTime *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=revert_expire_time,json=revertExpireTime,proto3" json:"revert_expire_time,omitempty"`
+	RevertTime       *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=revert_time,json=revertTime,proto3" json:"revert_time,omitempty"`
+	// Of a reverted sync: how many entries had changed since and stayed as they were.
+	Conflicts int32 `protobuf:"varint,19,opt,name=conflicts,proto3" json:"conflicts,omitempty"`
+	// Why a sync FAILED.
+	Failure       *SyncFailure `protobuf:"bytes,20,opt,name=failure,proto3" json:"failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -361,6 +380,102 @@ func (x *Sync) GetEtag() string {
 	return ""
 }
 
+func (x *Sync) GetCharterStateBefore() v1.Charter_State {
+	if x != nil {
+		return x.CharterStateBefore
+	}
+	return v1.Charter_State(0)
+}
+
+func (x *Sync) GetCharterStateAfter() v1.Charter_State {
+	if x != nil {
+		return x.CharterStateAfter
+	}
+	return v1.Charter_State(0)
+}
+
+func (x *Sync) GetRevertExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RevertExpireTime
+	}
+	return nil
+}
+
+func (x *Sync) GetRevertTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RevertTime
+	}
+	return nil
+}
+
+func (x *Sync) GetConflicts() int32 {
+	if x != nil {
+		return x.Conflicts
+	}
+	return 0
+}
+
+func (x *Sync) GetFailure() *SyncFailure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+// SyncFailure is why a sync that was answered before it was done could not be done.
+type SyncFailure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A Reason without its prefix: PLAN_STALE.
+	Reason        string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncFailure) Reset() {
+	*x = SyncFailure{}
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncFailure) ProtoMessage() {}
+
+func (x *SyncFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncFailure.ProtoReflect.Descriptor instead.
+func (*SyncFailure) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SyncFailure) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *SyncFailure) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 // SyncCounts are true totals, however many rows a page of changes shows.
 type SyncCounts struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -380,7 +495,7 @@ type SyncCounts struct {
 
 func (x *SyncCounts) Reset() {
 	*x = SyncCounts{}
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[1]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -392,7 +507,7 @@ func (x *SyncCounts) String() string {
 func (*SyncCounts) ProtoMessage() {}
 
 func (x *SyncCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[1]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -405,7 +520,7 @@ func (x *SyncCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncCounts.ProtoReflect.Descriptor instead.
 func (*SyncCounts) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{1}
+	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SyncCounts) GetAdd() int32 {
@@ -477,13 +592,17 @@ type SourceFormat struct {
 	// The column that was read as the address.
 	AddressColumn string   `protobuf:"bytes,5,opt,name=address_column,json=addressColumn,proto3" json:"address_column,omitempty"`
 	NameColumns   []string `protobuf:"bytes,6,rep,name=name_columns,json=nameColumns,proto3" json:"name_columns,omitempty"`
+	// The column that says who has left; such rows are rejected.
+	StateColumn string `protobuf:"bytes,7,opt,name=state_column,json=stateColumn,proto3" json:"state_column,omitempty"`
+	// How many lines of a title stand before the header.
+	TitleLines    int32 `protobuf:"varint,8,opt,name=title_lines,json=titleLines,proto3" json:"title_lines,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SourceFormat) Reset() {
 	*x = SourceFormat{}
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[2]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -495,7 +614,7 @@ func (x *SourceFormat) String() string {
 func (*SourceFormat) ProtoMessage() {}
 
 func (x *SourceFormat) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[2]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -508,7 +627,7 @@ func (x *SourceFormat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceFormat.ProtoReflect.Descriptor instead.
 func (*SourceFormat) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{2}
+	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SourceFormat) GetMediaType() string {
@@ -553,6 +672,20 @@ func (x *SourceFormat) GetNameColumns() []string {
 	return nil
 }
 
+func (x *SourceFormat) GetStateColumn() string {
+	if x != nil {
+		return x.StateColumn
+	}
+	return ""
+}
+
+func (x *SourceFormat) GetTitleLines() int32 {
+	if x != nil {
+		return x.TitleLines
+	}
+	return 0
+}
+
 // SyncChange is the fate of one row or entry.
 type SyncChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -564,7 +697,7 @@ type SyncChange struct {
 	PreviousDisplayName string `protobuf:"bytes,5,opt,name=previous_display_name,json=previousDisplayName,proto3" json:"previous_display_name,omitempty"`
 	// The entry concerned; empty for REJECTED.
 	Entry string `protobuf:"bytes,6,opt,name=entry,proto3" json:"entry,omitempty"`
-	// Why, for REJECTED and SUPPRESSED: a code (EMAIL_DOMAIN, UNSUBSCRIBED) and a sentence.
+	// Why, for REJECTED, SUPPRESSED and CONFLICT: a code (EMAIL_DOMAIN, UNSUBSCRIBED, CHANGED_SINCE) and a sentence.
 	Code string `protobuf:"bytes,7,opt,name=code,proto3" json:"code,omitempty"`
 	Text string `protobuf:"bytes,8,opt,name=text,proto3" json:"text,omitempty"`
 	// For SUPPRESSED: since when.
@@ -577,7 +710,7 @@ type SyncChange struct {
 
 func (x *SyncChange) Reset() {
 	*x = SyncChange{}
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[3]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -589,7 +722,7 @@ func (x *SyncChange) String() string {
 func (*SyncChange) ProtoMessage() {}
 
 func (x *SyncChange) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[3]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -602,7 +735,7 @@ func (x *SyncChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncChange.ProtoReflect.Descriptor instead.
 func (*SyncChange) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{3}
+	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SyncChange) GetKind() SyncChange_Kind {
@@ -688,7 +821,7 @@ type CreateSyncRequest struct {
 
 func (x *CreateSyncRequest) Reset() {
 	*x = CreateSyncRequest{}
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[4]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -700,7 +833,7 @@ func (x *CreateSyncRequest) String() string {
 func (*CreateSyncRequest) ProtoMessage() {}
 
 func (x *CreateSyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[4]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -713,7 +846,7 @@ func (x *CreateSyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSyncRequest.ProtoReflect.Descriptor instead.
 func (*CreateSyncRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{4}
+	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateSyncRequest) GetPart() isCreateSyncRequest_Part {
@@ -774,13 +907,16 @@ type CreateSyncHeader struct {
 	MapAddress     string `protobuf:"bytes,7,opt,name=map_address,json=mapAddress,proto3" json:"map_address,omitempty"`
 	MapDisplayName string `protobuf:"bytes,8,opt,name=map_display_name,json=mapDisplayName,proto3" json:"map_display_name,omitempty"`
 	RequestId      string `protobuf:"bytes,9,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Answer in the state PLANNING when the upload is complete and planning takes longer than waitSeconds.
+	RespondAsync  bool  `protobuf:"varint,10,opt,name=respond_async,json=respondAsync,proto3" json:"respond_async,omitempty"`
+	WaitSeconds   int32 `protobuf:"varint,11,opt,name=wait_seconds,json=waitSeconds,proto3" json:"wait_seconds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateSyncHeader) Reset() {
 	*x = CreateSyncHeader{}
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[5]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -792,7 +928,7 @@ func (x *CreateSyncHeader) String() string {
 func (*CreateSyncHeader) ProtoMessage() {}
 
 func (x *CreateSyncHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[5]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -805,7 +941,7 @@ func (x *CreateSyncHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSyncHeader.ProtoReflect.Descriptor instead.
 func (*CreateSyncHeader) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{5}
+	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CreateSyncHeader) GetParent() string {
@@ -871,6 +1007,20 @@ func (x *CreateSyncHeader) GetRequestId() string {
 	return ""
 }
 
+func (x *CreateSyncHeader) GetRespondAsync() bool {
+	if x != nil {
+		return x.RespondAsync
+	}
+	return false
+}
+
+func (x *CreateSyncHeader) GetWaitSeconds() int32 {
+	if x != nil {
+		return x.WaitSeconds
+	}
+	return 0
+}
+
 type GetSyncRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -880,7 +1030,7 @@ type GetSyncRequest struct {
 
 func (x *GetSyncRequest) Reset() {
 	*x = GetSyncRequest{}
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[6]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -892,7 +1042,7 @@ func (x *GetSyncRequest) String() string {
 func (*GetSyncRequest) ProtoMessage() {}
 
 func (x *GetSyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[6]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -905,7 +1055,7 @@ func (x *GetSyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSyncRequest.ProtoReflect.Descriptor instead.
 func (*GetSyncRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{6}
+	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetSyncRequest) GetName() string {
@@ -926,7 +1076,7 @@ type ListSyncsRequest struct {
 
 func (x *ListSyncsRequest) Reset() {
 	*x = ListSyncsRequest{}
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[7]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -938,7 +1088,7 @@ func (x *ListSyncsRequest) String() string {
 func (*ListSyncsRequest) ProtoMessage() {}
 
 func (x *ListSyncsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[7]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -951,7 +1101,7 @@ func (x *ListSyncsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSyncsRequest.ProtoReflect.Descriptor instead.
 func (*ListSyncsRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{7}
+	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListSyncsRequest) GetParent() string {
@@ -985,7 +1135,7 @@ type ListSyncsResponse struct {
 
 func (x *ListSyncsResponse) Reset() {
 	*x = ListSyncsResponse{}
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[8]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -997,7 +1147,7 @@ func (x *ListSyncsResponse) String() string {
 func (*ListSyncsResponse) ProtoMessage() {}
 
 func (x *ListSyncsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[8]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1010,7 +1160,7 @@ func (x *ListSyncsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSyncsResponse.ProtoReflect.Descriptor instead.
 func (*ListSyncsResponse) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{8}
+	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListSyncsResponse) GetSyncs() []*Sync {
@@ -1040,7 +1190,7 @@ type ListSyncChangesRequest struct {
 
 func (x *ListSyncChangesRequest) Reset() {
 	*x = ListSyncChangesRequest{}
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[9]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1202,7 @@ func (x *ListSyncChangesRequest) String() string {
 func (*ListSyncChangesRequest) ProtoMessage() {}
 
 func (x *ListSyncChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[9]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1215,7 @@ func (x *ListSyncChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSyncChangesRequest.ProtoReflect.Descriptor instead.
 func (*ListSyncChangesRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{9}
+	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListSyncChangesRequest) GetParent() string {
@@ -1106,7 +1256,7 @@ type ListSyncChangesResponse struct {
 
 func (x *ListSyncChangesResponse) Reset() {
 	*x = ListSyncChangesResponse{}
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[10]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1268,7 @@ func (x *ListSyncChangesResponse) String() string {
 func (*ListSyncChangesResponse) ProtoMessage() {}
 
 func (x *ListSyncChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[10]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1281,7 @@ func (x *ListSyncChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSyncChangesResponse.ProtoReflect.Descriptor instead.
 func (*ListSyncChangesResponse) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{10}
+	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListSyncChangesResponse) GetChanges() []*SyncChange {
@@ -1161,7 +1311,7 @@ type ApplySyncRequest struct {
 
 func (x *ApplySyncRequest) Reset() {
 	*x = ApplySyncRequest{}
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[11]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +1323,7 @@ func (x *ApplySyncRequest) String() string {
 func (*ApplySyncRequest) ProtoMessage() {}
 
 func (x *ApplySyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[11]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +1336,7 @@ func (x *ApplySyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplySyncRequest.ProtoReflect.Descriptor instead.
 func (*ApplySyncRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{11}
+	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ApplySyncRequest) GetName() string {
@@ -1228,7 +1378,7 @@ type CancelSyncRequest struct {
 
 func (x *CancelSyncRequest) Reset() {
 	*x = CancelSyncRequest{}
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[12]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1240,7 +1390,7 @@ func (x *CancelSyncRequest) String() string {
 func (*CancelSyncRequest) ProtoMessage() {}
 
 func (x *CancelSyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[12]
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1253,7 +1403,7 @@ func (x *CancelSyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelSyncRequest.ProtoReflect.Descriptor instead.
 func (*CancelSyncRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{12}
+	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CancelSyncRequest) GetName() string {
@@ -1277,11 +1427,72 @@ func (x *CancelSyncRequest) GetRequestId() string {
 	return ""
 }
 
+type RevertSyncRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Etag          string                 `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId     string                 `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevertSyncRequest) Reset() {
+	*x = RevertSyncRequest{}
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevertSyncRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevertSyncRequest) ProtoMessage() {}
+
+func (x *RevertSyncRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_local_v1_syncs_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevertSyncRequest.ProtoReflect.Descriptor instead.
+func (*RevertSyncRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_local_v1_syncs_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RevertSyncRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RevertSyncRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *RevertSyncRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 var File_chapterhouse_local_v1_syncs_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_local_v1_syncs_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/local/v1/syncs.proto\x12\x15chapterhouse.local.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a-chapterhouse/international/v1/standings.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\a\n" +
+	"!chapterhouse/local/v1/syncs.proto\x12\x15chapterhouse.local.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a,chapterhouse/international/v1/charters.proto\x1a-chapterhouse/international/v1/standings.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\n" +
+	"\n" +
 	"\x04Sync\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
 	"\x05state\x18\x02 \x01(\x0e2!.chapterhouse.local.v1.Sync.StateR\x05state\x124\n" +
@@ -1300,11 +1511,18 @@ const file_chapterhouse_local_v1_syncs_proto_rawDesc = "" +
 	"apply_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tapplyTime\x12;\n" +
 	"\vexpire_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12\x12\n" +
-	"\x04etag\x18\x0e \x01(\tR\x04etag\"4\n" +
+	"\x04etag\x18\x0e \x01(\tR\x04etag\x12^\n" +
+	"\x14charter_state_before\x18\x0f \x01(\x0e2,.chapterhouse.international.v1.Charter.StateR\x12charterStateBefore\x12\\\n" +
+	"\x13charter_state_after\x18\x10 \x01(\x0e2,.chapterhouse.international.v1.Charter.StateR\x11charterStateAfter\x12H\n" +
+	"\x12revert_expire_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x10revertExpireTime\x12;\n" +
+	"\vrevert_time\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"revertTime\x12\x1c\n" +
+	"\tconflicts\x18\x13 \x01(\x05R\tconflicts\x12<\n" +
+	"\afailure\x18\x14 \x01(\v2\".chapterhouse.local.v1.SyncFailureR\afailure\"4\n" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aREPLACE\x10\x01\x12\t\n" +
-	"\x05MERGE\x10\x02\"{\n" +
+	"\x05MERGE\x10\x02\"\x89\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aPLANNED\x10\x01\x12\v\n" +
@@ -1314,7 +1532,11 @@ const file_chapterhouse_local_v1_syncs_proto_rawDesc = "" +
 	"\tCANCELLED\x10\x05\x12\v\n" +
 	"\aEXPIRED\x10\x06\x12\n" +
 	"\n" +
-	"\x06FAILED\x10\a\"\xda\x01\n" +
+	"\x06FAILED\x10\a\x12\f\n" +
+	"\bPLANNING\x10\b\"9\n" +
+	"\vSyncFailure\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xda\x01\n" +
 	"\n" +
 	"SyncCounts\x12\x10\n" +
 	"\x03add\x18\x01 \x01(\x05R\x03add\x12\x16\n" +
@@ -1326,7 +1548,7 @@ const file_chapterhouse_local_v1_syncs_proto_rawDesc = "" +
 	"suppressed\x12\x1a\n" +
 	"\brejected\x18\x06 \x01(\x05R\brejected\x12\x1c\n" +
 	"\tduplicate\x18\a \x01(\x05R\tduplicate\x12\x12\n" +
-	"\x04kept\x18\b \x01(\x05R\x04kept\"\xc9\x01\n" +
+	"\x04kept\x18\b \x01(\x05R\x04kept\"\x8d\x02\n" +
 	"\fSourceFormat\x12\x1d\n" +
 	"\n" +
 	"media_type\x18\x01 \x01(\tR\tmediaType\x12\x1a\n" +
@@ -1334,7 +1556,10 @@ const file_chapterhouse_local_v1_syncs_proto_rawDesc = "" +
 	"\tdelimiter\x18\x03 \x01(\tR\tdelimiter\x12\x16\n" +
 	"\x06header\x18\x04 \x01(\bR\x06header\x12%\n" +
 	"\x0eaddress_column\x18\x05 \x01(\tR\raddressColumn\x12!\n" +
-	"\fname_columns\x18\x06 \x03(\tR\vnameColumns\"\xd1\x03\n" +
+	"\fname_columns\x18\x06 \x03(\tR\vnameColumns\x12!\n" +
+	"\fstate_column\x18\a \x01(\tR\vstateColumn\x12\x1f\n" +
+	"\vtitle_lines\x18\b \x01(\x05R\n" +
+	"titleLines\"\xe5\x03\n" +
 	"\n" +
 	"SyncChange\x12:\n" +
 	"\x04kind\x18\x01 \x01(\x0e2&.chapterhouse.local.v1.SyncChange.KindR\x04kind\x12\x12\n" +
@@ -1349,7 +1574,7 @@ const file_chapterhouse_local_v1_syncs_proto_rawDesc = "" +
 	"since_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tsinceTime\x12\x1d\n" +
 	"\n" +
 	"first_line\x18\n" +
-	" \x01(\x05R\tfirstLine\"j\n" +
+	" \x01(\x05R\tfirstLine\"~\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\a\n" +
 	"\x03ADD\x10\x01\x12\n" +
@@ -1360,11 +1585,13 @@ const file_chapterhouse_local_v1_syncs_proto_rawDesc = "" +
 	"\n" +
 	"SUPPRESSED\x10\x04\x12\f\n" +
 	"\bREJECTED\x10\x05\x12\r\n" +
-	"\tDUPLICATE\x10\x06\"\x81\x01\n" +
+	"\tDUPLICATE\x10\x06\x12\f\n" +
+	"\bCONFLICT\x10\n" +
+	"\"\x04\b\a\x10\t\"\x81\x01\n" +
 	"\x11CreateSyncRequest\x12A\n" +
 	"\x06header\x18\x01 \x01(\v2'.chapterhouse.local.v1.CreateSyncHeaderH\x00R\x06header\x12!\n" +
 	"\x05chunk\x18\x02 \x01(\fB\t\xbaH\x06z\x04\x18\x80\x80@H\x00R\x05chunkB\x06\n" +
-	"\x04part\"\x82\x04\n" +
+	"\x04part\"\xd5\x04\n" +
 	"\x10CreateSyncHeader\x12o\n" +
 	"\x06parent\x18\x01 \x01(\tBW\xbaHTrR2P^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/lists/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x06parent\x12@\n" +
 	"\x04mode\x18\x02 \x01(\x0e2 .chapterhouse.local.v1.Sync.ModeB\n" +
@@ -1377,7 +1604,10 @@ const file_chapterhouse_local_v1_syncs_proto_rawDesc = "" +
 	"mapAddress\x12(\n" +
 	"\x10map_display_name\x18\b \x01(\tR\x0emapDisplayName\x12'\n" +
 	"\n" +
-	"request_id\x18\t \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestIdB\x13\n" +
+	"request_id\x18\t \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\x12#\n" +
+	"\rrespond_async\x18\n" +
+	" \x01(\bR\frespondAsync\x12,\n" +
+	"\fwait_seconds\x18\v \x01(\x05B\t\xbaH\x06\x1a\x04\x18<(\x00R\vwaitSecondsB\x13\n" +
 	"\x11_confirm_removals\"d\n" +
 	"\x0eGetSyncRequest\x12R\n" +
 	"\x04name\x18\x01 \x01(\tB>\xbaH;r927^chapters/[a-z0-9-]+/lists/[a-z0-9-]+/syncs/[a-z0-9-]+$R\x04name\"\xc8\x01\n" +
@@ -1409,7 +1639,12 @@ const file_chapterhouse_local_v1_syncs_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tB>\xbaH;r927^chapters/[a-z0-9-]+/lists/[a-z0-9-]+/syncs/[a-z0-9-]+$R\x04name\x12\x12\n" +
 	"\x04etag\x18\x02 \x01(\tR\x04etag\x12'\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId2\xeb\a\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xa4\x01\n" +
+	"\x11RevertSyncRequest\x12R\n" +
+	"\x04name\x18\x01 \x01(\tB>\xbaH;r927^chapters/[a-z0-9-]+/lists/[a-z0-9-]+/syncs/[a-z0-9-]+$R\x04name\x12\x12\n" +
+	"\x04etag\x18\x02 \x01(\tR\x04etag\x12'\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId2\x98\t\n" +
 	"\vSyncService\x12\x81\x01\n" +
 	"\n" +
 	"CreateSync\x12(.chapterhouse.local.v1.CreateSyncRequest\x1a\x1b.chapterhouse.local.v1.Sync\"*\x8a\x97\"\x1c\"\rheader.parent\n" +
@@ -1426,7 +1661,10 @@ const file_chapterhouse_local_v1_syncs_proto_rawDesc = "" +
 	"\vsyncs.write\x92\x97\"\x04567\b\x82\xd3\xe4\x93\x020:\x01*\"+/v1/{name=chapters/*/lists/*/syncs/*}:apply\x12\xa9\x01\n" +
 	"\n" +
 	"CancelSync\x12(.chapterhouse.local.v1.CancelSyncRequest\x1a\x1b.chapterhouse.local.v1.Sync\"T\x8a\x97\"\x13\"\x04name\n" +
-	"\vsyncs.write\x92\x97\"\x027\b\x82\xd3\xe4\x93\x021:\x01*\",/v1/{name=chapters/*/lists/*/syncs/*}:cancelBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1;localv1b\x06proto3"
+	"\vsyncs.write\x92\x97\"\x027\b\x82\xd3\xe4\x93\x021:\x01*\",/v1/{name=chapters/*/lists/*/syncs/*}:cancel\x12\xaa\x01\n" +
+	"\n" +
+	"RevertSync\x12(.chapterhouse.local.v1.RevertSyncRequest\x1a\x1b.chapterhouse.local.v1.Sync\"U\x8a\x97\"\x13\"\x04name\n" +
+	"\vsyncs.write\x92\x97\"\x037;\b\x82\xd3\xe4\x93\x021:\x01*\",/v1/{name=chapters/*/lists/*/syncs/*}:revertBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1;localv1b\x06proto3"
 
 var (
 	file_chapterhouse_local_v1_syncs_proto_rawDescOnce sync.Once
@@ -1441,60 +1679,70 @@ func file_chapterhouse_local_v1_syncs_proto_rawDescGZIP() []byte {
 }
 
 var file_chapterhouse_local_v1_syncs_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_chapterhouse_local_v1_syncs_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_chapterhouse_local_v1_syncs_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_chapterhouse_local_v1_syncs_proto_goTypes = []any{
 	(Sync_Mode)(0),                  // 0: chapterhouse.local.v1.Sync.Mode
 	(Sync_State)(0),                 // 1: chapterhouse.local.v1.Sync.State
 	(SyncChange_Kind)(0),            // 2: chapterhouse.local.v1.SyncChange.Kind
 	(*Sync)(nil),                    // 3: chapterhouse.local.v1.Sync
-	(*SyncCounts)(nil),              // 4: chapterhouse.local.v1.SyncCounts
-	(*SourceFormat)(nil),            // 5: chapterhouse.local.v1.SourceFormat
-	(*SyncChange)(nil),              // 6: chapterhouse.local.v1.SyncChange
-	(*CreateSyncRequest)(nil),       // 7: chapterhouse.local.v1.CreateSyncRequest
-	(*CreateSyncHeader)(nil),        // 8: chapterhouse.local.v1.CreateSyncHeader
-	(*GetSyncRequest)(nil),          // 9: chapterhouse.local.v1.GetSyncRequest
-	(*ListSyncsRequest)(nil),        // 10: chapterhouse.local.v1.ListSyncsRequest
-	(*ListSyncsResponse)(nil),       // 11: chapterhouse.local.v1.ListSyncsResponse
-	(*ListSyncChangesRequest)(nil),  // 12: chapterhouse.local.v1.ListSyncChangesRequest
-	(*ListSyncChangesResponse)(nil), // 13: chapterhouse.local.v1.ListSyncChangesResponse
-	(*ApplySyncRequest)(nil),        // 14: chapterhouse.local.v1.ApplySyncRequest
-	(*CancelSyncRequest)(nil),       // 15: chapterhouse.local.v1.CancelSyncRequest
-	(*v1.Standing)(nil),             // 16: chapterhouse.international.v1.Standing
-	(*timestamppb.Timestamp)(nil),   // 17: google.protobuf.Timestamp
+	(*SyncFailure)(nil),             // 4: chapterhouse.local.v1.SyncFailure
+	(*SyncCounts)(nil),              // 5: chapterhouse.local.v1.SyncCounts
+	(*SourceFormat)(nil),            // 6: chapterhouse.local.v1.SourceFormat
+	(*SyncChange)(nil),              // 7: chapterhouse.local.v1.SyncChange
+	(*CreateSyncRequest)(nil),       // 8: chapterhouse.local.v1.CreateSyncRequest
+	(*CreateSyncHeader)(nil),        // 9: chapterhouse.local.v1.CreateSyncHeader
+	(*GetSyncRequest)(nil),          // 10: chapterhouse.local.v1.GetSyncRequest
+	(*ListSyncsRequest)(nil),        // 11: chapterhouse.local.v1.ListSyncsRequest
+	(*ListSyncsResponse)(nil),       // 12: chapterhouse.local.v1.ListSyncsResponse
+	(*ListSyncChangesRequest)(nil),  // 13: chapterhouse.local.v1.ListSyncChangesRequest
+	(*ListSyncChangesResponse)(nil), // 14: chapterhouse.local.v1.ListSyncChangesResponse
+	(*ApplySyncRequest)(nil),        // 15: chapterhouse.local.v1.ApplySyncRequest
+	(*CancelSyncRequest)(nil),       // 16: chapterhouse.local.v1.CancelSyncRequest
+	(*RevertSyncRequest)(nil),       // 17: chapterhouse.local.v1.RevertSyncRequest
+	(*v1.Standing)(nil),             // 18: chapterhouse.international.v1.Standing
+	(*timestamppb.Timestamp)(nil),   // 19: google.protobuf.Timestamp
+	(v1.Charter_State)(0),           // 20: chapterhouse.international.v1.Charter.State
 }
 var file_chapterhouse_local_v1_syncs_proto_depIdxs = []int32{
 	1,  // 0: chapterhouse.local.v1.Sync.state:type_name -> chapterhouse.local.v1.Sync.State
 	0,  // 1: chapterhouse.local.v1.Sync.mode:type_name -> chapterhouse.local.v1.Sync.Mode
-	4,  // 2: chapterhouse.local.v1.Sync.counts:type_name -> chapterhouse.local.v1.SyncCounts
-	16, // 3: chapterhouse.local.v1.Sync.standing_before:type_name -> chapterhouse.international.v1.Standing
-	16, // 4: chapterhouse.local.v1.Sync.standing_after:type_name -> chapterhouse.international.v1.Standing
-	5,  // 5: chapterhouse.local.v1.Sync.format:type_name -> chapterhouse.local.v1.SourceFormat
-	17, // 6: chapterhouse.local.v1.Sync.create_time:type_name -> google.protobuf.Timestamp
-	17, // 7: chapterhouse.local.v1.Sync.apply_time:type_name -> google.protobuf.Timestamp
-	17, // 8: chapterhouse.local.v1.Sync.expire_time:type_name -> google.protobuf.Timestamp
-	2,  // 9: chapterhouse.local.v1.SyncChange.kind:type_name -> chapterhouse.local.v1.SyncChange.Kind
-	17, // 10: chapterhouse.local.v1.SyncChange.since_time:type_name -> google.protobuf.Timestamp
-	8,  // 11: chapterhouse.local.v1.CreateSyncRequest.header:type_name -> chapterhouse.local.v1.CreateSyncHeader
-	0,  // 12: chapterhouse.local.v1.CreateSyncHeader.mode:type_name -> chapterhouse.local.v1.Sync.Mode
-	3,  // 13: chapterhouse.local.v1.ListSyncsResponse.syncs:type_name -> chapterhouse.local.v1.Sync
-	6,  // 14: chapterhouse.local.v1.ListSyncChangesResponse.changes:type_name -> chapterhouse.local.v1.SyncChange
-	7,  // 15: chapterhouse.local.v1.SyncService.CreateSync:input_type -> chapterhouse.local.v1.CreateSyncRequest
-	9,  // 16: chapterhouse.local.v1.SyncService.GetSync:input_type -> chapterhouse.local.v1.GetSyncRequest
-	10, // 17: chapterhouse.local.v1.SyncService.ListSyncs:input_type -> chapterhouse.local.v1.ListSyncsRequest
-	12, // 18: chapterhouse.local.v1.SyncService.ListSyncChanges:input_type -> chapterhouse.local.v1.ListSyncChangesRequest
-	14, // 19: chapterhouse.local.v1.SyncService.ApplySync:input_type -> chapterhouse.local.v1.ApplySyncRequest
-	15, // 20: chapterhouse.local.v1.SyncService.CancelSync:input_type -> chapterhouse.local.v1.CancelSyncRequest
-	3,  // 21: chapterhouse.local.v1.SyncService.CreateSync:output_type -> chapterhouse.local.v1.Sync
-	3,  // 22: chapterhouse.local.v1.SyncService.GetSync:output_type -> chapterhouse.local.v1.Sync
-	11, // 23: chapterhouse.local.v1.SyncService.ListSyncs:output_type -> chapterhouse.local.v1.ListSyncsResponse
-	13, // 24: chapterhouse.local.v1.SyncService.ListSyncChanges:output_type -> chapterhouse.local.v1.ListSyncChangesResponse
-	3,  // 25: chapterhouse.local.v1.SyncService.ApplySync:output_type -> chapterhouse.local.v1.Sync
-	3,  // 26: chapterhouse.local.v1.SyncService.CancelSync:output_type -> chapterhouse.local.v1.Sync
-	21, // [21:27] is the sub-list for method output_type
-	15, // [15:21] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	5,  // 2: chapterhouse.local.v1.Sync.counts:type_name -> chapterhouse.local.v1.SyncCounts
+	18, // 3: chapterhouse.local.v1.Sync.standing_before:type_name -> chapterhouse.international.v1.Standing
+	18, // 4: chapterhouse.local.v1.Sync.standing_after:type_name -> chapterhouse.international.v1.Standing
+	6,  // 5: chapterhouse.local.v1.Sync.format:type_name -> chapterhouse.local.v1.SourceFormat
+	19, // 6: chapterhouse.local.v1.Sync.create_time:type_name -> google.protobuf.Timestamp
+	19, // 7: chapterhouse.local.v1.Sync.apply_time:type_name -> google.protobuf.Timestamp
+	19, // 8: chapterhouse.local.v1.Sync.expire_time:type_name -> google.protobuf.Timestamp
+	20, // 9: chapterhouse.local.v1.Sync.charter_state_before:type_name -> chapterhouse.international.v1.Charter.State
+	20, // 10: chapterhouse.local.v1.Sync.charter_state_after:type_name -> chapterhouse.international.v1.Charter.State
+	19, // 11: chapterhouse.local.v1.Sync.revert_expire_time:type_name -> google.protobuf.Timestamp
+	19, // 12: chapterhouse.local.v1.Sync.revert_time:type_name -> google.protobuf.Timestamp
+	4,  // 13: chapterhouse.local.v1.Sync.failure:type_name -> chapterhouse.local.v1.SyncFailure
+	2,  // 14: chapterhouse.local.v1.SyncChange.kind:type_name -> chapterhouse.local.v1.SyncChange.Kind
+	19, // 15: chapterhouse.local.v1.SyncChange.since_time:type_name -> google.protobuf.Timestamp
+	9,  // 16: chapterhouse.local.v1.CreateSyncRequest.header:type_name -> chapterhouse.local.v1.CreateSyncHeader
+	0,  // 17: chapterhouse.local.v1.CreateSyncHeader.mode:type_name -> chapterhouse.local.v1.Sync.Mode
+	3,  // 18: chapterhouse.local.v1.ListSyncsResponse.syncs:type_name -> chapterhouse.local.v1.Sync
+	7,  // 19: chapterhouse.local.v1.ListSyncChangesResponse.changes:type_name -> chapterhouse.local.v1.SyncChange
+	8,  // 20: chapterhouse.local.v1.SyncService.CreateSync:input_type -> chapterhouse.local.v1.CreateSyncRequest
+	10, // 21: chapterhouse.local.v1.SyncService.GetSync:input_type -> chapterhouse.local.v1.GetSyncRequest
+	11, // 22: chapterhouse.local.v1.SyncService.ListSyncs:input_type -> chapterhouse.local.v1.ListSyncsRequest
+	13, // 23: chapterhouse.local.v1.SyncService.ListSyncChanges:input_type -> chapterhouse.local.v1.ListSyncChangesRequest
+	15, // 24: chapterhouse.local.v1.SyncService.ApplySync:input_type -> chapterhouse.local.v1.ApplySyncRequest
+	16, // 25: chapterhouse.local.v1.SyncService.CancelSync:input_type -> chapterhouse.local.v1.CancelSyncRequest
+	17, // 26: chapterhouse.local.v1.SyncService.RevertSync:input_type -> chapterhouse.local.v1.RevertSyncRequest
+	3,  // 27: chapterhouse.local.v1.SyncService.CreateSync:output_type -> chapterhouse.local.v1.Sync
+	3,  // 28: chapterhouse.local.v1.SyncService.GetSync:output_type -> chapterhouse.local.v1.Sync
+	12, // 29: chapterhouse.local.v1.SyncService.ListSyncs:output_type -> chapterhouse.local.v1.ListSyncsResponse
+	14, // 30: chapterhouse.local.v1.SyncService.ListSyncChanges:output_type -> chapterhouse.local.v1.ListSyncChangesResponse
+	3,  // 31: chapterhouse.local.v1.SyncService.ApplySync:output_type -> chapterhouse.local.v1.Sync
+	3,  // 32: chapterhouse.local.v1.SyncService.CancelSync:output_type -> chapterhouse.local.v1.Sync
+	3,  // 33: chapterhouse.local.v1.SyncService.RevertSync:output_type -> chapterhouse.local.v1.Sync
+	27, // [27:34] is the sub-list for method output_type
+	20, // [20:27] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_local_v1_syncs_proto_init() }
@@ -1502,19 +1750,19 @@ func file_chapterhouse_local_v1_syncs_proto_init() {
 	if File_chapterhouse_local_v1_syncs_proto != nil {
 		return
 	}
-	file_chapterhouse_local_v1_syncs_proto_msgTypes[4].OneofWrappers = []any{
+	file_chapterhouse_local_v1_syncs_proto_msgTypes[5].OneofWrappers = []any{
 		(*CreateSyncRequest_Header)(nil),
 		(*CreateSyncRequest_Chunk)(nil),
 	}
-	file_chapterhouse_local_v1_syncs_proto_msgTypes[5].OneofWrappers = []any{}
-	file_chapterhouse_local_v1_syncs_proto_msgTypes[11].OneofWrappers = []any{}
+	file_chapterhouse_local_v1_syncs_proto_msgTypes[6].OneofWrappers = []any{}
+	file_chapterhouse_local_v1_syncs_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chapterhouse_local_v1_syncs_proto_rawDesc), len(file_chapterhouse_local_v1_syncs_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   13,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

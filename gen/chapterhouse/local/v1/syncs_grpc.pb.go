@@ -25,6 +25,7 @@ const (
 	SyncService_ListSyncChanges_FullMethodName = "/chapterhouse.local.v1.SyncService/ListSyncChanges"
 	SyncService_ApplySync_FullMethodName       = "/chapterhouse.local.v1.SyncService/ApplySync"
 	SyncService_CancelSync_FullMethodName      = "/chapterhouse.local.v1.SyncService/CancelSync"
+	SyncService_RevertSync_FullMethodName      = "/chapterhouse.local.v1.SyncService/RevertSync"
 )
 
 // SyncServiceClient is the client API for SyncService service.
@@ -35,7 +36,8 @@ const (
 type SyncServiceClient interface {
 	// Uploads a source and plans; with apply also applies. Over REST it is
 	// `POST /v1/chapters/{chapter}/lists/{list}/syncs?mode=&source=&apply=&confirmRemovals=` with the source as the body.
-	// While the network is being read no write transaction is open.
+	// While the network is being read no write transaction is open. With `Prefer: respond-async, wait=<seconds>` a plan that
+	// takes longer is answered with 202, in the state PLANNING, to be read again by its name.
 	CreateSync(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[CreateSyncRequest, Sync], error)
 	// Reads a sync.
 	GetSync(ctx context.Context, in *GetSyncRequest, opts ...grpc.CallOption) (*Sync, error)
@@ -47,6 +49,9 @@ type SyncServiceClient interface {
 	ApplySync(ctx context.Context, in *ApplySyncRequest, opts ...grpc.CallOption) (*Sync, error)
 	// Gives a plan up.
 	CancelSync(ctx context.Context, in *CancelSyncRequest, opts ...grpc.CallOption) (*Sync, error)
+	// Undoes an applied sync, for 24 hours. Entries that changed since stay as they are and are listed as CONFLICT; the
+	// guard does not ask, and no tombstone is lifted. Reverting a REVERTED sync again answers it unchanged.
+	RevertSync(ctx context.Context, in *RevertSyncRequest, opts ...grpc.CallOption) (*Sync, error)
 }
 
 type syncServiceClient struct {
@@ -120,6 +125,16 @@ func (c *syncServiceClient) CancelSync(ctx context.Context, in *CancelSyncReques
 	return out, nil
 }
 
+func (c *syncServiceClient) RevertSync(ctx context.Context, in *RevertSyncRequest, opts ...grpc.CallOption) (*Sync, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Sync)
+	err := c.cc.Invoke(ctx, SyncService_RevertSync_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SyncServiceServer is the server API for SyncService service.
 // All implementations must embed UnimplementedSyncServiceServer
 // for forward compatibility.
@@ -128,7 +143,8 @@ func (c *syncServiceClient) CancelSync(ctx context.Context, in *CancelSyncReques
 type SyncServiceServer interface {
 	// Uploads a source and plans; with apply also applies. Over REST it is
 	// `POST /v1/chapters/{chapter}/lists/{list}/syncs?mode=&source=&apply=&confirmRemovals=` with the source as the body.
-	// While the network is being read no write transaction is open.
+	// While the network is being read no write transaction is open. With `Prefer: respond-async, wait=<seconds>` a plan that
+	// takes longer is answered with 202, in the state PLANNING, to be read again by its name.
 	CreateSync(grpc.ClientStreamingServer[CreateSyncRequest, Sync]) error
 	// Reads a sync.
 	GetSync(context.Context, *GetSyncRequest) (*Sync, error)
@@ -140,6 +156,9 @@ type SyncServiceServer interface {
 	ApplySync(context.Context, *ApplySyncRequest) (*Sync, error)
 	// Gives a plan up.
 	CancelSync(context.Context, *CancelSyncRequest) (*Sync, error)
+	// Undoes an applied sync, for 24 hours. Entries that changed since stay as they are and are listed as CONFLICT; the
+	// guard does not ask, and no tombstone is lifted. Reverting a REVERTED sync again answers it unchanged.
+	RevertSync(context.Context, *RevertSyncRequest) (*Sync, error)
 	mustEmbedUnimplementedSyncServiceServer()
 }
 
@@ -167,6 +186,9 @@ func (UnimplementedSyncServiceServer) ApplySync(context.Context, *ApplySyncReque
 }
 func (UnimplementedSyncServiceServer) CancelSync(context.Context, *CancelSyncRequest) (*Sync, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelSync not implemented")
+}
+func (UnimplementedSyncServiceServer) RevertSync(context.Context, *RevertSyncRequest) (*Sync, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevertSync not implemented")
 }
 func (UnimplementedSyncServiceServer) mustEmbedUnimplementedSyncServiceServer() {}
 func (UnimplementedSyncServiceServer) testEmbeddedByValue()                     {}
@@ -286,6 +308,24 @@ func _SyncService_CancelSync_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SyncService_RevertSync_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevertSyncRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SyncServiceServer).RevertSync(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SyncService_RevertSync_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SyncServiceServer).RevertSync(ctx, req.(*RevertSyncRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SyncService_ServiceDesc is the grpc.ServiceDesc for SyncService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -312,6 +352,10 @@ var SyncService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CancelSync",
 			Handler:    _SyncService_CancelSync_Handler,
+		},
+		{
+			MethodName: "RevertSync",
+			Handler:    _SyncService_RevertSync_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
