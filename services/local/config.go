@@ -1,8 +1,12 @@
 package local
 
-import "time"
+import (
+	"time"
 
-// Config is every setting of the local service that is not an address or a secret.
+	"github.com/chapterhouse/chapterhouse/services/internal/mail"
+)
+
+// Config is every setting of the local service that is not a secret or the address of another.
 type Config struct {
 	Site string `help:"Name of the site, which its NATS user and its matching key belong to." default:"main" env:"CHAPTERHOUSE_SITE"`
 
@@ -15,6 +19,8 @@ type Config struct {
 	PreviewTimeout time.Duration `help:"How long to wait for the standing before and after a plan." default:"10s"`
 	LookupTimeout  time.Duration `help:"How long to ask the regional service for a region that is not known yet." default:"2s"`
 	CleanEvery     time.Duration `help:"How often old plans and left-overs of uploads are looked for." default:"1m"`
+
+	Mail mail.Config `embed:"" prefix:"mail-"`
 
 	// GapWait and CompareEvery are the bus's; tests shorten them.
 	GapWait      time.Duration `hidden:"" default:"2s"`

@@ -24,6 +24,7 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/internal/address"
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 	"github.com/chapterhouse/chapterhouse/services/internal/clock"
+	"github.com/chapterhouse/chapterhouse/services/internal/mail"
 	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 )
@@ -58,7 +59,9 @@ type Deps struct {
 	Regions regionalv1.RegionServiceClient
 	// Standings is asked what a plan would do to the standing.
 	Standings internationalv1.StandingServiceClient
-	Config    Config
+	// Mail sends to people; nil sends nothing. Whoever made it closes it.
+	Mail   *mail.Mailer
+	Config Config
 }
 
 // Service is the local tier. It implements all its gRPC services.
@@ -75,6 +78,7 @@ type Service struct {
 	siteKey   address.SiteKey
 	regions   regionalv1.RegionServiceClient
 	standings internationalv1.StandingServiceClient
+	mail      *mail.Mailer
 	config    Config
 
 	sealer    *rpc.Sealer
@@ -94,6 +98,7 @@ func New(ctx context.Context, deps Deps) (*Service, error) {
 		siteKey:   deps.SiteKey,
 		regions:   deps.Regions,
 		standings: deps.Standings,
+		mail:      deps.Mail,
 		config:    deps.Config.withDefaults(),
 	}
 	var err error

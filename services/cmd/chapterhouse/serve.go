@@ -11,6 +11,7 @@ import (
 
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 	"github.com/chapterhouse/chapterhouse/services/internal/clock"
+	"github.com/chapterhouse/chapterhouse/services/internal/mail"
 	"github.com/chapterhouse/chapterhouse/services/internal/platform"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 	"github.com/chapterhouse/chapterhouse/services/international"
@@ -106,6 +107,11 @@ func (c *serveLocal) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	mailer, err := mail.New(c.Mail, clock.System{})
+	if err != nil {
+		return usageError{err}
+	}
+	defer mailer.Close(a.ctx)
 	return c.serve(a, bus.Local, c.Site, func(tier *platform.Tier, dial dialer) error {
 		international, err := dial(c.InternationalAddress)
 		if err != nil {
@@ -115,7 +121,10 @@ func (c *serveLocal) Run(a *app) error {
 		if err != nil {
 			return err
 		}
-		tier.Local(c.Config, key, international, regional)
+		if !mailer.Configured() {
+			tier.Log.Warn("no mail can be sent: no SMTP server is set (--mail-smtp)")
+		}
+		tier.Local(c.Config, key, mailer, international, regional)
 		return nil
 	})
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -125,6 +126,9 @@ func TestMainJobOnSeparateProcesses(t *testing.T) {
 		if code, _ := p.stop(syscall.SIGTERM); code != 0 {
 			t.Errorf("%v: exit code %d", p.cmd.Args[1:3], code)
 		}
+	}
+	if log := processes[2].stderr.String(); strings.Count(log, "no mail can be sent") != 1 {
+		t.Errorf("the local service does not say once that it sends no mail: %s", log)
 	}
 }
 

@@ -59,7 +59,7 @@ func (c *upCommand) Run(a *app) error {
 func (c *upCommand) options(stderr io.Writer, tracing bool) platform.Options {
 	c.Gateway.Tracing = tracing
 	return platform.Options{
-		Data: c.Data, HTTP: c.HTTP, PostgresURL: c.PostgresURL, NATSURL: c.NATSURL, Reset: c.Reset,
+		Data: c.Data, HTTP: c.HTTP, PostgresURL: c.PostgresURL, NATSURL: c.NATSURL, Reset: c.Reset, MailSink: true,
 		International: c.International, Regional: c.Regional, Local: c.Local, Gateway: c.Gateway,
 		Version: version, Log: c.logger(stderr), Tracing: tracing,
 		Progress: func(what string) { _, _ = fmt.Fprintf(stderr, "%s ...\n", what) },
@@ -95,9 +95,17 @@ func printEndpoints(w io.Writer, e platform.Endpoints, took time.Duration) error
                  regional      %s
                  local         %s
   NATS           %s
-
-`, took.Seconds(), e.REST, e.Docs, e.GRPC[bus.International], e.GRPC[bus.Regional], e.GRPC[bus.Local], e.NATS)
+%s
+`, took.Seconds(), e.REST, e.Docs, e.GRPC[bus.International], e.GRPC[bus.Regional], e.GRPC[bus.Local], e.NATS, mailLine(e))
 	return err
+}
+
+// mailLine says where mail is looked at; nothing when it is sent.
+func mailLine(e platform.Endpoints) string {
+	if e.Mail == "" {
+		return ""
+	}
+	return fmt.Sprintf("  Mail           %s   (what would have been sent)\n", e.Mail)
 }
 
 // stop ends the platform within its time. An error from before goes first.

@@ -86,7 +86,18 @@ func TestUpRecoversFromAKill(t *testing.T) {
 func TestUpTwice(t *testing.T) {
 	t.Parallel()
 	dir := upData(t)
-	up(t, dir)
+	first, _ := up(t, dir)
+
+	t.Run("ShowsItsMail", func(t *testing.T) {
+		page := first.await(`  Mail           (http://127\.0\.0\.1:\d+)   \(what would have been sent\)`)
+		if found := endpoints(t, dir).Mail; found != page {
+			t.Errorf("printed %s, wrote %s", page, found)
+		}
+		sink := &rest{t: t, base: page}
+		if kept, ok := sink.get("", "/messages.json")["messages"].([]any); !ok || len(kept) != 0 {
+			t.Errorf("messages.json has %v", kept)
+		}
+	})
 
 	t.Run("IsRefusedOnOneDirectory", func(t *testing.T) {
 		_, stderr, code := runProgram(t, "up", "--data", dir, "--http", "127.0.0.1:0")

@@ -155,6 +155,8 @@ type Endpoints struct {
 	Docs    string            `json:"docs,omitempty"`
 	GRPC    map[string]string `json:"grpc"`
 	NATS    string            `json:"nats"`
+	// Mail is where the mail is looked at that would have been sent; empty when it is sent.
+	Mail string `json:"mail,omitempty"`
 }
 
 func (d *Directory) publish(e Endpoints) error {

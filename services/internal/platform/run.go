@@ -288,6 +288,7 @@ func (p *Platform) close(ctx context.Context) (err error) {
 	for _, conn := range p.conns {
 		_ = conn.Close() // its only error: that whoever dialled has closed it
 	}
+	err = p.closeMail(ctx)
 	if p.nats != nil {
 		p.nats.Shutdown()
 	}

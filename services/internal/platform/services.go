@@ -10,6 +10,7 @@ import (
 	regionalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/regional/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/address"
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
+	"github.com/chapterhouse/chapterhouse/services/internal/mail"
 	"github.com/chapterhouse/chapterhouse/services/international"
 	"github.com/chapterhouse/chapterhouse/services/local"
 	"github.com/chapterhouse/chapterhouse/services/regional"
@@ -42,7 +43,8 @@ func (t *Tier) Regional(config regional.Config) {
 }
 
 // Local lets the tier run the local service. international and regional are connections that carry the site's token.
-func (t *Tier) Local(config local.Config, key address.SiteKey, international, regional *grpc.ClientConn) {
+// The caller closes the mailer, after the tier.
+func (t *Tier) Local(config local.Config, key address.SiteKey, mailer *mail.Mailer, international, regional *grpc.ClientConn) {
 	t.Migrations = local.Migrations()
 	t.New = func(ctx context.Context, infra Infra) (Service, error) {
 		return local.New(ctx, local.Deps{
@@ -50,6 +52,7 @@ func (t *Tier) Local(config local.Config, key address.SiteKey, international, re
 			SiteKey:   key,
 			Regions:   regionalv1.NewRegionServiceClient(regional),
 			Standings: internationalv1.NewStandingServiceClient(international),
+			Mail:      mailer,
 			Config:    config,
 		})
 	}
@@ -77,7 +80,7 @@ func (p *Platform) fill(tier *Tier, peers map[string]*grpc.ClientConn) error {
 		}
 		config := p.options.Local
 		config.Site = site
-		tier.Local(config, key, peers[bus.International], peers[bus.Regional])
+		tier.Local(config, key, p.mailer, peers[bus.International], peers[bus.Regional])
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ func Attach(ctx context.Context, o Options) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.HTTP, o.Reset, o.PostgresURL, o.NATSURL = "", false, servers.Postgres, servers.NATS
+	o.HTTP, o.Reset, o.MailSink, o.PostgresURL, o.NATSURL = "", false, false, servers.Postgres, servers.NATS
 	started, err := Start(ctx, o)
 	if err == nil {
 		return &Session{Endpoints: started.Endpoints, Keys: keys, started: started}, nil

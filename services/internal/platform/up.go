@@ -19,6 +19,8 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/internal/authz"
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 	"github.com/chapterhouse/chapterhouse/services/internal/clock"
+	"github.com/chapterhouse/chapterhouse/services/internal/mail"
+	"github.com/chapterhouse/chapterhouse/services/internal/mailsink"
 	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
 	"github.com/chapterhouse/chapterhouse/services/international"
 	"github.com/chapterhouse/chapterhouse/services/local"
@@ -38,6 +40,9 @@ type Options struct {
 	NATSURL string
 	// Reset deletes everything in Data first.
 	Reset bool
+	// MailSink keeps mail on this machine, to be looked at, where the settings name no server to hand it to. Without
+	// either, no mail is sent.
+	MailSink bool
 
 	International international.Config
 	Regional      regional.Config
@@ -73,6 +78,8 @@ type Platform struct {
 	natsURL  string
 	registry *prometheus.Registry
 	verifier authz.Verifier
+	mailer   *mail.Mailer
+	sink     *mailsink.Sink // nil with an SMTP server
 	http     net.Listener
 	grpc     map[string]net.Listener
 
@@ -119,6 +126,9 @@ func (p *Platform) start(ctx context.Context) error {
 		return err
 	}
 	if err := p.openData(); err != nil {
+		return err
+	}
+	if err := p.openMail(ctx); err != nil {
 		return err
 	}
 	databases, err := p.startServers(ctx)

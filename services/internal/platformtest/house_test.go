@@ -149,7 +149,7 @@ func (h *house) furnish(tier *platform.Tier) {
 	case bus.Regional:
 		tier.Regional(regional.Config{Sites: []string{bus.MainSite}})
 	case bus.Local:
-		tier.Local(h.settings.local, h.siteKey(h.t), peer(bus.International), peer(bus.Regional))
+		tier.Local(h.settings.local, h.siteKey(h.t), nil, peer(bus.International), peer(bus.Regional))
 	}
 }
 

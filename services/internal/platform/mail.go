@@ -1,0 +1,40 @@
+package platform
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/chapterhouse/chapterhouse/services/internal/mail"
+	"github.com/chapterhouse/chapterhouse/services/internal/mailsink"
+)
+
+// sinkSender is who mail to the sink is from, where the settings do not say.
+const sinkSender = "Chapterhouse <mail@chapterhouse.example>"
+
+// openMail makes the mailer, and the sink where one is wanted.
+func (p *Platform) openMail(ctx context.Context) (err error) {
+	config := p.options.Local.Mail
+	if config.SMTP == "" && p.options.MailSink {
+		if p.sink, err = mailsink.Start(ctx, mailsink.Config{Web: "127.0.0.1:0", Clock: p.options.Clock}); err != nil {
+			return fmt.Errorf("start the mail sink: %w", err)
+		}
+		p.Endpoints.Mail = p.sink.WebURL()
+		config.SMTP, config.Username, config.PasswordFile = "smtp+plain://"+p.sink.Addr(), "", ""
+		if config.From == "" {
+			config.From = sinkSender
+		}
+	}
+	if p.mailer, err = mail.New(config, p.options.Clock); err != nil {
+		return fmt.Errorf("mail: %w", err)
+	}
+	return nil
+}
+
+// closeMail lets the mails that are under way arrive first, until ctx ends.
+func (p *Platform) closeMail(ctx context.Context) error {
+	p.mailer.Close(ctx)
+	if p.sink == nil {
+		return nil
+	}
+	return p.sink.Close()
+}
