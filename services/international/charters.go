@@ -291,14 +291,26 @@ func (s *Service) moveChartersWith(ctx context.Context, tx pgx.Tx, all []moved, 
 	return nil
 }
 
+// follows is the state to which a charter moves by itself when its chapter is on this side of the line.
+func follows(state string, eligible bool) string {
+	switch {
+	case eligible && state == atRisk:
+		return chartered
+	case !eligible && state == chartered:
+		return atRisk
+	}
+	return state
+}
+
 // follow moves a charter after its chapter crossed the line. What it is already, it stays.
 func (c *charterCase) follow(ctx context.Context, eligible bool) error {
 	var err error
-	switch {
-	case eligible && c.charter.State == atRisk:
+	switch follows(c.charter.State, eligible) {
+	case c.charter.State:
+	case chartered:
 		c.charter.CureByTime = nil
 		_, err = c.transition(ctx, "eligibilityRegained", chartered, system, "")
-	case !eligible && c.charter.State == chartered:
+	case atRisk:
 		cureBy := c.now.AddDate(0, 0, int(c.policy.GraceDays))
 		c.charter.CureByTime = &cureBy
 		_, err = c.transition(ctx, "eligibilityLost", atRisk, system, "")

@@ -142,7 +142,12 @@ func predict(ctx context.Context, tx pgx.Tx, site site, chapter, list string, ch
 	predicted := apply(db.StandingsForUpdateRow{Standing: row.Standing, ChapterID: chapter, Policy: row.Policy}, d, row.Standing.UpdateTime)
 	answer.After = viewStanding(chapter, predicted.after, row.Policy)
 	answer.After.Etag, answer.After.UpdateTime = "", nil // it has not happened
-	return answer, nil
+	charter, err := q.ReadCharter(ctx, chapter)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return answer, nil // it has not applied
+	}
+	answer.CharterBefore, answer.CharterAfter = charter.State, follows(charter.State, answer.GetAfter().GetEligible())
+	return answer, err
 }
 
 // predictPeople returns what the change does to the people on the basis.

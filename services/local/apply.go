@@ -9,6 +9,7 @@ import (
 
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 	eventv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/event/v1"
+	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 	"github.com/chapterhouse/chapterhouse/services/local/db"
@@ -24,12 +25,44 @@ func apply(ctx context.Context, tx pgx.Tx, sync db.Sync, name string, now time.T
 	if list.Deleted || list.Epoch != sync.ListEpoch || list.Version != sync.ListVersion {
 		return sync, rpc.Aborted(errorv1.Reason_REASON_PLAN_STALE, "the list changed since %s was planned; sync again", name).With("sync", name)
 	}
-	if touched(sync) > 0 {
-		if err := applyChanges(ctx, tx, sync, list, now); err != nil {
-			return sync, fmt.Errorf("apply %s: %w", name, err)
+	if list, err = applyChanges(ctx, tx, sync, list, now); err != nil {
+		return sync, fmt.Errorf("apply %s: %w", name, err)
+	}
+	if sync.AddedPending > 0 {
+		if _, err := q.QueueConfirmations(ctx, db.QueueConfirmationsParams{SyncNo: sync.SyncNo, ListNo: sync.ListNo, Now: now}); err != nil {
+			return sync, fmt.Errorf("queue the mails of %s: %w", name, err)
 		}
 	}
-	return q.SetSyncApplied(ctx, db.SetSyncAppliedParams{SyncNo: sync.SyncNo, Now: now})
+	replaced, err := noteSeen(ctx, q, sync, now)
+	if err != nil {
+		return sync, fmt.Errorf("note what %s has seen: %w", name, err)
+	}
+	return q.SetSyncApplied(ctx, db.SetSyncAppliedParams{
+		SyncNo: sync.SyncNo, Now: now, AppliedVersion: list.Version, ReplacedTime: replaced,
+	})
+}
+
+// noteSeen records what the source still has. A REPLACE has all that the source claims now, which is one row; a MERGE
+// has what is in the file. It answers when the source gave the whole list before, nil for never.
+func noteSeen(ctx context.Context, q *db.Queries, sync db.Sync, now time.Time) (before *time.Time, err error) {
+	if err := q.SeenList(ctx, db.SeenListParams{ListNo: sync.ListNo, Now: now}); err != nil {
+		return nil, err
+	}
+	if sync.Mode != localv1.Sync_REPLACE.String() {
+		if sync.Updated+sync.Unchanged == 0 {
+			return nil, nil //nolint:nilnil // see above
+		}
+		_, err := q.SeeEntries(ctx, db.SeeEntriesParams{SyncNo: sync.SyncNo, ListNo: sync.ListNo, Source: sync.Source, Now: now})
+		return nil, err
+	}
+	last, err := q.SourceSeenTime(ctx, db.SourceSeenTimeParams{ListNo: sync.ListNo, Source: sync.Source})
+	if err == nil {
+		before = &last
+	}
+	if err := ignoreNoRows(err); err != nil {
+		return nil, err
+	}
+	return before, q.SeeSource(ctx, db.SeeSourceParams{ListNo: sync.ListNo, Source: sync.Source, Now: now})
 }
 
 // written is how many entries a plan updates, be it only their claims.
@@ -38,24 +71,28 @@ func written(sync db.Sync) int64 { return int64(sync.Updated) + int64(sync.Claim
 // touched is how many entries a plan touches. A list none of whose entries is touched keeps its version.
 func touched(sync db.Sync) int64 { return int64(sync.Added) + int64(sync.Removed) + written(sync) }
 
-func applyChanges(ctx context.Context, tx pgx.Tx, sync db.Sync, list db.List, now time.Time) error {
-	move := db.MoveListParams{
+// applyChanges takes the list to the version in which the plan's changes are made, and tells of it.
+func applyChanges(ctx context.Context, tx pgx.Tx, sync db.Sync, list db.List, now time.Time) (db.List, error) {
+	if touched(sync) == 0 {
+		return list, nil
+	}
+	q := db.New(tx)
+	if err := writeEntries(ctx, q, sync, list, now); err != nil {
+		return list, err
+	}
+	after, err := q.MoveList(ctx, db.MoveListParams{
 		ListNo: list.ListNo, Now: now,
-		Subscribed: sync.RemovedPending - sync.Removed, Pending: -sync.RemovedPending,
-	}
-	if sync.AddedState == pending {
-		move.Pending += sync.Added
-	} else {
-		move.Subscribed += sync.Added
-	}
-	if err := writeEntries(ctx, db.New(tx), sync, list, now); err != nil {
-		return err
-	}
-	after, err := db.New(tx).MoveList(ctx, move)
+		Subscribed: sync.Added - sync.AddedPending - (sync.Removed - sync.RemovedPending),
+		Pending:    sync.AddedPending - sync.RemovedPending,
+	})
 	if err != nil {
-		return err
+		return list, err
 	}
-	return appendSync(ctx, tx, sync, after)
+	err = q.LogSync(ctx, db.LogSyncParams{SyncNo: sync.SyncNo, ListNo: after.ListNo, Epoch: after.Epoch, Version: after.Version, Now: now})
+	if err != nil {
+		return list, fmt.Errorf("log the changes: %w", err)
+	}
+	return after, appendSync(ctx, tx, sync, after)
 }
 
 // scanFrom is the share of a list, one in so many, from which it is faster to read all of it than to look up entries.
@@ -104,10 +141,7 @@ func writeEntries(ctx context.Context, q *db.Queries, sync db.Sync, list db.List
 
 // appendSync tells of a sync's version of the list, in as many parts as its tokens fill.
 func appendSync(ctx context.Context, tx pgx.Tx, sync db.Sync, list db.List) error {
-	tokens := int(sync.Removed - sync.RemovedPending)
-	if sync.AddedState == subscribed {
-		tokens += int(sync.Added)
-	}
+	tokens := int(sync.Removed-sync.RemovedPending) + int(sync.Added-sync.AddedPending)
 	if tokens == 0 {
 		return bus.Append(ctx, tx, listChanged(list))
 	}

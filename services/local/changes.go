@@ -28,6 +28,10 @@ const (
 	kindKept = int16(8)
 	// An UPDATE that gains the claim.
 	kindUpdateClaim = int16(9)
+	// An entry that a revert leaves as it is.
+	kindConflict = int16(localv1.SyncChange_CONFLICT)
+	// An UPDATE that loses the claim: the opposite of kindUpdateClaim.
+	kindUpdateUnclaim = int16(12)
 )
 
 // ListSyncChanges lists what the plan would do, or did, kind by kind. What becomes of claims is not listed.
@@ -67,7 +71,7 @@ var filterTerm = regexp.MustCompile(`^\s*kind\s*=\s*"?([A-Z]+)"?\s*$`)
 // kindsOf reads `kind = ADD OR kind = REMOVE`; all kinds that are listed where the filter is empty.
 func kindsOf(filter string) ([]int16, error) {
 	if strings.TrimSpace(filter) == "" {
-		return []int16{kindAdd, kindUpdate, kindUpdateClaim, kindRemove, kindSuppressed, kindRejected, kindDuplicate}, nil
+		return []int16{kindAdd, kindUpdate, kindUpdateClaim, kindRemove, kindSuppressed, kindRejected, kindDuplicate, kindConflict}, nil
 	}
 	var kinds []int16
 	for term := range strings.SplitSeq(filter, " OR ") {

@@ -37,7 +37,8 @@ func (s *Service) CreateChapter(ctx context.Context, req *localv1.CreateChapterR
 			return nil, err
 		}
 		members, err := q.InsertList(ctx, db.InsertListParams{
-			ChapterID: chapter.ID, ID: membersID, DisplayName: "Members", Epoch: args.Epoch, Now: args.Now,
+			ChapterID: chapter.ID, ID: membersID, DisplayName: "Members", GuardPercent: guardPercent, GuardEntries: guardEntries,
+			Epoch: args.Epoch, Now: args.Now,
 		})
 		if err != nil {
 			return nil, err

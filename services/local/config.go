@@ -10,10 +10,14 @@ import (
 type Config struct {
 	Site string `help:"Name of the site, which its NATS user and its matching key belong to." default:"main" env:"CHAPTERHOUSE_SITE"`
 
+	PublicURL string `help:"Where people open the links in mails: the gateway as the world sees it (https, or on this machine http)." placeholder:"URL" env:"CHAPTERHOUSE_PUBLIC_URL"`
+
 	PlanLifetime   time.Duration `help:"How long a plan can be applied." default:"1h"`
-	KeepChanges    time.Duration `help:"How long the changes of a sync can be read." default:"24h"`
+	KeepChanges    time.Duration `help:"How long a sync can be reverted, and its changes be read." default:"24h"`
 	UploadIdle     time.Duration `help:"How long nothing of an upload may arrive." default:"60s"`
 	UploadLimit    time.Duration `help:"How long an upload may take in all." default:"1h"`
+	PlanLimit      time.Duration `help:"How long a plan that was answered before it was done may take." default:"10m"`
+	KeepLog        time.Duration `help:"How long a list can be followed from." default:"168h"`
 	MaxUploadBytes int64         `help:"The largest source." default:"268435456"`
 	MaxUploadRows  int           `help:"The most rows of a source." default:"5000000"`
 	PreviewTimeout time.Duration `help:"How long to wait for the standing before and after a plan." default:"10s"`
@@ -32,6 +36,9 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.Site, "main")
 	orDefault(&c.PlanLifetime, time.Hour)
 	orDefault(&c.KeepChanges, 24*time.Hour)
+	orDefault(&c.PublicURL, "http://127.0.0.1:8080")
+	orDefault(&c.PlanLimit, 10*time.Minute)
+	orDefault(&c.KeepLog, 7*24*time.Hour)
 	orDefault(&c.UploadIdle, time.Minute)
 	orDefault(&c.UploadLimit, time.Hour)
 	orDefault(&c.MaxUploadBytes, 256<<20)

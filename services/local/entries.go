@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,6 +18,7 @@ import (
 	eventv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/event/v1"
 	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/address"
+	"github.com/chapterhouse/chapterhouse/services/internal/authz"
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 	"github.com/chapterhouse/chapterhouse/services/local/db"
@@ -40,7 +43,10 @@ func (s *Service) CreateEntry(ctx context.Context, req *localv1.CreateEntryReque
 	}
 	canonical, err := address.Canonical(raw)
 	if err != nil {
-		return nil, invalidAddress(err)
+		return nil, invalidAddress("entry.address", err)
+	}
+	if err := readable("consent.text", req.GetConsent().GetText()); err != nil {
+		return nil, err
 	}
 	token, now := s.siteKey.Token(canonical), s.clock.Now()
 	chapter, id := listIDs(req.GetParent())
@@ -61,8 +67,28 @@ func (s *Service) CreateEntry(ctx context.Context, req *localv1.CreateEntryReque
 			Token: token[:], Address: canonical, DisplayName: name, State: newState(list), Sources: []string{manual},
 			Version: row.Version, CreateTime: now, UpdateTime: now,
 		}
-		return viewEntry(req.GetParent(), entry), bus.Append(ctx, tx, listEvent(list, tokenChange(0, entry.State, token[:])))
+		if err := s.welcome(ctx, tx, list, entry, req.GetConsent(), now); err != nil {
+			return nil, err
+		}
+		return viewEntry(req.GetParent(), entry, nil), bus.Append(ctx, tx, listEvent(list, tokenChange(0, entry.State, token[:])))
 	})
+}
+
+// welcome records what the person has agreed to and, on a list with double opt-in, asks for the person's own word.
+func (s *Service) welcome(ctx context.Context, tx pgx.Tx, list db.List, entry db.Entry, given *localv1.Consent, now time.Time) error {
+	if given != nil {
+		at := now
+		if given.GetTime() != nil {
+			at = given.GetTime().AsTime()
+		}
+		if err := record(ctx, tx, list.ListNo, entry.Token, consent{granted, at, given.GetMethod(), given.GetText()}); err != nil {
+			return err
+		}
+	}
+	if entry.State != pending {
+		return nil
+	}
+	return s.askToConfirm(ctx, tx, list.ListNo, entry.Token, now)
 }
 
 // newState is the state in which a list takes new entries.
@@ -74,12 +100,12 @@ func newState(list db.List) int16 {
 }
 
 // invalidAddress does not repeat the address: errors are logged.
-func invalidAddress(err error) error {
+func invalidAddress(field string, err error) error {
 	refusal, ok := errors.AsType[*address.Error](err)
 	if !ok {
 		return err
 	}
-	return rpc.Invalid(errorv1.Reason_REASON_ADDRESS_INVALID, "entry.address", "%s", refusal.Text).With("rule", refusal.Code)
+	return rpc.Invalid(errorv1.Reason_REASON_ADDRESS_INVALID, field, "%s", refusal.Text).With("rule", refusal.Code)
 }
 
 // refuseEntry says why an address that is on the list already cannot be added.
@@ -112,7 +138,11 @@ func (s *Service) GetEntry(ctx context.Context, req *localv1.GetEntryRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	return viewEntry(listOf(req.GetName()), entry), nil
+	seen, err := seenBySource(ctx, q, list.ListNo)
+	if err != nil {
+		return nil, err
+	}
+	return viewEntry(listOf(req.GetName()), entry, seen), nil
 }
 
 func findEntry(ctx context.Context, q *db.Queries, list db.List, name string) (db.Entry, error) {
@@ -135,35 +165,65 @@ func (s *Service) ListEntries(ctx context.Context, req *localv1.ListEntriesReque
 		return nil, fmt.Errorf("open a page token: %w", err) // sealed by us
 	}
 	q := db.New(s.pool)
-	list, err := findList(ctx, q, req.GetParent())
+	list, err := findList(ctx, q, req.GetParent()) // before the entries, so that who follows from its version misses none
 	if err != nil {
 		return nil, err
 	}
-	rows, err := q.EntriesAfter(ctx, db.EntriesAfterParams{
-		ListNo: list.ListNo, After: after, State: int16(req.GetState()), Size: page.fetch(),
-	})
+	answer := &localv1.ListEntriesResponse{Etag: entriesEtag(list)}
+	rows, err := s.entriesOf(ctx, q, list, req, after, page.fetch())
 	if err != nil {
 		return nil, err
 	}
-	answer := &localv1.ListEntriesResponse{}
+	seen, err := seenBySource(ctx, q, list.ListNo)
+	if err != nil {
+		return nil, err
+	}
 	rows, answer.NextPageToken = cut(page, rows, func(e db.Entry) string { return hex.EncodeToString(e.Token) })
 	for _, row := range rows {
-		answer.Entries = append(answer.Entries, viewEntry(req.GetParent(), row))
+		answer.Entries = append(answer.Entries, viewEntry(req.GetParent(), row, seen))
 	}
 	return answer, nil
 }
 
-// UpdateEntry changes the display name.
+// entriesOf reads a page of entries, or the one of an address.
+func (s *Service) entriesOf(ctx context.Context, q *db.Queries, list db.List, req *localv1.ListEntriesRequest, after []byte, size int32) ([]db.Entry, error) {
+	if req.GetAddress() == "" {
+		return q.EntriesAfter(ctx, db.EntriesAfterParams{
+			ListNo: list.ListNo, After: after, State: int16(req.GetState()), Source: req.GetSource(), Size: size,
+		})
+	}
+	canonical, err := address.Canonical(req.GetAddress())
+	if err != nil {
+		return nil, invalidAddress("address", err)
+	}
+	token := s.siteKey.Token(canonical)
+	entry, err := q.Entry(ctx, db.EntryParams{ListNo: list.ListNo, Token: token[:]})
+	if err != nil || req.GetState() != 0 && int16(req.GetState()) != entry.State ||
+		req.GetSource() != "" && !slices.Contains(entry.Sources, req.GetSource()) {
+		return nil, ignoreNoRows(err)
+	}
+	return []db.Entry{entry}, nil
+}
+
+// entriesEtag is that of all entries of a list: it moves with what a sync has seen too.
+func entriesEtag(list db.List) string {
+	return etag(list.Epoch, list.Version) + "-" + strconv.FormatInt(max(0, list.SeenTime.UnixMicro()), 36)
+}
+
+// UpdateEntry changes the display name. A tombstone says since when it is one, and nobody is written to by its name.
 func (s *Service) UpdateEntry(ctx context.Context, req *localv1.UpdateEntryRequest) (*localv1.Entry, error) {
 	given := req.GetEntry()
 	return onEntry(ctx, s, given.GetName(), given.GetEtag(), func(c entryChange) (*localv1.Entry, error) {
-		merged := viewEntry("", c.entry)
+		if c.entry.State > pending {
+			return nil, suppressed(given.GetName(), c.entry)
+		}
+		merged := viewEntry("", c.entry, nil)
 		if err := rpc.Merge(merged, given, req.GetUpdateMask(), "entry", "display_name"); err != nil {
 			return nil, err
 		}
 		name := address.DisplayName(merged.GetDisplayName())
 		if name == c.entry.DisplayName {
-			return viewEntry(c.listName(), c.entry), nil
+			return c.view(ctx, c.entry)
 		}
 		after, err := db.New(c.tx).RenameEntry(ctx, db.RenameEntryParams{
 			ListNo: c.list.ListNo, Token: c.entry.Token, DisplayName: name, Version: c.list.Version + 1, Now: c.now,
@@ -171,7 +231,10 @@ func (s *Service) UpdateEntry(ctx context.Context, req *localv1.UpdateEntryReque
 		if err != nil {
 			return nil, err
 		}
-		return viewEntry(c.listName(), after), c.move(ctx, after.State)
+		if err := c.move(ctx, after.State); err != nil {
+			return nil, err
+		}
+		return c.view(ctx, after)
 	})
 }
 
@@ -191,16 +254,28 @@ func (s *Service) DeleteEntry(ctx context.Context, req *localv1.DeleteEntryReque
 // UnsubscribeEntry records that the person has left. Who has left already leaves no further trace.
 func (s *Service) UnsubscribeEntry(ctx context.Context, req *localv1.UnsubscribeEntryRequest) (*localv1.Entry, error) {
 	return onEntry(ctx, s, req.GetName(), "", func(c entryChange) (*localv1.Entry, error) {
-		if c.entry.State == unsubscribed {
-			return viewEntry(c.listName(), c.entry), nil
-		}
-		after, err := db.New(c.tx).UnsubscribeEntry(ctx, db.UnsubscribeEntryParams{
-			ListNo: c.list.ListNo, Token: c.entry.Token, Version: c.list.Version + 1, Now: c.now,
-		})
+		after, err := c.leave(ctx, "admin:"+authz.FromContext(ctx).Subject, "")
 		if err != nil {
 			return nil, err
 		}
-		return viewEntry(c.listName(), after), c.move(ctx, after.State)
+		return c.view(ctx, after)
+	})
+}
+
+// BounceEntry records that the address does not take mail. Who has left stays so.
+func (s *Service) BounceEntry(ctx context.Context, req *localv1.BounceEntryRequest) (*localv1.Entry, error) {
+	if err := readable("text", req.GetText()); err != nil {
+		return nil, err
+	}
+	return onEntry(ctx, s, req.GetName(), "", func(c entryChange) (*localv1.Entry, error) {
+		if c.entry.State == unsubscribed {
+			return nil, suppressed(req.GetName(), c.entry)
+		}
+		after, err := c.bounce(ctx, "admin:"+authz.FromContext(ctx).Subject, req.GetText())
+		if err != nil {
+			return nil, err
+		}
+		return c.view(ctx, after)
 	})
 }
 
@@ -210,6 +285,47 @@ type entryChange struct {
 	list  db.List
 	entry db.Entry
 	now   time.Time
+}
+
+// leave makes a tombstone of the entry, which says how the person left. Who has left already leaves no further trace.
+func (c entryChange) leave(ctx context.Context, method, text string) (db.Entry, error) {
+	return c.bury(ctx, unsubscribed, consent{withdrawn, c.now, method, text})
+}
+
+// bounce makes a tombstone of the entry, which says what the receiving server said.
+func (c entryChange) bounce(ctx context.Context, method, text string) (db.Entry, error) {
+	return c.bury(ctx, bounced, consent{hardBounce, c.now, method, text})
+}
+
+func (c entryChange) bury(ctx context.Context, state int16, why consent) (db.Entry, error) {
+	if c.entry.State == state {
+		return c.entry, nil
+	}
+	q := db.New(c.tx)
+	seen, err := seenBySource(ctx, q, c.list.ListNo)
+	if err != nil {
+		return c.entry, err
+	}
+	times := make([]time.Time, 0, len(c.entry.Sources))
+	for place := range c.entry.Sources {
+		times = append(times, lastSeen(c.entry, place, seen))
+	}
+	after, err := q.BuryEntry(ctx, db.BuryEntryParams{
+		ListNo: c.list.ListNo, Token: c.entry.Token, State: state, SeenTimes: times,
+		Version: c.list.Version + 1, Now: c.now,
+	})
+	if err != nil {
+		return after, err
+	}
+	if err := record(ctx, c.tx, c.list.ListNo, c.entry.Token, why); err != nil {
+		return after, err
+	}
+	return after, c.move(ctx, state)
+}
+
+func (c entryChange) view(ctx context.Context, entry db.Entry) (*localv1.Entry, error) {
+	seen, err := seenBySource(ctx, db.New(c.tx), c.list.ListNo)
+	return viewEntry(c.listName(), entry, seen), err
 }
 
 func (c entryChange) listName() string { return listName(c.list.ChapterID, c.list.ID) }
@@ -248,9 +364,14 @@ func moveEntry(ctx context.Context, tx pgx.Tx, list db.List, from, to int16, tok
 			*counter++
 		}
 	}
-	after, err := db.New(tx).MoveList(ctx, args)
+	q := db.New(tx)
+	after, err := q.MoveList(ctx, args)
 	if err != nil {
 		return err
+	}
+	err = q.LogChange(ctx, db.LogChangeParams{ListNo: after.ListNo, Epoch: after.Epoch, Version: after.Version, Token: token, Now: now})
+	if err != nil {
+		return fmt.Errorf("log the change: %w", err)
 	}
 	return bus.Append(ctx, tx, listEvent(after, tokenChange(from, to, token)))
 }
@@ -267,16 +388,23 @@ func tokenChange(from, to int16, token []byte) *eventv1.ListChanged {
 	return change
 }
 
-func viewEntry(list string, e db.Entry) *localv1.Entry {
+// viewEntry shows an entry. seen says when each source last gave the whole list, nil where that does not matter.
+func viewEntry(list string, e db.Entry, seen map[string]time.Time) *localv1.Entry {
+	claims := viewClaims(e, seen)
+	sources := make([]string, 0, len(claims))
+	for _, claim := range claims {
+		sources = append(sources, claim.GetSource())
+	}
 	return &localv1.Entry{
 		Name:        entryName(list, e.Token),
 		Address:     e.Address,
 		DisplayName: e.DisplayName,
 		State:       localv1.Entry_State(e.State),
-		Sources:     e.Sources,
+		Sources:     sources,
 		CreateTime:  timestamppb.New(e.CreateTime),
 		UpdateTime:  timestamppb.New(e.UpdateTime),
 		Etag:        entryEtag(e),
+		Claims:      claims,
 	}
 }
 

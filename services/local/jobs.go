@@ -46,6 +46,15 @@ func (s *Service) cleanUp(ctx context.Context) error {
 	if _, err := q.PruneSyncChanges(ctx, now.Add(-s.config.KeepChanges)); err != nil {
 		return fmt.Errorf("prune changes: %w", err)
 	}
+	if _, err := q.FailLostSyncs(ctx, now.Add(-s.config.PlanLimit-time.Minute)); err != nil {
+		return fmt.Errorf("give up plans that were lost: %w", err)
+	}
+	if _, err := q.PruneListChanges(ctx, now.Add(-s.config.KeepLog)); err != nil {
+		return fmt.Errorf("prune the lists' changes: %w", err)
+	}
+	if _, err := q.PruneMails(ctx, now.Add(-keepMails)); err != nil {
+		return fmt.Errorf("prune mails: %w", err)
+	}
 	_, err := rpc.PruneIdempotency(ctx, s.pool, now.Add(-keepAnswers))
 	return err
 }

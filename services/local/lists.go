@@ -22,6 +22,9 @@ func (s *Service) CreateList(ctx context.Context, req *localv1.CreateListRequest
 	if err := printable("list.displayName", req.GetList().GetDisplayName()); err != nil {
 		return nil, err
 	}
+	if err := readable("list.consentText", req.GetList().GetConsentText()); err != nil {
+		return nil, err
+	}
 	chapter := chapterID(req.GetParent())
 	return inTx(ctx, s, func(tx pgx.Tx) (*localv1.List, error) {
 		q := db.New(tx)
@@ -29,15 +32,13 @@ func (s *Service) CreateList(ctx context.Context, req *localv1.CreateListRequest
 			return nil, orNotFound(err, req.GetParent())
 		}
 		now := s.clock.Now()
-		args := db.InsertListParams{
-			ChapterID: chapter, ID: req.GetListId(), DisplayName: req.GetList().GetDisplayName(),
-			DoubleOptIn: req.GetList().GetDoubleOptIn(), Epoch: now.UnixMicro(), Now: now,
-		}
+		args := newList(chapter, req, now)
 		list, err := q.InsertList(ctx, args)
 		if errors.Is(err, pgx.ErrNoRows) {
 			list, err = q.ReviveList(ctx, db.ReviveListParams{
-				ChapterID: args.ChapterID, ID: args.ID, DisplayName: args.DisplayName,
-				DoubleOptIn: args.DoubleOptIn, Epoch: args.Epoch, Now: args.Now,
+				ChapterID: args.ChapterID, ID: args.ID, DisplayName: args.DisplayName, DoubleOptIn: args.DoubleOptIn,
+				ConsentText: args.ConsentText, GuardPercent: args.GuardPercent, GuardEntries: args.GuardEntries,
+				Epoch: args.Epoch, Now: args.Now,
 			})
 		}
 		if errors.Is(err, pgx.ErrNoRows) {
@@ -49,6 +50,30 @@ func (s *Service) CreateList(ctx context.Context, req *localv1.CreateListRequest
 		return viewList(list), bus.Append(ctx, tx, listChanged(list))
 	})
 }
+
+func newList(chapter string, req *localv1.CreateListRequest, now time.Time) db.InsertListParams {
+	given := req.GetList()
+	args := db.InsertListParams{
+		ChapterID: chapter, ID: req.GetListId(), DisplayName: given.GetDisplayName(),
+		DoubleOptIn: given.GetDoubleOptIn(), ConsentText: given.GetConsentText(),
+		Epoch: now.UnixMicro(), Now: now,
+	}
+	args.GuardPercent, args.GuardEntries = guardOf(given)
+	return args
+}
+
+func guardOf(list *localv1.List) (percent int16, entries int32) {
+	if guard := list.GetRemovalGuard(); guard != nil {
+		return int16(guard.GetPercent()), guard.GetEntries()
+	}
+	return guardPercent, guardEntries
+}
+
+// The removal guard of a list that says nothing.
+const (
+	guardPercent = 20
+	guardEntries = 5
+)
 
 // GetList reads a list with its counts.
 func (s *Service) GetList(ctx context.Context, req *localv1.GetListRequest) (*localv1.List, error) {
@@ -88,7 +113,7 @@ func (s *Service) ListLists(ctx context.Context, req *localv1.ListListsRequest) 
 	return answer, nil
 }
 
-// UpdateList changes the display name or the setting for double opt-in, for entries that are made from then on.
+// UpdateList changes the settings of a list, for entries and syncs that are made from then on.
 func (s *Service) UpdateList(ctx context.Context, req *localv1.UpdateListRequest) (*localv1.List, error) {
 	given := req.GetList()
 	return onList(ctx, s, given.GetName(), func(tx pgx.Tx, before db.List, now time.Time) (*localv1.List, error) {
@@ -96,18 +121,24 @@ func (s *Service) UpdateList(ctx context.Context, req *localv1.UpdateListRequest
 			return nil, err
 		}
 		merged := viewList(before)
-		if err := rpc.Merge(merged, given, req.GetUpdateMask(), "list", "display_name", "double_opt_in"); err != nil {
+		if err := rpc.Merge(merged, given, req.GetUpdateMask(), "list", "display_name", "double_opt_in", "consent_text", "removal_guard"); err != nil {
 			return nil, err
 		}
 		if err := printable("list.displayName", merged.GetDisplayName()); err != nil {
 			return nil, err
 		}
+		if err := readable("list.consentText", merged.GetConsentText()); err != nil {
+			return nil, err
+		}
 		if proto.Equal(merged, viewList(before)) {
 			return merged, nil
 		}
-		after, err := db.New(tx).UpdateList(ctx, db.UpdateListParams{
-			ListNo: before.ListNo, DisplayName: merged.GetDisplayName(), DoubleOptIn: merged.GetDoubleOptIn(), Now: now,
-		})
+		args := db.UpdateListParams{
+			ListNo: before.ListNo, DisplayName: merged.GetDisplayName(), DoubleOptIn: merged.GetDoubleOptIn(),
+			ConsentText: merged.GetConsentText(), Now: now,
+		}
+		args.GuardPercent, args.GuardEntries = guardOf(merged)
+		after, err := db.New(tx).UpdateList(ctx, args)
 		if err != nil {
 			return nil, err
 		}
@@ -162,6 +193,8 @@ func viewList(l db.List) *localv1.List {
 		CreateTime:        timestamppb.New(l.CreateTime),
 		UpdateTime:        timestamppb.New(l.UpdateTime),
 		Etag:              etag(l.Epoch, l.Version),
+		ConsentText:       l.ConsentText,
+		RemovalGuard:      &localv1.RemovalGuard{Percent: int32(l.GuardPercent), Entries: l.GuardEntries},
 	}
 }
 

@@ -82,6 +82,11 @@ func alreadyExists(name string) *rpc.Error {
 	return rpc.AlreadyExists(errorv1.Reason_REASON_ALREADY_EXISTS, "%s exists already", name).With("resource", name)
 }
 
+// readable is printable, but for line breaks and tabs.
+func readable(field, text string) error {
+	return printable(field, strings.NewReplacer("\n", "", "\r", "", "\t", "").Replace(text))
+}
+
 // printable refuses control characters, which no name holds on purpose and of which Postgres cannot store one.
 func printable(field string, texts ...string) error {
 	for _, text := range texts {

@@ -43,6 +43,9 @@ func (s *Service) CreateSync(stream grpc.ClientStreamingServer[localv1.CreateSyn
 }
 
 func (s *Service) createSync(ctx context.Context, header *localv1.CreateSyncHeader, recv func() ([]byte, error)) (*localv1.Sync, error) {
+	if header.GetSource() == self {
+		return nil, rpc.Invalid(errorv1.Reason_REASON_INVALID_FIELD, "header.source", "%s is kept for people's own word; call the source otherwise", self)
+	}
 	key, err := requestID(ctx, header)
 	if err != nil {
 		return nil, err
@@ -51,7 +54,7 @@ func (s *Service) createSync(ctx context.Context, header *localv1.CreateSyncHead
 	if err != nil {
 		return nil, err
 	}
-	defer release()
+	defer func() { release() }()
 	if _, err := findList(ctx, db.New(s.pool), header.GetParent()); err != nil {
 		return nil, err
 	}
@@ -65,6 +68,16 @@ func (s *Service) createSync(ctx context.Context, header *localv1.CreateSyncHead
 		s.dropRows(ctx, source.syncNo)
 		return answer, err
 	}
+	if header.GetRespondAsync() {
+		done := release
+		release = func() {} // the plan may outlive the call
+		return s.planAside(ctx, header, source, done)
+	}
+	return s.work(ctx, header, source)
+}
+
+// work makes a plan of what is staged and, when asked to, applies it.
+func (s *Service) work(ctx context.Context, header *localv1.CreateSyncHeader, source staged) (*localv1.Sync, error) {
 	sync, err := s.plan(ctx, header, source)
 	if err != nil {
 		s.dropRows(ctx, source.syncNo)
@@ -94,7 +107,7 @@ func (s *Service) conclude(ctx context.Context, header *localv1.CreateSyncHeader
 		if err != nil {
 			return nil, err
 		}
-		return viewSync(header.GetParent(), sync, now), nil
+		return s.viewSync(header.GetParent(), sync, now), nil
 	})
 	if err == nil && answer.GetName() != name ||
 		rpc.Is(err, errorv1.Reason_REASON_IDEMPOTENCY_KEY_IN_USE) || rpc.Is(err, errorv1.Reason_REASON_IDEMPOTENCY_KEY_REUSED) {
@@ -134,7 +147,7 @@ func (s *Service) plan(ctx context.Context, header *localv1.CreateSyncHeader, so
 			return db.Sync{}, errors.Join(err, errUploadLost)
 		}
 		now := s.clock.Now()
-		sync := fates.sync(source)
+		sync := fates.sync(source, list)
 		sync.SyncNo, sync.ID, sync.Format = source.syncNo, id, format
 		sync.ListNo, sync.ListEpoch, sync.ListVersion = list.ListNo, list.Epoch, list.Version
 		sync.Mode, sync.Source, sync.AddedState = header.GetMode().String(), header.GetSource(), newState(list)
@@ -195,12 +208,13 @@ func (f fates) of(kind int16) (n int32) {
 	return n
 }
 
-// sync is the plan's counts, and whether the guard lets it pass.
-func (f fates) sync(source staged) db.InsertSyncParams {
+// sync is the plan's counts, and whether the list's guard lets it pass.
+func (f fates) sync(source staged, list db.List) db.InsertSyncParams {
 	valid := int32(source.valid)
 	p := db.InsertSyncParams{
 		State:          planned,
 		Added:          f.of(kindAdd),
+		AddedPending:   f[fate{kindAdd, pending}],
 		Updated:        f.of(kindUpdate) + f.of(kindUpdateClaim),
 		Removed:        f.of(kindRemove),
 		RemovedPending: f[fate{kindRemove, pending}],
@@ -213,22 +227,16 @@ func (f fates) sync(source staged) db.InsertSyncParams {
 	known := valid - p.Added - p.Suppressed // rows that met an entry
 	p.Unchanged = known - p.Updated
 	claimed := known - p.Claimed - f.of(kindUpdateClaim) + p.Removed + p.Kept
-	if guarded(p.Removed, claimed) {
+	if guarded(list, p.Removed, claimed) {
 		p.State = blocked
 	}
 	return p
 }
 
-// The removal guard: an export that broke off must not empty a list.
-const (
-	guardPercent = 20
-	guardEntries = 5
-)
-
 // guarded says whether so many removals are too many without a person's word, of the SUBSCRIBED and PENDING entries
-// that the source claims: more than 20 % and more than 5.
-func guarded(removals, claimed int32) bool {
-	return removals > guardEntries && 100*int64(removals) > guardPercent*int64(claimed)
+// that the source claims: an export that broke off must not empty a list.
+func guarded(list db.List, removals, claimed int32) bool {
+	return removals > list.GuardEntries && 100*int64(removals) > int64(list.GuardPercent)*int64(claimed)
 }
 
 // requestID is what makes a repeated call known, "" where the caller gave nothing.

@@ -70,5 +70,8 @@ func (s *Service) askStanding(ctx context.Context, list string, sync db.Sync) (d
 	if err != nil {
 		return none, fmt.Errorf("store the standing: %w", err)
 	}
-	return db.SetStandingParams{SyncNo: sync.SyncNo, StandingBefore: before, StandingAfter: after}, nil
+	return db.SetStandingParams{
+		SyncNo: sync.SyncNo, StandingBefore: before, StandingAfter: after,
+		CharterBefore: answer.GetCharterBefore(), CharterAfter: answer.GetCharterAfter(),
+	}, nil
 }

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/types/known/emptypb"
-
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
@@ -28,11 +26,14 @@ func TestSyncsAgreeWithTheRules(t *testing.T) {
 			if seed%2 == 0 {
 				h.name = w.createList("announce")
 			}
-			for range 80 {
+			for range 100 {
 				h.step()
 				h.compare()
 			}
 			w.agrees(h.name)
+			if h.reverts == 0 || h.conflicts == 0 {
+				t.Errorf("%d reverts with %d conflicts are no test of them", h.reverts, h.conflicts)
+			}
 		})
 	}
 }
@@ -44,6 +45,27 @@ type known struct {
 	state   localv1.Entry_State
 	name    string
 	sources []string
+	// When each source first and last had it.
+	first, last map[string]time.Time
+	// The step that changed it last.
+	changed int
+}
+
+func (k *known) clone() *known {
+	same := *k
+	same.sources, same.first, same.last = slices.Clone(k.sources), maps.Clone(k.first), maps.Clone(k.last)
+	return &same
+}
+
+func (k *known) claim(source string, now time.Time) {
+	k.sources = append(k.sources, source)
+	k.first[source], k.last[source] = now, now
+}
+
+func (k *known) drop(source string) {
+	k.sources = slices.DeleteFunc(k.sources, func(s string) bool { return s == source })
+	delete(k.first, source)
+	delete(k.last, source)
 }
 
 func (k *known) live() bool {
@@ -60,6 +82,19 @@ type history struct {
 	list   oracle
 	double bool
 	log    []string
+
+	now  int // counts the steps
+	last appliedSync
+	// reverted says that claims were given back, of which nobody knows when they were last seen.
+	reverted           bool
+	reverts, conflicts int
+}
+
+// appliedSync is the last sync, to be reverted.
+type appliedSync struct {
+	name          string
+	step          int
+	before, after oracle
 }
 
 func (h *history) said(format string, args ...any) {
@@ -68,7 +103,10 @@ func (h *history) said(format string, args ...any) {
 
 func (h *history) step() {
 	h.clock.Advance(time.Second)
-	switch n := h.rand.IntN(20); {
+	h.now++
+	switch n := h.rand.IntN(24); {
+	case n >= 20:
+		h.revert()
 	case n < 9:
 		h.sync()
 	case n < 11:
@@ -129,9 +167,7 @@ type expected struct {
 func (h *history) expect(mode localv1.Sync_Mode, source string, rows []row) *expected {
 	e := &expected{after: oracle{}}
 	for address, entry := range h.list {
-		same := *entry
-		same.sources = slices.Clone(entry.sources)
-		e.after[address] = &same
+		e.after[address] = entry.clone()
 	}
 	fresh := localv1.Entry_SUBSCRIBED
 	if h.double {
@@ -149,29 +185,34 @@ func (h *history) expect(mode localv1.Sync_Mode, source string, rows []row) *exp
 			continue
 		case entry == nil:
 			e.counts.Add++
-			e.after[row.address] = &known{fresh, row.name, []string{source}}
+			entry = h.fresh(fresh, row.name, source)
+			e.after[row.address] = entry
 		case !entry.live():
 			e.counts.Suppressed++
 		case row.name != "" && row.name != entry.name:
 			e.counts.Update++
-			entry.name = row.name
+			entry.name, entry.changed = row.name, h.now
 		default:
 			e.counts.Unchanged++
 		}
 		seen[row.address] = true
 		if entry.live() && !entry.claimedBy(source) {
-			entry.sources = append(entry.sources, source)
+			entry.claim(source, h.clock.Now())
+			entry.changed = h.now
+		}
+		if entry.live() {
+			entry.last[source] = h.clock.Now()
 		}
 	}
 	if mode == localv1.Sync_REPLACE {
-		e.replace(h.list, source, seen)
+		e.replace(h, source, seen)
 	}
 	return e
 }
 
-func (e *expected) replace(before oracle, source string, seen map[string]bool) {
+func (e *expected) replace(h *history, source string, seen map[string]bool) {
 	claimed := int32(0)
-	for address, entry := range before {
+	for address, entry := range h.list {
 		if !entry.live() || !entry.claimedBy(source) {
 			continue
 		}
@@ -185,7 +226,8 @@ func (e *expected) replace(before oracle, source string, seen map[string]bool) {
 			continue
 		}
 		e.counts.Kept++
-		e.after[address].sources = slices.DeleteFunc(slices.Clone(entry.sources), func(s string) bool { return s == source })
+		e.after[address].drop(source)
+		e.after[address].changed = h.now
 	}
 	e.blocked = e.counts.GetRemove() > 5 && e.counts.GetRemove()*5 > claimed
 }
@@ -231,7 +273,86 @@ func (h *history) sync() {
 	}
 	h.must(err)
 	h.check(sync, want, localv1.Sync_APPLIED)
-	h.list = want.after
+	h.last = appliedSync{sync.GetName(), h.now, h.list, want.after}
+	h.list = oracle{}
+	for address, entry := range want.after {
+		h.list[address] = entry.clone()
+	}
+}
+
+// revert undoes the last sync: what it changed and nobody else since goes back, the rest is a conflict.
+func (h *history) revert() {
+	if h.last.name == "" {
+		return
+	}
+	if h.rand.IntN(2) == 0 {
+		h.now++
+		h.clock.Advance(time.Second)
+		h.renameOne()
+		h.leave()
+	}
+	h.said("revert")
+	sync, err := h.syncs.RevertSync(h.t.Context(), &localv1.RevertSyncRequest{Name: h.last.name})
+	h.must(err)
+	conflicts := map[string]bool{}
+	for _, address := range slices.Sorted(maps.Keys(h.touched())) {
+		before, after, present := h.last.before[address], h.last.after[address], h.list[address]
+		switch {
+		case after == nil && present == nil: // it was removed
+			h.list[address] = before.clone()
+			h.list[address].changed = h.now
+		case before == nil && present == nil: // it was added, and is gone
+		case after == nil || present == nil || present.changed != h.last.step:
+			conflicts[address] = true
+		case before == nil:
+			delete(h.list, address)
+		default:
+			h.list[address] = before.clone()
+			h.list[address].changed = h.now
+		}
+	}
+	h.reverts++
+	h.conflicts += len(conflicts)
+	h.checkRevert(sync, conflicts)
+	h.last, h.reverted = appliedSync{}, true
+}
+
+// touched are the addresses whose entries the last sync changed.
+func (h *history) touched() map[string]bool {
+	touched := map[string]bool{}
+	for address := range h.last.before {
+		touched[address] = h.last.after[address] == nil
+	}
+	for address, entry := range h.last.after {
+		touched[address] = entry.changed == h.last.step
+	}
+	maps.DeleteFunc(touched, func(_ string, changed bool) bool { return !changed })
+	return touched
+}
+
+func (h *history) checkRevert(sync *localv1.Sync, conflicts map[string]bool) {
+	h.t.Helper()
+	if sync.GetState() != localv1.Sync_REVERTED || int(sync.GetConflicts()) != len(conflicts) {
+		h.t.Fatalf("the sync is %s with %d conflicts, want %v, after\n%s", sync.GetState(), sync.GetConflicts(), conflicts, strings.Join(h.log, "\n"))
+	}
+	answer, err := h.syncs.ListSyncChanges(h.t.Context(), &localv1.ListSyncChangesRequest{Parent: sync.GetName(), Filter: "kind = CONFLICT", PageSize: 1000})
+	h.must(err)
+	for _, change := range answer.GetChanges() {
+		if !conflicts[change.GetAddress()] || change.GetCode() == "" || change.GetText() == "" {
+			h.t.Fatalf("%v is no conflict, after\n%s", change, strings.Join(h.log, "\n"))
+		}
+		delete(conflicts, change.GetAddress())
+	}
+	if len(conflicts) > 0 {
+		h.t.Fatalf("the conflicts %v are not listed, after\n%s", conflicts, strings.Join(h.log, "\n"))
+	}
+}
+
+// fresh is an entry that this step has made.
+func (h *history) fresh(state localv1.Entry_State, name, source string) *known {
+	entry := &known{state: state, name: name, first: map[string]time.Time{}, last: map[string]time.Time{}, changed: h.now}
+	entry.claim(source, h.clock.Now())
+	return entry
 }
 
 func (h *history) check(sync *localv1.Sync, want *expected, state localv1.Sync_State) {
@@ -250,6 +371,7 @@ func (h *history) staleSync() {
 	}
 	plan := h.world.sync(call)
 	before := h.world.list(h.name).GetEtag()
+	h.now++
 	h.create()
 	h.leave()
 	moved := h.world.list(h.name).GetEtag() != before
@@ -259,7 +381,7 @@ func (h *history) staleSync() {
 		return
 	}
 	h.must(err)
-	h.list = want.after
+	h.last, h.list = appliedSync{}, want.after
 }
 
 func (h *history) create() {
@@ -277,7 +399,7 @@ func (h *history) create() {
 		if h.double {
 			state = localv1.Entry_PENDING
 		}
-		h.list[address] = &known{state, "Manu", []string{manual}}
+		h.list[address] = h.fresh(state, "Manu", manual)
 	}
 }
 
@@ -293,8 +415,17 @@ func (h *history) pick() string {
 func (h *history) renameOne() {
 	if address := h.pick(); address != "" {
 		h.said("rename %s", address)
-		h.rename(h.entry(h.name, address), "Renamed")
-		h.list[address].name = "Renamed"
+		_, err := h.lists.UpdateEntry(h.t.Context(), &localv1.UpdateEntryRequest{
+			Entry: &localv1.Entry{Name: h.entry(h.name, address), DisplayName: "Renamed"}, UpdateMask: mask("display_name"),
+		})
+		if !h.list[address].live() {
+			refuses(h.t, err, errorv1.Reason_REASON_ENTRY_SUPPRESSED)
+			return
+		}
+		h.must(err)
+		if h.list[address].name != "Renamed" {
+			h.list[address].name, h.list[address].changed = "Renamed", h.now
+		}
 	}
 }
 
@@ -317,25 +448,21 @@ func (h *history) leave() {
 	if address := h.pick(); address != "" && h.rand.IntN(2) == 0 {
 		h.said("%s leaves", address)
 		h.unsubscribe(h.entry(h.name, address))
-		h.list[address].state = localv1.Entry_UNSUBSCRIBED
+		if h.list[address].state != localv1.Entry_UNSUBSCRIBED {
+			h.list[address].state, h.list[address].changed = localv1.Entry_UNSUBSCRIBED, h.now
+		}
 	}
 }
 
-// bounceOne does what the mailer will do.
 func (h *history) bounceOne() {
 	address := h.pick()
 	if address == "" || !h.list[address].live() {
 		return
 	}
 	h.said("%s bounces", address)
-	token := h.key.Token(address)
-	_, err := onEntry(h.t.Context(), h.service, h.entry(h.name, address), "", func(c entryChange) (*emptypb.Empty, error) {
-		_, err := c.tx.Exec(h.t.Context(), "UPDATE entries SET state = 4, version = $3 WHERE list_no = $1 AND token = $2", c.list.ListNo, token[:], c.list.Version+1)
-		h.must(err)
-		return &emptypb.Empty{}, c.move(h.t.Context(), bounced)
-	})
+	_, err := h.lists.BounceEntry(h.t.Context(), &localv1.BounceEntryRequest{Name: h.entry(h.name, address), Text: "550 5.1.1"})
 	h.must(err)
-	h.list[address].state = localv1.Entry_BOUNCED
+	h.list[address].state, h.list[address].changed = localv1.Entry_BOUNCED, h.now
 }
 
 func (h *history) deleteAndMakeAnew() {
@@ -343,7 +470,7 @@ func (h *history) deleteAndMakeAnew() {
 	_, err := h.lists.DeleteList(h.t.Context(), &localv1.DeleteListRequest{Name: h.name})
 	h.must(err)
 	h.createList("announce")
-	h.double = false
+	h.double, h.last = false, appliedSync{}
 	maps.DeleteFunc(h.list, func(_ string, entry *known) bool { return entry.live() })
 }
 
@@ -358,6 +485,12 @@ func (h *history) compare() {
 		got := entries[address]
 		if got.GetState() != want.state || got.GetDisplayName() != want.name || !slices.Equal(got.GetSources(), want.sources) {
 			h.t.Fatalf("an entry is %v, want %v, after\n%s", got, want, strings.Join(h.log, "\n"))
+		}
+		for _, claim := range got.GetClaims() {
+			first, last := claim.GetFirstSeenTime().AsTime(), claim.GetLastSeenTime().AsTime()
+			if !first.Equal(want.first[claim.GetSource()]) || !h.reverted && !last.Equal(want.last[claim.GetSource()]) || last.Before(first) {
+				h.t.Fatalf("%v, want first %v and last %v, after\n%s", got, want.first, want.last, strings.Join(h.log, "\n"))
+			}
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -80,6 +81,8 @@ type Service struct {
 	standings internationalv1.StandingServiceClient
 	mail      *mail.Mailer
 	config    Config
+	// linkKey signs the links in mails.
+	linkKey []byte
 
 	sealer    *rpc.Sealer
 	publisher *bus.Publisher
@@ -87,6 +90,11 @@ type Service struct {
 	consumer  *bus.Consumer
 	river     *river.Client[pgx.Tx]
 	running   running
+	moves     moves
+	// life ends with Run, and aside are the plans that are made beside their calls.
+	life  context.Context //nolint:containedctx // plans outlive the calls that they belong to
+	end   context.CancelFunc
+	aside sync.WaitGroup
 }
 
 // New returns the service. It needs the migrated database, and publishes and consumes once Run is called.
@@ -100,7 +108,9 @@ func New(ctx context.Context, deps Deps) (*Service, error) {
 		standings: deps.Standings,
 		mail:      deps.Mail,
 		config:    deps.Config.withDefaults(),
+		linkKey:   deps.SiteKey.Derive(linksKey),
 	}
+	s.life, s.end = context.WithCancel(context.WithoutCancel(ctx))
 	var err error
 	if s.sealer, err = rpc.LoadSealer(ctx, s.pool); err != nil {
 		return nil, fmt.Errorf("load the page token key: %w", err)
@@ -125,8 +135,10 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 
 // Run publishes, consumes, answers and works off jobs until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
+	defer s.aside.Wait()
+	defer s.end()
 	group, ctx := errgroup.WithContext(ctx)
-	for _, run := range []func(context.Context) error{s.publisher.Run, s.responder.Run, s.consumer.Run, s.runJobs} {
+	for _, run := range []func(context.Context) error{s.publisher.Run, s.responder.Run, s.consumer.Run, s.runJobs, s.runMail} {
 		group.Go(func() error { return run(ctx) })
 	}
 	return group.Wait()
@@ -137,6 +149,7 @@ func inTx[T proto.Message](ctx context.Context, s *Service, fn func(tx pgx.Tx) (
 	answer, err := rpc.InTx(ctx, s.pool, fn)
 	if err == nil {
 		s.publisher.Wake()
+		s.moves.wake()
 	}
 	return answer, err
 }

@@ -24,6 +24,8 @@ var (
 	planned   = localv1.Sync_PLANNED.String()
 	blocked   = localv1.Sync_BLOCKED.String()
 	applied   = localv1.Sync_APPLIED.String()
+	reverted  = localv1.Sync_REVERTED.String()
+	planning  = localv1.Sync_PLANNING.String()
 	cancelled = localv1.Sync_CANCELLED.String()
 	expired   = localv1.Sync_EXPIRED.String()
 )
@@ -34,7 +36,7 @@ func (s *Service) GetSync(ctx context.Context, req *localv1.GetSyncRequest) (*lo
 	if err != nil {
 		return nil, err
 	}
-	return viewSync(listOf(req.GetName()), sync, s.clock.Now()), nil
+	return s.viewSync(listOf(req.GetName()), sync, s.clock.Now()), nil
 }
 
 // findSync reads the sync that a name, or what lies below it, belongs to. The list may be deleted meanwhile.
@@ -70,7 +72,7 @@ func (s *Service) ListSyncs(ctx context.Context, req *localv1.ListSyncsRequest) 
 	answer := &localv1.ListSyncsResponse{}
 	rows, answer.NextPageToken = cut(page, rows, func(s db.Sync) string { return strconv.FormatInt(s.SyncNo, 10) })
 	for _, row := range rows {
-		answer.Syncs = append(answer.Syncs, viewSync(req.GetParent(), row, s.clock.Now()))
+		answer.Syncs = append(answer.Syncs, s.viewSync(req.GetParent(), row, s.clock.Now()))
 	}
 	return answer, nil
 }
@@ -126,7 +128,7 @@ func (s *Service) onSync(ctx context.Context, name string, change func(tx pgx.Tx
 		if sync, err = change(tx, sync, now); err != nil {
 			return nil, err
 		}
-		return viewSync(listName(chapter, list), sync, now), nil
+		return s.viewSync(listName(chapter, list), sync, now), nil
 	})
 }
 
@@ -159,32 +161,55 @@ func refuseUnconfirmed(sync db.Sync, name string, confirm *int32) error {
 
 func syncEtag(sync db.Sync) string { return strconv.FormatInt(sync.Version, 10) }
 
-func viewSync(list string, s db.Sync, now time.Time) *localv1.Sync {
+func (s *Service) viewSync(list string, sync db.Sync, now time.Time) *localv1.Sync {
 	view := &localv1.Sync{
-		Name:   syncName(list, s.ID),
-		State:  localv1.Sync_State(localv1.Sync_State_value[stateAt(s, now)]),
-		Mode:   localv1.Sync_Mode(localv1.Sync_Mode_value[s.Mode]),
-		Source: s.Source,
-		Counts: &localv1.SyncCounts{
-			Add: s.Added, Update: s.Updated, Unchanged: s.Unchanged, Remove: s.Removed,
-			Suppressed: s.Suppressed, Rejected: s.Rejected, Duplicate: s.Duplicate, Kept: s.Kept,
-		},
-		StandingBefore:      standingOf(s.StandingBefore),
-		StandingAfter:       standingOf(s.StandingAfter),
-		StandingUnavailable: s.StandingUnavailable,
+		Name:                syncName(list, sync.ID),
+		State:               localv1.Sync_State(localv1.Sync_State_value[stateAt(sync, now)]),
+		Mode:                localv1.Sync_Mode(localv1.Sync_Mode_value[sync.Mode]),
+		Source:              sync.Source,
+		Counts:              viewCounts(sync),
+		StandingBefore:      standingOf(sync.StandingBefore),
+		StandingAfter:       standingOf(sync.StandingAfter),
+		StandingUnavailable: sync.StandingUnavailable,
+		CharterStateBefore:  charterState(sync.CharterBefore),
+		CharterStateAfter:   charterState(sync.CharterAfter),
 		Format:              &localv1.SourceFormat{},
-		CreateTime:          timestamppb.New(s.CreateTime),
-		ExpireTime:          timestamppb.New(s.ExpireTime),
-		Etag:                syncEtag(s),
+		CreateTime:          timestamppb.New(sync.CreateTime),
+		ApplyTime:           timestampOf(sync.ApplyTime),
+		ExpireTime:          timestamppb.New(sync.ExpireTime),
+		RevertExpireTime:    timestampOf(s.revertUntil(sync)),
+		RevertTime:          timestampOf(sync.RevertTime),
+		Conflicts:           sync.Conflicts,
+		Etag:                syncEtag(sync),
 	}
-	_ = proto.Unmarshal(s.Format, view.GetFormat()) // stored by us
-	if s.State == blocked {
-		view.ConfirmRemovals = s.Removed
+	_ = proto.Unmarshal(sync.Format, view.GetFormat()) // stored by us
+	if sync.State == blocked {
+		view.ConfirmRemovals = sync.Removed
 	}
-	if s.ApplyTime != nil {
-		view.ApplyTime = timestamppb.New(*s.ApplyTime)
+	if sync.FailureReason != "" {
+		view.Failure = &localv1.SyncFailure{Reason: sync.FailureReason, Text: sync.FailureText}
 	}
 	return view
+}
+
+func viewCounts(sync db.Sync) *localv1.SyncCounts {
+	return &localv1.SyncCounts{
+		Add: sync.Added, Update: sync.Updated, Unchanged: sync.Unchanged, Remove: sync.Removed,
+		Suppressed: sync.Suppressed, Rejected: sync.Rejected, Duplicate: sync.Duplicate, Kept: sync.Kept,
+	}
+}
+
+// charterState is unspecified where there is no charter.
+func charterState(name string) internationalv1.Charter_State {
+	return internationalv1.Charter_State(internationalv1.Charter_State_value[name])
+}
+
+// timestampOf is nil where there is no time.
+func timestampOf(t *time.Time) *timestamppb.Timestamp {
+	if t == nil {
+		return nil
+	}
+	return timestamppb.New(*t)
 }
 
 // standingOf reads a stored standing, nil where there is none.

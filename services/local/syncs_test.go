@@ -8,6 +8,7 @@ import (
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
+	"github.com/chapterhouse/chapterhouse/services/local/db"
 )
 
 func TestSyncPlansThenApplies(t *testing.T) {
@@ -124,7 +125,7 @@ func TestGuardArithmetic(t *testing.T) {
 		{1_000_001, 5_000_000, true}, // 100 times this is more than an int32 holds
 		{1_000_000, 5_000_000, false},
 	} {
-		if got := guarded(c.removals, c.claimed); got != c.stops {
+		if got := guarded(db.List{GuardPercent: guardPercent, GuardEntries: guardEntries}, c.removals, c.claimed); got != c.stops {
 			t.Errorf("%d of %d: stops %t, want %t", c.removals, c.claimed, got, c.stops)
 		}
 	}

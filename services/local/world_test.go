@@ -26,6 +26,8 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/internal/authz"
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 	"github.com/chapterhouse/chapterhouse/services/internal/clock"
+	"github.com/chapterhouse/chapterhouse/services/internal/mail"
+	"github.com/chapterhouse/chapterhouse/services/internal/mailsink"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 	"github.com/chapterhouse/chapterhouse/services/internal/testkit"
 )
@@ -53,6 +55,7 @@ type world struct {
 	regional      *regionalStandIn
 	international *internationalStandIn
 	logged        *syncBuffer
+	sink          *mailsink.Sink
 	address       string
 	signer        *authz.Signer
 
@@ -60,6 +63,8 @@ type world struct {
 	chapters localv1.ChapterServiceClient
 	lists    localv1.ListServiceClient
 	syncs    localv1.SyncServiceClient
+	// What a person does who got a mail.
+	links localv1.SubscriptionServiceClient
 }
 
 const (
@@ -80,10 +85,12 @@ func setupOn(t testing.TB, pool *pgxpool.Pool, change ...func(*Config)) *world {
 		key: address.NewMasterKey().SiteKey("main"),
 	}
 	w.startNATS()
+	w.startSink()
 	w.startService(change)
 	w.chapters = localv1.NewChapterServiceClient(w.as(authz.InternationalStaff, authz.Federation))
 	admin := w.as(authz.ChapterAdmin, paris)
 	w.lists, w.syncs = localv1.NewListServiceClient(admin), localv1.NewSyncServiceClient(admin)
+	w.links = localv1.NewSubscriptionServiceClient(w.nobody())
 	w.chapter("golang-paris")
 	return w
 }
@@ -98,6 +105,22 @@ func (w *world) startNATS() {
 	w.must(err)
 	w.t.Cleanup(server.Shutdown)
 	w.nats = server
+}
+
+func (w *world) startSink() {
+	w.t.Helper()
+	sink, err := mailsink.Start(w.t.Context(), mailsink.Config{})
+	w.must(err)
+	w.t.Cleanup(func() { _ = sink.Close() })
+	w.sink = sink
+}
+
+func (w *world) mailer() *mail.Mailer {
+	w.t.Helper()
+	mailer, err := mail.New(mail.Config{SMTP: "smtp+plain://" + w.sink.Addr(), From: "site@chapterhouse.example"}, w.clock)
+	w.must(err)
+	w.t.Cleanup(func() { mailer.Close(context.Background()) })
+	return mailer
 }
 
 func (w *world) connect(tier string) *nats.Conn {
@@ -116,7 +139,7 @@ func (w *world) startService(change []func(*Config)) {
 	}
 	var err error
 	w.service, err = New(w.t.Context(), Deps{
-		Pool: w.pool, NATS: w.connect(bus.Local), Clock: w.clock, Log: w.log(), SiteKey: w.key, Config: config,
+		Pool: w.pool, NATS: w.connect(bus.Local), Clock: w.clock, Log: w.log(), SiteKey: w.key, Mail: w.mailer(), Config: config,
 		Regions:   regionalv1.NewRegionServiceClient(w.play(func(r *grpc.Server) { regionalv1.RegisterRegionServiceServer(r, w.regional) })),
 		Standings: internationalv1.NewStandingServiceClient(w.play(func(r *grpc.Server) { internationalv1.RegisterStandingServiceServer(r, w.international) })),
 	})
@@ -191,6 +214,15 @@ func (w *world) as(role authz.Role, scope string) *grpc.ClientConn {
 	w.t.Helper()
 	principal := authz.Principal{Subject: string(role) + " " + scope, Grants: []authz.Grant{{Role: role, Scope: scope}}}
 	conn, err := rpc.Dial(w.address, rpc.MintedToken(w.signer, principal, w.clock))
+	w.must(err)
+	w.t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// nobody is a connection of somebody who has not signed in.
+func (w *world) nobody() *grpc.ClientConn {
+	w.t.Helper()
+	conn, err := rpc.Dial(w.address, nil)
 	w.must(err)
 	w.t.Cleanup(func() { _ = conn.Close() })
 	return conn

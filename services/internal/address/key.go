@@ -108,6 +108,16 @@ func (k SiteKey) String() string       { return redacted }
 func (k SiteKey) GoString() string     { return redacted }
 func (k SiteKey) LogValue() slog.Value { return slog.StringValue(redacted) }
 
+// Derive returns a key of the site's for another purpose than matching: HKDF-SHA-256 without salt, info
+// "chapterhouse/<purpose>/k1".
+func (k SiteKey) Derive(purpose string) []byte {
+	derived, err := hkdf.Key(sha256.New, k.state.secret(), nil, fmt.Sprintf("chapterhouse/%s/k%d", purpose, tokenKey), KeySize)
+	if err != nil {
+		panic(fmt.Sprintf("hkdf refuses a fixed, valid length: %v", err))
+	}
+	return derived
+}
+
 // Token hashes an address in its canonical form. Any other form gives a token that matches nothing.
 func (k SiteKey) Token(canonical string) Token {
 	h := k.state.hashers.Get().(*hasher)

@@ -80,6 +80,9 @@ func (p *Platform) fill(tier *Tier, peers map[string]*grpc.ClientConn) error {
 		}
 		config := p.options.Local
 		config.Site = site
+		if config.PublicURL == "" && p.http != nil {
+			config.PublicURL = "http://" + reachable(p.http.Addr())
+		}
 		tier.Local(config, key, p.mailer, peers[bus.International], peers[bus.Regional])
 	}
 	return nil

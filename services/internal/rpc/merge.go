@@ -14,7 +14,7 @@ import (
 )
 
 // Merge lays the fields of given that the mask names over the stored resource, as AIP-134 has it: without a mask all
-// fields that are filled. It refuses fields that are not among the changeable ones (in snake_case), and checks those that
+// fields that are filled; with a path into a message, that part of it. It refuses fields that are not among the changeable ones (in snake_case), and checks those that
 // were laid over by the rules of the proto. field is the request field that holds the resource.
 func Merge(stored, given proto.Message, mask *fieldmaskpb.FieldMask, field string, changeable ...string) error {
 	from, to := given.ProtoReflect(), stored.ProtoReflect()
@@ -27,18 +27,32 @@ func Merge(stored, given proto.Message, mask *fieldmaskpb.FieldMask, field strin
 			}
 		}
 	}
+	var changed []string
 	for _, path := range paths {
-		if !slices.Contains(changeable, path) {
+		name, _, _ := strings.Cut(path, ".")
+		if !slices.Contains(changeable, name) || !lay(to, from, path) {
 			return Invalid(errorv1.Reason_REASON_INVALID_FIELD, "updateMask", "%q cannot be changed here; %s can", path, jsonNames(descriptors, changeable))
 		}
-		descriptor := descriptors.ByName(protoreflect.Name(path))
-		if from.Has(descriptor) {
-			to.Set(descriptor, from.Get(descriptor))
-		} else {
-			to.Clear(descriptor)
-		}
+		changed = append(changed, name)
 	}
-	return Validate(field, stored, paths...)
+	return Validate(field, stored, changed...)
+}
+
+// lay sets a field, or a field of a field, as the other message has it. It says whether there is such a field.
+func lay(to, from protoreflect.Message, path string) bool {
+	name, rest, nested := strings.Cut(path, ".")
+	descriptor := to.Descriptor().Fields().ByName(protoreflect.Name(name))
+	switch {
+	case descriptor == nil, nested && (descriptor.Message() == nil || descriptor.Cardinality() == protoreflect.Repeated):
+		return false
+	case nested:
+		return lay(to.Mutable(descriptor).Message(), from.Get(descriptor).Message(), rest)
+	case from.Has(descriptor):
+		to.Set(descriptor, from.Get(descriptor))
+	default:
+		to.Clear(descriptor)
+	}
+	return true
 }
 
 var sharedRules = sync.OnceValues(func() (*validator, error) {

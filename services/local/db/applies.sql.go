@@ -30,10 +30,12 @@ func (q *Queries) DeleteRemoved(ctx context.Context, arg DeleteRemovedParams) (i
 }
 
 const insertAdded = `-- name: InsertAdded :execrows
-INSERT INTO entries (list_no, token, version, create_time, update_time, state, address, display_name, sources)
-SELECT $1, c.token, $2, $3, $3, c.state, c.address, c.display_name, ARRAY[$4::text]
+INSERT INTO entries (list_no, token, version, create_time, update_time, state, address, display_name, sources, claimed_times)
+SELECT $1, c.token, $2, coalesce(c.create_time, $3), $3, c.state, c.address, c.display_name, ARRAY[$4::text],
+       CASE WHEN c.claimed_time <> c.create_time THEN ARRAY[c.claimed_time] END
 FROM (
-    SELECT state, unnest(tokens) AS token, unnest(addresses) AS address, unnest(display_names) AS display_name
+    SELECT state, unnest(tokens) AS token, unnest(addresses) AS address, unnest(display_names) AS display_name,
+           unnest(create_times) AS create_time, unnest(claimed_times) AS claimed_time
     FROM sync_changes
     WHERE sync_no = $5 AND kind = 1
     ORDER BY state, page
@@ -48,6 +50,7 @@ type InsertAddedParams struct {
 	SyncNo  int64
 }
 
+// What a revert brings back is as old as it was.
 func (q *Queries) InsertAdded(ctx context.Context, arg InsertAddedParams) (int64, error) {
 	result, err := q.db.Exec(ctx, insertAdded,
 		arg.ListNo,
@@ -62,6 +65,112 @@ func (q *Queries) InsertAdded(ctx context.Context, arg InsertAddedParams) (int64
 	return result.RowsAffected(), nil
 }
 
+const logSync = `-- name: LogSync :exec
+INSERT INTO list_changes (list_no, epoch, version, part, time, tokens)
+SELECT $1, $2, $3, row_number() OVER (ORDER BY kind, state, page), $4, tokens
+FROM sync_changes
+WHERE sync_no = $5 AND kind IN (1, 2, 3, 7, 8, 9, 12)
+`
+
+type LogSyncParams struct {
+	ListNo  int64
+	Epoch   int64
+	Version int64
+	Now     time.Time
+	SyncNo  int64
+}
+
+// Tells those who follow the list which entries its new version has touched.
+func (q *Queries) LogSync(ctx context.Context, arg LogSyncParams) error {
+	_, err := q.db.Exec(ctx, logSync,
+		arg.ListNo,
+		arg.Epoch,
+		arg.Version,
+		arg.Now,
+		arg.SyncNo,
+	)
+	return err
+}
+
+const planRevert = `-- name: PlanRevert :many
+INSERT INTO sync_changes (sync_no, kind, state, page, tokens, addresses, display_names, create_times, claimed_times, codes, texts)
+SELECT CASE WHEN kind = 10 THEN $1::bigint ELSE $2::bigint END, kind, state, page,
+       array_agg(token), array_agg(address), array_agg(display_name),
+       array_agg(create_time) FILTER (WHERE kind = 1), array_agg(claimed_time) FILTER (WHERE kind IN (1, 7)),
+       array_agg(CASE state WHEN 0 THEN 'REMOVED_SINCE' WHEN 3 THEN 'UNSUBSCRIBED' WHEN 4 THEN 'BOUNCED' ELSE 'CHANGED_SINCE' END) FILTER (WHERE kind = 10),
+       array_agg(CASE state WHEN 0 THEN 'the entry has been removed since' WHEN 3 THEN 'the person has left this list since'
+                            WHEN 4 THEN 'the address does not take mail' ELSE 'the entry has changed since' END) FILTER (WHERE kind = 10)
+FROM (
+    SELECT CASE
+               WHEN c.kind = 1 AND e.token IS NULL THEN 0
+               WHEN c.kind = 3 AND e.token IS NULL THEN 1
+               WHEN c.kind = 3 OR e.token IS NULL OR e.version <> $3::bigint THEN 10
+               WHEN c.kind = 1 THEN 3
+               WHEN c.kind = 7 THEN 8
+               WHEN c.kind = 8 THEN 7
+               WHEN c.kind = 9 THEN 12
+               ELSE c.kind
+           END::smallint AS kind,
+           CASE WHEN e.token IS NOT NULL THEN e.state WHEN c.kind = 3 THEN c.state ELSE 0 END::smallint AS state,
+           c.page, c.token,
+           coalesce(e.address, c.address) AS address,
+           CASE WHEN c.kind IN (2, 9) THEN c.previous_display_name ELSE coalesce(e.display_name, c.display_name) END AS display_name,
+           c.create_time, c.claimed_time
+    FROM (
+        SELECT kind, state, page, unnest(tokens) AS token, unnest(addresses) AS address, unnest(display_names) AS display_name,
+               unnest(previous_display_names) AS previous_display_name,
+               unnest(create_times) AS create_time, unnest(claimed_times) AS claimed_time
+        FROM sync_changes
+        WHERE sync_changes.sync_no = $1 AND sync_changes.kind IN (1, 2, 3, 7, 8, 9)
+    ) c
+    LEFT JOIN entries e ON e.list_no = $4 AND e.token = c.token
+    OFFSET 0
+) r
+WHERE kind <> 0
+GROUP BY kind, state, page
+RETURNING kind, state, cardinality(tokens)::integer AS size
+`
+
+type PlanRevertParams struct {
+	SyncNo         int64
+	RevertNo       int64
+	AppliedVersion int64
+	ListNo         int64
+}
+
+type PlanRevertRow struct {
+	Kind  int16
+	State int16
+	Size  int32
+}
+
+// The opposite of each change of an applied sync, where the entry is as the sync left it; anything else is a CONFLICT (10),
+// which belongs to the sync itself. An entry that was added and is gone needs nothing.
+func (q *Queries) PlanRevert(ctx context.Context, arg PlanRevertParams) ([]PlanRevertRow, error) {
+	rows, err := q.db.Query(ctx, planRevert,
+		arg.SyncNo,
+		arg.RevertNo,
+		arg.AppliedVersion,
+		arg.ListNo,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []PlanRevertRow{}
+	for rows.Next() {
+		var i PlanRevertRow
+		if err := rows.Scan(&i.Kind, &i.State, &i.Size); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const prepareToPlan = `-- name: PrepareToPlan :exec
 SELECT set_config('synchronous_commit', 'off', true), set_config('work_mem', '64MB', true), set_config('enable_sort', 'off', true)
 `
@@ -70,6 +179,16 @@ SELECT set_config('synchronous_commit', 'off', true), set_config('work_mem', '64
 // Changes are gathered into pages by hashing: sorting them first, as the planner would, takes longer than all the rest.
 func (q *Queries) PrepareToPlan(ctx context.Context) error {
 	_, err := q.db.Exec(ctx, prepareToPlan)
+	return err
+}
+
+const prepareToRevert = `-- name: PrepareToRevert :exec
+SELECT set_config('work_mem', '64MB', true), set_config('enable_sort', 'off', true)
+`
+
+// As for a plan, but for one that is applied at once.
+func (q *Queries) PrepareToRevert(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, prepareToRevert)
 	return err
 }
 
@@ -84,35 +203,127 @@ func (q *Queries) ScanEntries(ctx context.Context) error {
 	return err
 }
 
+const seeEntries = `-- name: SeeEntries :execrows
+UPDATE entries e
+SET seen_times = with_item(coalesce(e.seen_times, claim_times(e.claimed_times, e.create_time, e.sources)),
+                           array_position(e.sources, $1::text), $2)
+FROM (SELECT unnest(tokens) AS token FROM sync_changes WHERE sync_no = $4 AND kind IN (2, 11)) c
+WHERE e.list_no = $3 AND e.token = c.token
+`
+
+type SeeEntriesParams struct {
+	Source string
+	Now    time.Time
+	ListNo int64
+	SyncNo int64
+}
+
+// What a MERGE has seen again. It is no change of the entry, so its version stays.
+func (q *Queries) SeeEntries(ctx context.Context, arg SeeEntriesParams) (int64, error) {
+	result, err := q.db.Exec(ctx, seeEntries,
+		arg.Source,
+		arg.Now,
+		arg.ListNo,
+		arg.SyncNo,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const seeSource = `-- name: SeeSource :exec
+INSERT INTO list_sources (list_no, source, replace_time) VALUES ($1, $2, $3)
+ON CONFLICT (list_no, source) DO UPDATE SET replace_time = excluded.replace_time
+`
+
+type SeeSourceParams struct {
+	ListNo int64
+	Source string
+	Now    time.Time
+}
+
+// Notes that a source gave the whole list.
+func (q *Queries) SeeSource(ctx context.Context, arg SeeSourceParams) error {
+	_, err := q.db.Exec(ctx, seeSource, arg.ListNo, arg.Source, arg.Now)
+	return err
+}
+
+const sourceSeenTime = `-- name: SourceSeenTime :one
+SELECT replace_time FROM list_sources WHERE list_no = $1 AND source = $2
+`
+
+type SourceSeenTimeParams struct {
+	ListNo int64
+	Source string
+}
+
+func (q *Queries) SourceSeenTime(ctx context.Context, arg SourceSeenTimeParams) (time.Time, error) {
+	row := q.db.QueryRow(ctx, sourceSeenTime, arg.ListNo, arg.Source)
+	var replace_time time.Time
+	err := row.Scan(&replace_time)
+	return replace_time, err
+}
+
+const unseeSource = `-- name: UnseeSource :exec
+UPDATE list_sources SET replace_time = coalesce($1::timestamptz, 'epoch')
+WHERE list_no = $2 AND source = $3 AND replace_time = $4
+`
+
+type UnseeSourceParams struct {
+	Before *time.Time
+	ListNo int64
+	Source string
+	Seen   time.Time
+}
+
+// Takes that back, unless the source has given the list again since.
+func (q *Queries) UnseeSource(ctx context.Context, arg UnseeSourceParams) error {
+	_, err := q.db.Exec(ctx, unseeSource,
+		arg.Before,
+		arg.ListNo,
+		arg.Source,
+		arg.Seen,
+	)
+	return err
+}
+
 const updateChanged = `-- name: UpdateChanged :execrows
 UPDATE entries e
-SET display_name = CASE WHEN c.kind IN (2, 9) THEN c.display_name ELSE e.display_name END,
+SET display_name = CASE WHEN c.kind IN (2, 9, 12) THEN c.display_name ELSE e.display_name END,
     sources = CASE WHEN c.kind IN (7, 9) THEN e.sources || $1::text
-                   WHEN c.kind = 8 THEN array_remove(e.sources, $1::text)
+                   WHEN c.kind IN (8, 12) THEN array_remove(e.sources, $1::text)
                    ELSE e.sources END,
-    version = $2, update_time = $3
+    claimed_times = CASE WHEN c.kind IN (7, 9) THEN claim_times(e.claimed_times, e.create_time, e.sources) || coalesce(c.claimed_time, $2)
+                         WHEN c.kind IN (8, 12) THEN with_item(claim_times(e.claimed_times, e.create_time, e.sources), array_position(e.sources, $1::text), NULL)
+                         ELSE e.claimed_times END,
+    seen_times = CASE WHEN e.seen_times IS NULL THEN NULL
+                      WHEN c.kind IN (7, 9) THEN e.seen_times || coalesce(c.claimed_time, $2)
+                      WHEN c.kind IN (8, 12) THEN with_item(e.seen_times, array_position(e.sources, $1::text), NULL)
+                      ELSE e.seen_times END,
+    version = $3, update_time = $2
 FROM (
-    SELECT kind, unnest(tokens) AS token, unnest(display_names) AS display_name
+    SELECT kind, unnest(tokens) AS token, unnest(display_names) AS display_name, unnest(claimed_times) AS claimed_time
     FROM sync_changes
-    WHERE sync_no = $5 AND kind IN (2, 7, 8, 9)
+    WHERE sync_no = $5 AND kind IN (2, 7, 8, 9, 12)
 ) c
 WHERE e.list_no = $4 AND e.token = c.token
 `
 
 type UpdateChangedParams struct {
 	Source  string
-	Version int64
 	Now     time.Time
+	Version int64
 	ListNo  int64
 	SyncNo  int64
 }
 
-// Names (2, 9) and claims (gained by 7 and 9, lost by 8).
+// Names (2, 9, 12) and claims (gained by 7 and 9, lost by 8 and 12).
 func (q *Queries) UpdateChanged(ctx context.Context, arg UpdateChangedParams) (int64, error) {
 	result, err := q.db.Exec(ctx, updateChanged,
 		arg.Source,
-		arg.Version,
 		arg.Now,
+		arg.Version,
 		arg.ListNo,
 		arg.SyncNo,
 	)

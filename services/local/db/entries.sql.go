@@ -22,6 +22,9 @@ WITH list AS (
     SELECT list_no, $4, $5, $6, 1 + double_opt_in::integer, ARRAY[$7::text], version, $1, $1 FROM list
     ON CONFLICT DO NOTHING
     RETURNING token
+), logged AS (
+    INSERT INTO list_changes (list_no, epoch, version, part, time, tokens)
+    SELECT list_no, epoch, version, 1, $1, ARRAY[$4::bytea] FROM list
 )
 SELECT list_no, epoch, version, double_opt_in, EXISTS (SELECT FROM entry) AS added FROM list
 `
@@ -67,6 +70,131 @@ func (q *Queries) AddEntry(ctx context.Context, arg AddEntryParams) (AddEntryRow
 	return i, err
 }
 
+const buryEntry = `-- name: BuryEntry :one
+UPDATE entries SET state = $1, seen_times = $2::timestamptz[], version = $3, update_time = $4
+WHERE list_no = $5 AND token = $6
+RETURNING list_no, token, version, create_time, update_time, state, address, display_name, sources, claimed_times, seen_times
+`
+
+type BuryEntryParams struct {
+	State     int16
+	SeenTimes []time.Time
+	Version   int64
+	Now       time.Time
+	ListNo    int64
+	Token     []byte
+}
+
+// A tombstone is compared with no source any more: what each has seen of it last is written down.
+func (q *Queries) BuryEntry(ctx context.Context, arg BuryEntryParams) (Entry, error) {
+	row := q.db.QueryRow(ctx, buryEntry,
+		arg.State,
+		arg.SeenTimes,
+		arg.Version,
+		arg.Now,
+		arg.ListNo,
+		arg.Token,
+	)
+	var i Entry
+	err := row.Scan(
+		&i.ListNo,
+		&i.Token,
+		&i.Version,
+		&i.CreateTime,
+		&i.UpdateTime,
+		&i.State,
+		&i.Address,
+		&i.DisplayName,
+		&i.Sources,
+		&i.ClaimedTimes,
+		&i.SeenTimes,
+	)
+	return i, err
+}
+
+const changesAfter = `-- name: ChangesAfter :many
+SELECT c.version AS list_version, c.part, u.position::integer AS position, u.token::bytea AS token,
+       coalesce(e.version, 0)::bigint AS version, coalesce(e.create_time, 'epoch')::timestamptz AS create_time,
+       coalesce(e.update_time, 'epoch')::timestamptz AS update_time, coalesce(e.state, 0)::smallint AS state,
+       coalesce(e.address, '')::text AS address, coalesce(e.display_name, '')::text AS display_name,
+       e.sources, e.claimed_times, e.seen_times
+FROM list_changes c
+CROSS JOIN LATERAL unnest(c.tokens) WITH ORDINALITY AS u (token, position)
+LEFT JOIN entries e ON e.list_no = c.list_no AND e.token = u.token
+WHERE c.list_no = $1 AND c.epoch = $2
+  AND (c.version, c.part) >= ($3::bigint, $4::integer)
+  AND ((c.version, c.part) > ($3, $4) OR u.position > $5::integer)
+ORDER BY c.version, c.part, u.position
+LIMIT $6
+`
+
+type ChangesAfterParams struct {
+	ListNo   int64
+	Epoch    int64
+	Version  int64
+	Part     int32
+	Position int32
+	Size     int32
+}
+
+type ChangesAfterRow struct {
+	ListVersion  int64
+	Part         int32
+	Position     int32
+	Token        []byte
+	Version      int64
+	CreateTime   time.Time
+	UpdateTime   time.Time
+	State        int16
+	Address      string
+	DisplayName  string
+	Sources      []string
+	ClaimedTimes []time.Time
+	SeenTimes    []time.Time
+}
+
+// Entries that changed after a point, as they are now; state 0 is for those that are gone.
+func (q *Queries) ChangesAfter(ctx context.Context, arg ChangesAfterParams) ([]ChangesAfterRow, error) {
+	rows, err := q.db.Query(ctx, changesAfter,
+		arg.ListNo,
+		arg.Epoch,
+		arg.Version,
+		arg.Part,
+		arg.Position,
+		arg.Size,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ChangesAfterRow{}
+	for rows.Next() {
+		var i ChangesAfterRow
+		if err := rows.Scan(
+			&i.ListVersion,
+			&i.Part,
+			&i.Position,
+			&i.Token,
+			&i.Version,
+			&i.CreateTime,
+			&i.UpdateTime,
+			&i.State,
+			&i.Address,
+			&i.DisplayName,
+			&i.Sources,
+			&i.ClaimedTimes,
+			&i.SeenTimes,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const deleteEntry = `-- name: DeleteEntry :exec
 DELETE FROM entries WHERE list_no = $1 AND token = $2
 `
@@ -91,16 +219,18 @@ func (q *Queries) DeleteLiveEntries(ctx context.Context, listNo int64) error {
 }
 
 const entriesAfter = `-- name: EntriesAfter :many
-SELECT list_no, token, version, create_time, update_time, state, address, display_name, sources FROM entries
+SELECT list_no, token, version, create_time, update_time, state, address, display_name, sources, claimed_times, seen_times FROM entries
 WHERE list_no = $1 AND token > $2 AND ($3::smallint = 0 OR state = $3)
+  AND ($4::text = '' OR $4 = ANY (sources))
 ORDER BY token
-LIMIT $4
+LIMIT $5
 `
 
 type EntriesAfterParams struct {
 	ListNo int64
 	After  []byte
 	State  int16
+	Source string
 	Size   int32
 }
 
@@ -109,6 +239,7 @@ func (q *Queries) EntriesAfter(ctx context.Context, arg EntriesAfterParams) ([]E
 		arg.ListNo,
 		arg.After,
 		arg.State,
+		arg.Source,
 		arg.Size,
 	)
 	if err != nil {
@@ -128,6 +259,8 @@ func (q *Queries) EntriesAfter(ctx context.Context, arg EntriesAfterParams) ([]E
 			&i.Address,
 			&i.DisplayName,
 			&i.Sources,
+			&i.ClaimedTimes,
+			&i.SeenTimes,
 		); err != nil {
 			return nil, err
 		}
@@ -140,7 +273,7 @@ func (q *Queries) EntriesAfter(ctx context.Context, arg EntriesAfterParams) ([]E
 }
 
 const entry = `-- name: Entry :one
-SELECT list_no, token, version, create_time, update_time, state, address, display_name, sources FROM entries WHERE list_no = $1 AND token = $2
+SELECT list_no, token, version, create_time, update_time, state, address, display_name, sources, claimed_times, seen_times FROM entries WHERE list_no = $1 AND token = $2
 `
 
 type EntryParams struct {
@@ -161,14 +294,135 @@ func (q *Queries) Entry(ctx context.Context, arg EntryParams) (Entry, error) {
 		&i.Address,
 		&i.DisplayName,
 		&i.Sources,
+		&i.ClaimedTimes,
+		&i.SeenTimes,
 	)
 	return i, err
+}
+
+const eraseEntry = `-- name: EraseEntry :one
+UPDATE entries
+SET state = 3, address = '', display_name = '', sources = '{}', claimed_times = NULL, seen_times = NULL,
+    version = $1, create_time = $2, update_time = $2
+WHERE list_no = $3 AND token = $4
+RETURNING list_no, token, version, create_time, update_time, state, address, display_name, sources, claimed_times, seen_times
+`
+
+type EraseEntryParams struct {
+	Version int64
+	Now     time.Time
+	ListNo  int64
+	Token   []byte
+}
+
+func (q *Queries) EraseEntry(ctx context.Context, arg EraseEntryParams) (Entry, error) {
+	row := q.db.QueryRow(ctx, eraseEntry,
+		arg.Version,
+		arg.Now,
+		arg.ListNo,
+		arg.Token,
+	)
+	var i Entry
+	err := row.Scan(
+		&i.ListNo,
+		&i.Token,
+		&i.Version,
+		&i.CreateTime,
+		&i.UpdateTime,
+		&i.State,
+		&i.Address,
+		&i.DisplayName,
+		&i.Sources,
+		&i.ClaimedTimes,
+		&i.SeenTimes,
+	)
+	return i, err
+}
+
+const insertTombstone = `-- name: InsertTombstone :one
+INSERT INTO entries (list_no, token, version, create_time, update_time, state, address, display_name, sources)
+VALUES ($1, $2, $3, $4, $4, 3, '', '', '{}')
+RETURNING list_no, token, version, create_time, update_time, state, address, display_name, sources, claimed_times, seen_times
+`
+
+type InsertTombstoneParams struct {
+	ListNo  int64
+	Token   []byte
+	Version int64
+	Now     time.Time
+}
+
+// Of a person whose entry is gone, or is forgotten: nothing but the token is known.
+func (q *Queries) InsertTombstone(ctx context.Context, arg InsertTombstoneParams) (Entry, error) {
+	row := q.db.QueryRow(ctx, insertTombstone,
+		arg.ListNo,
+		arg.Token,
+		arg.Version,
+		arg.Now,
+	)
+	var i Entry
+	err := row.Scan(
+		&i.ListNo,
+		&i.Token,
+		&i.Version,
+		&i.CreateTime,
+		&i.UpdateTime,
+		&i.State,
+		&i.Address,
+		&i.DisplayName,
+		&i.Sources,
+		&i.ClaimedTimes,
+		&i.SeenTimes,
+	)
+	return i, err
+}
+
+const logChange = `-- name: LogChange :exec
+INSERT INTO list_changes (list_no, epoch, version, part, time, tokens) VALUES ($1, $2, $3, 1, $4, ARRAY[$5::bytea])
+`
+
+type LogChangeParams struct {
+	ListNo  int64
+	Epoch   int64
+	Version int64
+	Now     time.Time
+	Token   []byte
+}
+
+func (q *Queries) LogChange(ctx context.Context, arg LogChangeParams) error {
+	_, err := q.db.Exec(ctx, logChange,
+		arg.ListNo,
+		arg.Epoch,
+		arg.Version,
+		arg.Now,
+		arg.Token,
+	)
+	return err
+}
+
+const pruneListChanges = `-- name: PruneListChanges :execrows
+WITH gone AS (
+    DELETE FROM list_changes c WHERE c.time < $1 RETURNING c.list_no, c.epoch, c.version
+), floors AS (
+    SELECT list_no, epoch, max(version) AS version FROM gone GROUP BY list_no, epoch
+)
+UPDATE lists l SET changes_floor = greatest(l.changes_floor, f.version)
+FROM floors f
+WHERE l.list_no = f.list_no AND l.epoch = f.epoch
+`
+
+func (q *Queries) PruneListChanges(ctx context.Context, before time.Time) (int64, error) {
+	result, err := q.db.Exec(ctx, pruneListChanges, before)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const renameEntry = `-- name: RenameEntry :one
 UPDATE entries SET display_name = $1, version = $2, update_time = $3
 WHERE list_no = $4 AND token = $5
-RETURNING list_no, token, version, create_time, update_time, state, address, display_name, sources
+RETURNING list_no, token, version, create_time, update_time, state, address, display_name, sources, claimed_times, seen_times
 `
 
 type RenameEntryParams struct {
@@ -198,8 +452,125 @@ func (q *Queries) RenameEntry(ctx context.Context, arg RenameEntryParams) (Entry
 		&i.Address,
 		&i.DisplayName,
 		&i.Sources,
+		&i.ClaimedTimes,
+		&i.SeenTimes,
 	)
 	return i, err
+}
+
+const returnEntry = `-- name: ReturnEntry :one
+UPDATE entries
+SET state = 1, version = $1, update_time = $2,
+    sources = array_append(array_remove(sources, $3::text), $3::text),
+    claimed_times = array_append(CASE WHEN $3::text = ANY (sources)
+        THEN with_item(claim_times(claimed_times, create_time, sources), array_position(sources, $3::text), NULL)
+        ELSE claim_times(claimed_times, create_time, sources) END, $2::timestamptz),
+    seen_times = NULL
+WHERE list_no = $4 AND token = $5
+RETURNING list_no, token, version, create_time, update_time, state, address, display_name, sources, claimed_times, seen_times
+`
+
+type ReturnEntryParams struct {
+	Version int64
+	Now     time.Time
+	Source  string
+	ListNo  int64
+	Token   []byte
+}
+
+// The person's own word is a source of its own: no file that lacks the person takes it back.
+func (q *Queries) ReturnEntry(ctx context.Context, arg ReturnEntryParams) (Entry, error) {
+	row := q.db.QueryRow(ctx, returnEntry,
+		arg.Version,
+		arg.Now,
+		arg.Source,
+		arg.ListNo,
+		arg.Token,
+	)
+	var i Entry
+	err := row.Scan(
+		&i.ListNo,
+		&i.Token,
+		&i.Version,
+		&i.CreateTime,
+		&i.UpdateTime,
+		&i.State,
+		&i.Address,
+		&i.DisplayName,
+		&i.Sources,
+		&i.ClaimedTimes,
+		&i.SeenTimes,
+	)
+	return i, err
+}
+
+const setEntryState = `-- name: SetEntryState :one
+UPDATE entries SET state = $1, version = $2, update_time = $3
+WHERE list_no = $4 AND token = $5
+RETURNING list_no, token, version, create_time, update_time, state, address, display_name, sources, claimed_times, seen_times
+`
+
+type SetEntryStateParams struct {
+	State   int16
+	Version int64
+	Now     time.Time
+	ListNo  int64
+	Token   []byte
+}
+
+func (q *Queries) SetEntryState(ctx context.Context, arg SetEntryStateParams) (Entry, error) {
+	row := q.db.QueryRow(ctx, setEntryState,
+		arg.State,
+		arg.Version,
+		arg.Now,
+		arg.ListNo,
+		arg.Token,
+	)
+	var i Entry
+	err := row.Scan(
+		&i.ListNo,
+		&i.Token,
+		&i.Version,
+		&i.CreateTime,
+		&i.UpdateTime,
+		&i.State,
+		&i.Address,
+		&i.DisplayName,
+		&i.Sources,
+		&i.ClaimedTimes,
+		&i.SeenTimes,
+	)
+	return i, err
+}
+
+const sourcesSeen = `-- name: SourcesSeen :many
+SELECT source, replace_time FROM list_sources WHERE list_no = $1
+`
+
+type SourcesSeenRow struct {
+	Source      string
+	ReplaceTime time.Time
+}
+
+// When each source last gave the whole list.
+func (q *Queries) SourcesSeen(ctx context.Context, listNo int64) ([]SourcesSeenRow, error) {
+	rows, err := q.db.Query(ctx, sourcesSeen, listNo)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []SourcesSeenRow{}
+	for rows.Next() {
+		var i SourcesSeenRow
+		if err := rows.Scan(&i.Source, &i.ReplaceTime); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const subscribedTokens = `-- name: SubscribedTokens :many
@@ -233,39 +604,4 @@ func (q *Queries) SubscribedTokens(ctx context.Context, arg SubscribedTokensPara
 		return nil, err
 	}
 	return items, nil
-}
-
-const unsubscribeEntry = `-- name: UnsubscribeEntry :one
-UPDATE entries SET state = 3, version = $1, update_time = $2
-WHERE list_no = $3 AND token = $4
-RETURNING list_no, token, version, create_time, update_time, state, address, display_name, sources
-`
-
-type UnsubscribeEntryParams struct {
-	Version int64
-	Now     time.Time
-	ListNo  int64
-	Token   []byte
-}
-
-func (q *Queries) UnsubscribeEntry(ctx context.Context, arg UnsubscribeEntryParams) (Entry, error) {
-	row := q.db.QueryRow(ctx, unsubscribeEntry,
-		arg.Version,
-		arg.Now,
-		arg.ListNo,
-		arg.Token,
-	)
-	var i Entry
-	err := row.Scan(
-		&i.ListNo,
-		&i.Token,
-		&i.Version,
-		&i.CreateTime,
-		&i.UpdateTime,
-		&i.State,
-		&i.Address,
-		&i.DisplayName,
-		&i.Sources,
-	)
-	return i, err
 }

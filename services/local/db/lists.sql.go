@@ -11,8 +11,8 @@ import (
 )
 
 const beginListEpoch = `-- name: BeginListEpoch :many
-UPDATE lists SET epoch = $1, version = version + 1
-RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time
+UPDATE lists SET epoch = $1, version = version + 1, changes_floor = version + 1
+RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor
 `
 
 func (q *Queries) BeginListEpoch(ctx context.Context, epoch int64) ([]List, error) {
@@ -39,6 +39,11 @@ func (q *Queries) BeginListEpoch(ctx context.Context, epoch int64) ([]List, erro
 			&i.Version,
 			&i.CreateTime,
 			&i.UpdateTime,
+			&i.ConsentText,
+			&i.GuardPercent,
+			&i.GuardEntries,
+			&i.SeenTime,
+			&i.ChangesFloor,
 		); err != nil {
 			return nil, err
 		}
@@ -54,7 +59,7 @@ const deleteList = `-- name: DeleteList :one
 UPDATE lists
 SET deleted = true, subscribed = 0, pending = 0, version = version + 1, update_time = $1
 WHERE list_no = $2
-RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time
+RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor
 `
 
 type DeleteListParams struct {
@@ -80,24 +85,32 @@ func (q *Queries) DeleteList(ctx context.Context, arg DeleteListParams) (List, e
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.ConsentText,
+		&i.GuardPercent,
+		&i.GuardEntries,
+		&i.SeenTime,
+		&i.ChangesFloor,
 	)
 	return i, err
 }
 
 const insertList = `-- name: InsertList :one
-INSERT INTO lists (chapter_id, id, display_name, double_opt_in, epoch, version, create_time, update_time)
-VALUES ($1, $2, $3, $4, $5, 1, $6, $6)
+INSERT INTO lists (chapter_id, id, display_name, double_opt_in, consent_text, guard_percent, guard_entries, epoch, version, create_time, update_time)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $9)
 ON CONFLICT DO NOTHING
-RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time
+RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor
 `
 
 type InsertListParams struct {
-	ChapterID   string
-	ID          string
-	DisplayName string
-	DoubleOptIn bool
-	Epoch       int64
-	Now         time.Time
+	ChapterID    string
+	ID           string
+	DisplayName  string
+	DoubleOptIn  bool
+	ConsentText  string
+	GuardPercent int16
+	GuardEntries int32
+	Epoch        int64
+	Now          time.Time
 }
 
 func (q *Queries) InsertList(ctx context.Context, arg InsertListParams) (List, error) {
@@ -106,6 +119,9 @@ func (q *Queries) InsertList(ctx context.Context, arg InsertListParams) (List, e
 		arg.ID,
 		arg.DisplayName,
 		arg.DoubleOptIn,
+		arg.ConsentText,
+		arg.GuardPercent,
+		arg.GuardEntries,
 		arg.Epoch,
 		arg.Now,
 	)
@@ -125,12 +141,17 @@ func (q *Queries) InsertList(ctx context.Context, arg InsertListParams) (List, e
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.ConsentText,
+		&i.GuardPercent,
+		&i.GuardEntries,
+		&i.SeenTime,
+		&i.ChangesFloor,
 	)
 	return i, err
 }
 
 const list = `-- name: List :one
-SELECT list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time FROM lists WHERE chapter_id = $1 AND id = $2 AND NOT deleted
+SELECT list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor FROM lists WHERE chapter_id = $1 AND id = $2 AND NOT deleted
 `
 
 type ListParams struct {
@@ -156,12 +177,17 @@ func (q *Queries) List(ctx context.Context, arg ListParams) (List, error) {
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.ConsentText,
+		&i.GuardPercent,
+		&i.GuardEntries,
+		&i.SeenTime,
+		&i.ChangesFloor,
 	)
 	return i, err
 }
 
 const listAggregate = `-- name: ListAggregate :one
-SELECT list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time FROM lists WHERE chapter_id = $1 AND id = $2
+SELECT list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor FROM lists WHERE chapter_id = $1 AND id = $2
 `
 
 type ListAggregateParams struct {
@@ -188,12 +214,17 @@ func (q *Queries) ListAggregate(ctx context.Context, arg ListAggregateParams) (L
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.ConsentText,
+		&i.GuardPercent,
+		&i.GuardEntries,
+		&i.SeenTime,
+		&i.ChangesFloor,
 	)
 	return i, err
 }
 
 const listByNoForUpdate = `-- name: ListByNoForUpdate :one
-SELECT list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time FROM lists WHERE list_no = $1 FOR NO KEY UPDATE
+SELECT list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor FROM lists WHERE list_no = $1 FOR NO KEY UPDATE
 `
 
 func (q *Queries) ListByNoForUpdate(ctx context.Context, listNo int64) (List, error) {
@@ -214,12 +245,17 @@ func (q *Queries) ListByNoForUpdate(ctx context.Context, listNo int64) (List, er
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.ConsentText,
+		&i.GuardPercent,
+		&i.GuardEntries,
+		&i.SeenTime,
+		&i.ChangesFloor,
 	)
 	return i, err
 }
 
 const listForUpdate = `-- name: ListForUpdate :one
-SELECT list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time FROM lists WHERE chapter_id = $1 AND id = $2 AND NOT deleted FOR NO KEY UPDATE
+SELECT list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor FROM lists WHERE chapter_id = $1 AND id = $2 AND NOT deleted FOR NO KEY UPDATE
 `
 
 type ListForUpdateParams struct {
@@ -245,6 +281,11 @@ func (q *Queries) ListForUpdate(ctx context.Context, arg ListForUpdateParams) (L
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.ConsentText,
+		&i.GuardPercent,
+		&i.GuardEntries,
+		&i.SeenTime,
+		&i.ChangesFloor,
 	)
 	return i, err
 }
@@ -290,7 +331,7 @@ func (q *Queries) ListVersions(ctx context.Context, arg ListVersionsParams) ([]L
 }
 
 const listsAfter = `-- name: ListsAfter :many
-SELECT list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time FROM lists
+SELECT list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor FROM lists
 WHERE chapter_id = $1 AND id > $2 AND NOT deleted
 ORDER BY id
 LIMIT $3
@@ -326,6 +367,64 @@ func (q *Queries) ListsAfter(ctx context.Context, arg ListsAfterParams) ([]List,
 			&i.Version,
 			&i.CreateTime,
 			&i.UpdateTime,
+			&i.ConsentText,
+			&i.GuardPercent,
+			&i.GuardEntries,
+			&i.SeenTime,
+			&i.ChangesFloor,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listsOfEntry = `-- name: ListsOfEntry :many
+SELECT l.list_no, l.chapter_id, l.id, l.display_name, l.double_opt_in, l.subscribed, l.pending, l.unsubscribed, l.bounced, l.deleted, l.epoch, l.version, l.create_time, l.update_time, l.consent_text, l.guard_percent, l.guard_entries, l.seen_time, l.changes_floor FROM lists l
+WHERE l.chapter_id = $1 AND EXISTS (SELECT FROM entries e WHERE e.list_no = l.list_no AND e.token = $2)
+ORDER BY l.list_no
+FOR NO KEY UPDATE
+`
+
+type ListsOfEntryParams struct {
+	ChapterID string
+	Token     []byte
+}
+
+// A chapter's lists that hold the person, deleted ones with their tombstones too, in the order in which they are locked.
+func (q *Queries) ListsOfEntry(ctx context.Context, arg ListsOfEntryParams) ([]List, error) {
+	rows, err := q.db.Query(ctx, listsOfEntry, arg.ChapterID, arg.Token)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []List{}
+	for rows.Next() {
+		var i List
+		if err := rows.Scan(
+			&i.ListNo,
+			&i.ChapterID,
+			&i.ID,
+			&i.DisplayName,
+			&i.DoubleOptIn,
+			&i.Subscribed,
+			&i.Pending,
+			&i.Unsubscribed,
+			&i.Bounced,
+			&i.Deleted,
+			&i.Epoch,
+			&i.Version,
+			&i.CreateTime,
+			&i.UpdateTime,
+			&i.ConsentText,
+			&i.GuardPercent,
+			&i.GuardEntries,
+			&i.SeenTime,
+			&i.ChangesFloor,
 		); err != nil {
 			return nil, err
 		}
@@ -343,7 +442,7 @@ SET version = version + 1, update_time = $1,
     subscribed = subscribed + $2, pending = pending + $3,
     unsubscribed = unsubscribed + $4, bounced = bounced + $5
 WHERE list_no = $6
-RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time
+RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor
 `
 
 type MoveListParams struct {
@@ -381,25 +480,34 @@ func (q *Queries) MoveList(ctx context.Context, arg MoveListParams) (List, error
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.ConsentText,
+		&i.GuardPercent,
+		&i.GuardEntries,
+		&i.SeenTime,
+		&i.ChangesFloor,
 	)
 	return i, err
 }
 
 const reviveList = `-- name: ReviveList :one
 UPDATE lists
-SET display_name = $1, double_opt_in = $2, deleted = false,
-    epoch = greatest($3::bigint, epoch + 1), version = 1, create_time = $4, update_time = $4
-WHERE chapter_id = $5 AND id = $6 AND deleted
-RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time
+SET display_name = $1, double_opt_in = $2, consent_text = $3,
+    guard_percent = $4, guard_entries = $5, deleted = false,
+    epoch = greatest($6::bigint, epoch + 1), version = 1, changes_floor = 0, create_time = $7, update_time = $7
+WHERE chapter_id = $8 AND id = $9 AND deleted
+RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor
 `
 
 type ReviveListParams struct {
-	DisplayName string
-	DoubleOptIn bool
-	Epoch       int64
-	Now         time.Time
-	ChapterID   string
-	ID          string
+	DisplayName  string
+	DoubleOptIn  bool
+	ConsentText  string
+	GuardPercent int16
+	GuardEntries int32
+	Epoch        int64
+	Now          time.Time
+	ChapterID    string
+	ID           string
 }
 
 // A deleted list is made anew over its tombstones, in an epoch that is later than any before.
@@ -407,6 +515,9 @@ func (q *Queries) ReviveList(ctx context.Context, arg ReviveListParams) (List, e
 	row := q.db.QueryRow(ctx, reviveList,
 		arg.DisplayName,
 		arg.DoubleOptIn,
+		arg.ConsentText,
+		arg.GuardPercent,
+		arg.GuardEntries,
 		arg.Epoch,
 		arg.Now,
 		arg.ChapterID,
@@ -428,28 +539,54 @@ func (q *Queries) ReviveList(ctx context.Context, arg ReviveListParams) (List, e
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.ConsentText,
+		&i.GuardPercent,
+		&i.GuardEntries,
+		&i.SeenTime,
+		&i.ChangesFloor,
 	)
 	return i, err
 }
 
+const seenList = `-- name: SeenList :exec
+UPDATE lists SET seen_time = $1 WHERE list_no = $2
+`
+
+type SeenListParams struct {
+	Now    time.Time
+	ListNo int64
+}
+
+func (q *Queries) SeenList(ctx context.Context, arg SeenListParams) error {
+	_, err := q.db.Exec(ctx, seenList, arg.Now, arg.ListNo)
+	return err
+}
+
 const updateList = `-- name: UpdateList :one
 UPDATE lists
-SET display_name = $1, double_opt_in = $2, version = version + 1, update_time = $3
-WHERE list_no = $4
-RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time
+SET display_name = $1, double_opt_in = $2, consent_text = $3,
+    guard_percent = $4, guard_entries = $5, version = version + 1, update_time = $6
+WHERE list_no = $7
+RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor
 `
 
 type UpdateListParams struct {
-	DisplayName string
-	DoubleOptIn bool
-	Now         time.Time
-	ListNo      int64
+	DisplayName  string
+	DoubleOptIn  bool
+	ConsentText  string
+	GuardPercent int16
+	GuardEntries int32
+	Now          time.Time
+	ListNo       int64
 }
 
 func (q *Queries) UpdateList(ctx context.Context, arg UpdateListParams) (List, error) {
 	row := q.db.QueryRow(ctx, updateList,
 		arg.DisplayName,
 		arg.DoubleOptIn,
+		arg.ConsentText,
+		arg.GuardPercent,
+		arg.GuardEntries,
 		arg.Now,
 		arg.ListNo,
 	)
@@ -469,6 +606,11 @@ func (q *Queries) UpdateList(ctx context.Context, arg UpdateListParams) (List, e
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.ConsentText,
+		&i.GuardPercent,
+		&i.GuardEntries,
+		&i.SeenTime,
+		&i.ChangesFloor,
 	)
 	return i, err
 }

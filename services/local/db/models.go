@@ -26,15 +26,17 @@ type Chapter struct {
 }
 
 type Entry struct {
-	ListNo      int64
-	Token       []byte
-	Version     int64
-	CreateTime  time.Time
-	UpdateTime  time.Time
-	State       int16
-	Address     string
-	DisplayName string
-	Sources     []string
+	ListNo       int64
+	Token        []byte
+	Version      int64
+	CreateTime   time.Time
+	UpdateTime   time.Time
+	State        int16
+	Address      string
+	DisplayName  string
+	Sources      []string
+	ClaimedTimes []time.Time
+	SeenTimes    []time.Time
 }
 
 type List struct {
@@ -52,6 +54,26 @@ type List struct {
 	Version      int64
 	CreateTime   time.Time
 	UpdateTime   time.Time
+	ConsentText  string
+	GuardPercent int16
+	GuardEntries int32
+	SeenTime     time.Time
+	ChangesFloor int64
+}
+
+type Mail struct {
+	MailNo     int64
+	ID         uuid.UUID
+	ListNo     int64
+	Token      []byte
+	Kind       int16
+	State      string
+	Attempts   int32
+	DueTime    time.Time
+	TakeTime   *time.Time
+	Failure    string
+	CreateTime time.Time
+	EndTime    *time.Time
 }
 
 type Sync struct {
@@ -83,4 +105,14 @@ type Sync struct {
 	CreateTime          time.Time
 	ApplyTime           *time.Time
 	ExpireTime          time.Time
+	AddedPending        int32
+	AppliedVersion      *int64
+	ReplacedTime        *time.Time
+	RevertTime          *time.Time
+	Reverts             *int64
+	Conflicts           int32
+	CharterBefore       string
+	CharterAfter        string
+	FailureReason       string
+	FailureText         string
 }

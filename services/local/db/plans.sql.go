@@ -48,6 +48,26 @@ func (q *Queries) DropStaleSyncRows(ctx context.Context, before time.Time) (int6
 	return result.RowsAffected(), nil
 }
 
+const eraseFromPlans = `-- name: EraseFromPlans :exec
+UPDATE sync_changes c
+SET addresses = blank_items(addresses, tokens, $1::bytea),
+    display_names = blank_items(display_names, tokens, $1),
+    previous_display_names = blank_items(previous_display_names, tokens, $1)
+FROM syncs s JOIN lists l USING (list_no)
+WHERE c.sync_no = s.sync_no AND l.chapter_id = $2 AND c.tokens @> ARRAY[$1::bytea]
+`
+
+type EraseFromPlansParams struct {
+	Token     []byte
+	ChapterID string
+}
+
+// Takes a person's address and name out of what is kept of a chapter's syncs; the token stays.
+func (q *Queries) EraseFromPlans(ctx context.Context, arg EraseFromPlansParams) error {
+	_, err := q.db.Exec(ctx, eraseFromPlans, arg.Token, arg.ChapterID)
+	return err
+}
+
 const planJudged = `-- name: PlanJudged :exec
 INSERT INTO sync_changes (sync_no, kind, state, page, lines, tokens, addresses, display_names, first_lines, codes, texts)
 SELECT sync_no, kind, 0, page, lines, tokens, addresses, display_names, first_lines, codes, texts
@@ -63,11 +83,11 @@ func (q *Queries) PlanJudged(ctx context.Context, syncNo int64) error {
 
 const planMerge = `-- name: PlanMerge :many
 INSERT INTO sync_changes (sync_no, kind, state, page, lines, tokens, addresses, display_names, previous_display_names, since_times)
-SELECT $1, kind, state, page, array_agg(line), array_agg(token), array_agg(address), array_agg(display_name),
-       array_agg(previous_display_name) FILTER (WHERE kind IN (2, 9)),
+SELECT $1, kind, state, page, array_agg(line), array_agg(token), array_agg(address) FILTER (WHERE kind <> 11),
+       array_agg(display_name) FILTER (WHERE kind <> 11), array_agg(previous_display_name) FILTER (WHERE kind IN (2, 9)),
        array_agg(since_time) FILTER (WHERE kind = 4)
 FROM (
-    SELECT sync_kind($2::text, true, r.display_name, e.state, e.display_name, e.sources) AS kind,
+    SELECT coalesce(nullif(sync_kind($2::text, true, r.display_name, e.state, e.display_name, e.sources), 0), 11)::smallint AS kind,
            coalesce(e.state, $3::smallint) AS state,
            sync_page(r.token, $4::integer) AS page,
            r.line, r.token, r.address, r.display_name,
@@ -81,7 +101,6 @@ FROM (
     LEFT JOIN entries e ON e.list_no = $5 AND e.token = r.token
     OFFSET 0
 ) c
-WHERE kind <> 0
 GROUP BY kind, state, page
 RETURNING kind, state, cardinality(tokens)::integer AS size
 `
@@ -100,7 +119,7 @@ type PlanMergeRow struct {
 	Size  int32
 }
 
-// Like PlanReplace, but looks only at the entries that the rows name.
+// Like PlanReplace, but looks only at the entries that the rows name, and notes those that it has only seen again.
 func (q *Queries) PlanMerge(ctx context.Context, arg PlanMergeParams) ([]PlanMergeRow, error) {
 	rows, err := q.db.Query(ctx, planMerge,
 		arg.SyncNo,
@@ -128,10 +147,12 @@ func (q *Queries) PlanMerge(ctx context.Context, arg PlanMergeParams) ([]PlanMer
 }
 
 const planReplace = `-- name: PlanReplace :many
-INSERT INTO sync_changes (sync_no, kind, state, page, lines, tokens, addresses, display_names, previous_display_names, since_times)
+INSERT INTO sync_changes (sync_no, kind, state, page, lines, tokens, addresses, display_names, previous_display_names,
+                          since_times, create_times, claimed_times)
 SELECT $1, kind, state, page, array_agg(line) FILTER (WHERE kind <> 3), array_agg(token), array_agg(address),
        array_agg(display_name), array_agg(previous_display_name) FILTER (WHERE kind IN (2, 9)),
-       array_agg(since_time) FILTER (WHERE kind = 4)
+       array_agg(since_time) FILTER (WHERE kind = 4), array_agg(create_time) FILTER (WHERE kind = 3),
+       array_agg(coalesce(claimed_times[array_position(sources, $2::text)], create_time)) FILTER (WHERE kind IN (3, 8))
 FROM (
     SELECT sync_kind($2::text, r.token IS NOT NULL, r.display_name, e.state, e.display_name, e.sources) AS kind,
            coalesce(e.state, $3::smallint) AS state,
@@ -141,8 +162,9 @@ FROM (
            coalesce(r.address, e.address) AS address,
            coalesce(r.display_name, e.display_name) AS display_name,
            e.display_name AS previous_display_name,
-           e.update_time AS since_time
-    FROM (SELECT list_no, token, version, create_time, update_time, state, address, display_name, sources FROM entries WHERE list_no = $5) e
+           e.update_time AS since_time,
+           e.create_time, e.claimed_times, e.sources
+    FROM (SELECT list_no, token, version, create_time, update_time, state, address, display_name, sources, claimed_times, seen_times FROM entries WHERE list_no = $5) e
     FULL JOIN (
         SELECT unnest(lines) AS line, unnest(tokens) AS token, unnest(addresses) AS address, unnest(display_names) AS display_name
         FROM sync_rows

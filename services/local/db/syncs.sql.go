@@ -12,6 +12,27 @@ import (
 	"github.com/google/uuid"
 )
 
+const cancelPlansWith = `-- name: CancelPlansWith :execrows
+UPDATE syncs s SET state = 'CANCELLED', version = s.version + 1
+FROM lists l
+WHERE l.list_no = s.list_no AND l.chapter_id = $1 AND s.state IN ('PLANNED', 'BLOCKED')
+  AND EXISTS (SELECT FROM sync_changes c WHERE c.sync_no = s.sync_no AND c.tokens @> ARRAY[$2::bytea])
+`
+
+type CancelPlansWithParams struct {
+	ChapterID string
+	Token     []byte
+}
+
+// Closes the open plans of a chapter that hold a person.
+func (q *Queries) CancelPlansWith(ctx context.Context, arg CancelPlansWithParams) (int64, error) {
+	result, err := q.db.Exec(ctx, cancelPlansWith, arg.ChapterID, arg.Token)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const deleteSync = `-- name: DeleteSync :exec
 DELETE FROM syncs WHERE sync_no = $1
 `
@@ -34,14 +55,36 @@ func (q *Queries) ExpireSyncs(ctx context.Context, now time.Time) (int64, error)
 	return result.RowsAffected(), nil
 }
 
+const failLostSyncs = `-- name: FailLostSyncs :execrows
+UPDATE syncs
+SET state = 'FAILED', failure_reason = 'UPLOAD_INTERRUPTED', failure_text = 'the upload was lost; send it again', version = version + 1
+WHERE state = 'PLANNING' AND create_time < $1
+`
+
+// Those that nobody plans any more.
+func (q *Queries) FailLostSyncs(ctx context.Context, before time.Time) (int64, error) {
+	result, err := q.db.Exec(ctx, failLostSyncs, before)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const insertSync = `-- name: InsertSync :one
 INSERT INTO syncs (sync_no, id, list_no, list_epoch, list_version, state, mode, source, format, added_state,
-    added, updated, unchanged, removed, removed_pending, suppressed, rejected, duplicate, kept, claimed,
-    create_time, expire_time)
+    added, added_pending, updated, unchanged, removed, removed_pending, suppressed, rejected, duplicate, kept, claimed,
+    reverts, create_time, expire_time)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
-    $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-    $21, $22)
-RETURNING sync_no, id, list_no, list_epoch, list_version, state, mode, source, format, added_state, added, updated, unchanged, removed, removed_pending, suppressed, rejected, duplicate, kept, claimed, standing_before, standing_after, standing_unavailable, version, changes_pruned, create_time, apply_time, expire_time
+    $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+    $22, $23, $24)
+ON CONFLICT (sync_no) DO UPDATE
+SET list_epoch = excluded.list_epoch, list_version = excluded.list_version, state = excluded.state, added_state = excluded.added_state,
+    added = excluded.added, added_pending = excluded.added_pending, updated = excluded.updated, unchanged = excluded.unchanged,
+    removed = excluded.removed, removed_pending = excluded.removed_pending, suppressed = excluded.suppressed,
+    rejected = excluded.rejected, duplicate = excluded.duplicate, kept = excluded.kept, claimed = excluded.claimed,
+    expire_time = excluded.expire_time, version = syncs.version + 1
+WHERE syncs.state = 'PLANNING'
+RETURNING sync_no, id, list_no, list_epoch, list_version, state, mode, source, format, added_state, added, updated, unchanged, removed, removed_pending, suppressed, rejected, duplicate, kept, claimed, standing_before, standing_after, standing_unavailable, version, changes_pruned, create_time, apply_time, expire_time, added_pending, applied_version, replaced_time, revert_time, reverts, conflicts, charter_before, charter_after, failure_reason, failure_text
 `
 
 type InsertSyncParams struct {
@@ -56,6 +99,7 @@ type InsertSyncParams struct {
 	Format         []byte
 	AddedState     int16
 	Added          int32
+	AddedPending   int32
 	Updated        int32
 	Unchanged      int32
 	Removed        int32
@@ -65,10 +109,12 @@ type InsertSyncParams struct {
 	Duplicate      int32
 	Kept           int32
 	Claimed        int32
+	Reverts        *int64
 	CreateTime     time.Time
 	ExpireTime     time.Time
 }
 
+// One that was answered while it was being planned.
 func (q *Queries) InsertSync(ctx context.Context, arg InsertSyncParams) (Sync, error) {
 	row := q.db.QueryRow(ctx, insertSync,
 		arg.SyncNo,
@@ -82,6 +128,7 @@ func (q *Queries) InsertSync(ctx context.Context, arg InsertSyncParams) (Sync, e
 		arg.Format,
 		arg.AddedState,
 		arg.Added,
+		arg.AddedPending,
 		arg.Updated,
 		arg.Unchanged,
 		arg.Removed,
@@ -91,6 +138,7 @@ func (q *Queries) InsertSync(ctx context.Context, arg InsertSyncParams) (Sync, e
 		arg.Duplicate,
 		arg.Kept,
 		arg.Claimed,
+		arg.Reverts,
 		arg.CreateTime,
 		arg.ExpireTime,
 	)
@@ -124,6 +172,16 @@ func (q *Queries) InsertSync(ctx context.Context, arg InsertSyncParams) (Sync, e
 		&i.CreateTime,
 		&i.ApplyTime,
 		&i.ExpireTime,
+		&i.AddedPending,
+		&i.AppliedVersion,
+		&i.ReplacedTime,
+		&i.RevertTime,
+		&i.Reverts,
+		&i.Conflicts,
+		&i.CharterBefore,
+		&i.CharterAfter,
+		&i.FailureReason,
+		&i.FailureText,
 	)
 	return i, err
 }
@@ -142,7 +200,7 @@ func (q *Queries) NextSyncNo(ctx context.Context) (int64, error) {
 const pruneSyncChanges = `-- name: PruneSyncChanges :execrows
 WITH old AS (
     UPDATE syncs SET changes_pruned = true
-    WHERE NOT changes_pruned AND state NOT IN ('PLANNED', 'BLOCKED')
+    WHERE NOT changes_pruned AND state NOT IN ('PLANNED', 'BLOCKED', 'PLANNING')
       AND create_time < $1 AND coalesce(apply_time, create_time) < $1
     RETURNING sync_no
 )
@@ -159,15 +217,18 @@ func (q *Queries) PruneSyncChanges(ctx context.Context, before time.Time) (int64
 
 const setStanding = `-- name: SetStanding :one
 UPDATE syncs
-SET standing_before = $1, standing_after = $2, standing_unavailable = $3
-WHERE sync_no = $4
-RETURNING sync_no, id, list_no, list_epoch, list_version, state, mode, source, format, added_state, added, updated, unchanged, removed, removed_pending, suppressed, rejected, duplicate, kept, claimed, standing_before, standing_after, standing_unavailable, version, changes_pruned, create_time, apply_time, expire_time
+SET standing_before = $1, standing_after = $2, standing_unavailable = $3,
+    charter_before = $4, charter_after = $5
+WHERE sync_no = $6
+RETURNING sync_no, id, list_no, list_epoch, list_version, state, mode, source, format, added_state, added, updated, unchanged, removed, removed_pending, suppressed, rejected, duplicate, kept, claimed, standing_before, standing_after, standing_unavailable, version, changes_pruned, create_time, apply_time, expire_time, added_pending, applied_version, replaced_time, revert_time, reverts, conflicts, charter_before, charter_after, failure_reason, failure_text
 `
 
 type SetStandingParams struct {
 	StandingBefore      []byte
 	StandingAfter       []byte
 	StandingUnavailable bool
+	CharterBefore       string
+	CharterAfter        string
 	SyncNo              int64
 }
 
@@ -176,6 +237,8 @@ func (q *Queries) SetStanding(ctx context.Context, arg SetStandingParams) (Sync,
 		arg.StandingBefore,
 		arg.StandingAfter,
 		arg.StandingUnavailable,
+		arg.CharterBefore,
+		arg.CharterAfter,
 		arg.SyncNo,
 	)
 	var i Sync
@@ -208,23 +271,42 @@ func (q *Queries) SetStanding(ctx context.Context, arg SetStandingParams) (Sync,
 		&i.CreateTime,
 		&i.ApplyTime,
 		&i.ExpireTime,
+		&i.AddedPending,
+		&i.AppliedVersion,
+		&i.ReplacedTime,
+		&i.RevertTime,
+		&i.Reverts,
+		&i.Conflicts,
+		&i.CharterBefore,
+		&i.CharterAfter,
+		&i.FailureReason,
+		&i.FailureText,
 	)
 	return i, err
 }
 
 const setSyncApplied = `-- name: SetSyncApplied :one
-UPDATE syncs SET state = 'APPLIED', apply_time = $1::timestamptz, version = version + 1
-WHERE sync_no = $2
-RETURNING sync_no, id, list_no, list_epoch, list_version, state, mode, source, format, added_state, added, updated, unchanged, removed, removed_pending, suppressed, rejected, duplicate, kept, claimed, standing_before, standing_after, standing_unavailable, version, changes_pruned, create_time, apply_time, expire_time
+UPDATE syncs
+SET state = 'APPLIED', apply_time = $1::timestamptz, applied_version = $2::bigint, replaced_time = $3,
+    version = version + 1
+WHERE sync_no = $4
+RETURNING sync_no, id, list_no, list_epoch, list_version, state, mode, source, format, added_state, added, updated, unchanged, removed, removed_pending, suppressed, rejected, duplicate, kept, claimed, standing_before, standing_after, standing_unavailable, version, changes_pruned, create_time, apply_time, expire_time, added_pending, applied_version, replaced_time, revert_time, reverts, conflicts, charter_before, charter_after, failure_reason, failure_text
 `
 
 type SetSyncAppliedParams struct {
-	Now    time.Time
-	SyncNo int64
+	Now            time.Time
+	AppliedVersion int64
+	ReplacedTime   *time.Time
+	SyncNo         int64
 }
 
 func (q *Queries) SetSyncApplied(ctx context.Context, arg SetSyncAppliedParams) (Sync, error) {
-	row := q.db.QueryRow(ctx, setSyncApplied, arg.Now, arg.SyncNo)
+	row := q.db.QueryRow(ctx, setSyncApplied,
+		arg.Now,
+		arg.AppliedVersion,
+		arg.ReplacedTime,
+		arg.SyncNo,
+	)
 	var i Sync
 	err := row.Scan(
 		&i.SyncNo,
@@ -255,6 +337,16 @@ func (q *Queries) SetSyncApplied(ctx context.Context, arg SetSyncAppliedParams) 
 		&i.CreateTime,
 		&i.ApplyTime,
 		&i.ExpireTime,
+		&i.AddedPending,
+		&i.AppliedVersion,
+		&i.ReplacedTime,
+		&i.RevertTime,
+		&i.Reverts,
+		&i.Conflicts,
+		&i.CharterBefore,
+		&i.CharterAfter,
+		&i.FailureReason,
+		&i.FailureText,
 	)
 	return i, err
 }
@@ -262,7 +354,7 @@ func (q *Queries) SetSyncApplied(ctx context.Context, arg SetSyncAppliedParams) 
 const setSyncCancelled = `-- name: SetSyncCancelled :one
 UPDATE syncs SET state = 'CANCELLED', version = version + 1
 WHERE sync_no = $1
-RETURNING sync_no, id, list_no, list_epoch, list_version, state, mode, source, format, added_state, added, updated, unchanged, removed, removed_pending, suppressed, rejected, duplicate, kept, claimed, standing_before, standing_after, standing_unavailable, version, changes_pruned, create_time, apply_time, expire_time
+RETURNING sync_no, id, list_no, list_epoch, list_version, state, mode, source, format, added_state, added, updated, unchanged, removed, removed_pending, suppressed, rejected, duplicate, kept, claimed, standing_before, standing_after, standing_unavailable, version, changes_pruned, create_time, apply_time, expire_time, added_pending, applied_version, replaced_time, revert_time, reverts, conflicts, charter_before, charter_after, failure_reason, failure_text
 `
 
 func (q *Queries) SetSyncCancelled(ctx context.Context, syncNo int64) (Sync, error) {
@@ -297,12 +389,99 @@ func (q *Queries) SetSyncCancelled(ctx context.Context, syncNo int64) (Sync, err
 		&i.CreateTime,
 		&i.ApplyTime,
 		&i.ExpireTime,
+		&i.AddedPending,
+		&i.AppliedVersion,
+		&i.ReplacedTime,
+		&i.RevertTime,
+		&i.Reverts,
+		&i.Conflicts,
+		&i.CharterBefore,
+		&i.CharterAfter,
+		&i.FailureReason,
+		&i.FailureText,
+	)
+	return i, err
+}
+
+const setSyncFailed = `-- name: SetSyncFailed :execrows
+UPDATE syncs SET state = 'FAILED', failure_reason = $1, failure_text = $2, version = version + 1
+WHERE sync_no = $3 AND state IN ('PLANNING', 'PLANNED')
+`
+
+type SetSyncFailedParams struct {
+	Reason string
+	Text   string
+	SyncNo int64
+}
+
+func (q *Queries) SetSyncFailed(ctx context.Context, arg SetSyncFailedParams) (int64, error) {
+	result, err := q.db.Exec(ctx, setSyncFailed, arg.Reason, arg.Text, arg.SyncNo)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const setSyncReverted = `-- name: SetSyncReverted :one
+UPDATE syncs SET state = 'REVERTED', revert_time = $1::timestamptz, conflicts = $2, version = version + 1
+WHERE sync_no = $3
+RETURNING sync_no, id, list_no, list_epoch, list_version, state, mode, source, format, added_state, added, updated, unchanged, removed, removed_pending, suppressed, rejected, duplicate, kept, claimed, standing_before, standing_after, standing_unavailable, version, changes_pruned, create_time, apply_time, expire_time, added_pending, applied_version, replaced_time, revert_time, reverts, conflicts, charter_before, charter_after, failure_reason, failure_text
+`
+
+type SetSyncRevertedParams struct {
+	Now       time.Time
+	Conflicts int32
+	SyncNo    int64
+}
+
+func (q *Queries) SetSyncReverted(ctx context.Context, arg SetSyncRevertedParams) (Sync, error) {
+	row := q.db.QueryRow(ctx, setSyncReverted, arg.Now, arg.Conflicts, arg.SyncNo)
+	var i Sync
+	err := row.Scan(
+		&i.SyncNo,
+		&i.ID,
+		&i.ListNo,
+		&i.ListEpoch,
+		&i.ListVersion,
+		&i.State,
+		&i.Mode,
+		&i.Source,
+		&i.Format,
+		&i.AddedState,
+		&i.Added,
+		&i.Updated,
+		&i.Unchanged,
+		&i.Removed,
+		&i.RemovedPending,
+		&i.Suppressed,
+		&i.Rejected,
+		&i.Duplicate,
+		&i.Kept,
+		&i.Claimed,
+		&i.StandingBefore,
+		&i.StandingAfter,
+		&i.StandingUnavailable,
+		&i.Version,
+		&i.ChangesPruned,
+		&i.CreateTime,
+		&i.ApplyTime,
+		&i.ExpireTime,
+		&i.AddedPending,
+		&i.AppliedVersion,
+		&i.ReplacedTime,
+		&i.RevertTime,
+		&i.Reverts,
+		&i.Conflicts,
+		&i.CharterBefore,
+		&i.CharterAfter,
+		&i.FailureReason,
+		&i.FailureText,
 	)
 	return i, err
 }
 
 const sync = `-- name: Sync :one
-SELECT s.sync_no, s.id, s.list_no, s.list_epoch, s.list_version, s.state, s.mode, s.source, s.format, s.added_state, s.added, s.updated, s.unchanged, s.removed, s.removed_pending, s.suppressed, s.rejected, s.duplicate, s.kept, s.claimed, s.standing_before, s.standing_after, s.standing_unavailable, s.version, s.changes_pruned, s.create_time, s.apply_time, s.expire_time FROM syncs s
+SELECT s.sync_no, s.id, s.list_no, s.list_epoch, s.list_version, s.state, s.mode, s.source, s.format, s.added_state, s.added, s.updated, s.unchanged, s.removed, s.removed_pending, s.suppressed, s.rejected, s.duplicate, s.kept, s.claimed, s.standing_before, s.standing_after, s.standing_unavailable, s.version, s.changes_pruned, s.create_time, s.apply_time, s.expire_time, s.added_pending, s.applied_version, s.replaced_time, s.revert_time, s.reverts, s.conflicts, s.charter_before, s.charter_after, s.failure_reason, s.failure_text FROM syncs s
 JOIN lists l USING (list_no)
 WHERE l.chapter_id = $1 AND l.id = $2 AND s.id = $3
 `
@@ -345,12 +524,22 @@ func (q *Queries) Sync(ctx context.Context, arg SyncParams) (Sync, error) {
 		&i.CreateTime,
 		&i.ApplyTime,
 		&i.ExpireTime,
+		&i.AddedPending,
+		&i.AppliedVersion,
+		&i.ReplacedTime,
+		&i.RevertTime,
+		&i.Reverts,
+		&i.Conflicts,
+		&i.CharterBefore,
+		&i.CharterAfter,
+		&i.FailureReason,
+		&i.FailureText,
 	)
 	return i, err
 }
 
 const syncForUpdate = `-- name: SyncForUpdate :one
-SELECT s.sync_no, s.id, s.list_no, s.list_epoch, s.list_version, s.state, s.mode, s.source, s.format, s.added_state, s.added, s.updated, s.unchanged, s.removed, s.removed_pending, s.suppressed, s.rejected, s.duplicate, s.kept, s.claimed, s.standing_before, s.standing_after, s.standing_unavailable, s.version, s.changes_pruned, s.create_time, s.apply_time, s.expire_time FROM syncs s
+SELECT s.sync_no, s.id, s.list_no, s.list_epoch, s.list_version, s.state, s.mode, s.source, s.format, s.added_state, s.added, s.updated, s.unchanged, s.removed, s.removed_pending, s.suppressed, s.rejected, s.duplicate, s.kept, s.claimed, s.standing_before, s.standing_after, s.standing_unavailable, s.version, s.changes_pruned, s.create_time, s.apply_time, s.expire_time, s.added_pending, s.applied_version, s.replaced_time, s.revert_time, s.reverts, s.conflicts, s.charter_before, s.charter_after, s.failure_reason, s.failure_text FROM syncs s
 JOIN lists l USING (list_no)
 WHERE l.chapter_id = $1 AND l.id = $2 AND s.id = $3
 FOR NO KEY UPDATE OF s
@@ -394,13 +583,23 @@ func (q *Queries) SyncForUpdate(ctx context.Context, arg SyncForUpdateParams) (S
 		&i.CreateTime,
 		&i.ApplyTime,
 		&i.ExpireTime,
+		&i.AddedPending,
+		&i.AppliedVersion,
+		&i.ReplacedTime,
+		&i.RevertTime,
+		&i.Reverts,
+		&i.Conflicts,
+		&i.CharterBefore,
+		&i.CharterAfter,
+		&i.FailureReason,
+		&i.FailureText,
 	)
 	return i, err
 }
 
 const syncsBefore = `-- name: SyncsBefore :many
-SELECT sync_no, id, list_no, list_epoch, list_version, state, mode, source, format, added_state, added, updated, unchanged, removed, removed_pending, suppressed, rejected, duplicate, kept, claimed, standing_before, standing_after, standing_unavailable, version, changes_pruned, create_time, apply_time, expire_time FROM syncs
-WHERE list_no = $1 AND sync_no < $2
+SELECT sync_no, id, list_no, list_epoch, list_version, state, mode, source, format, added_state, added, updated, unchanged, removed, removed_pending, suppressed, rejected, duplicate, kept, claimed, standing_before, standing_after, standing_unavailable, version, changes_pruned, create_time, apply_time, expire_time, added_pending, applied_version, replaced_time, revert_time, reverts, conflicts, charter_before, charter_after, failure_reason, failure_text FROM syncs
+WHERE list_no = $1 AND sync_no < $2 AND reverts IS NULL
 ORDER BY sync_no DESC
 LIMIT $3
 `
@@ -449,6 +648,16 @@ func (q *Queries) SyncsBefore(ctx context.Context, arg SyncsBeforeParams) ([]Syn
 			&i.CreateTime,
 			&i.ApplyTime,
 			&i.ExpireTime,
+			&i.AddedPending,
+			&i.AppliedVersion,
+			&i.ReplacedTime,
+			&i.RevertTime,
+			&i.Reverts,
+			&i.Conflicts,
+			&i.CharterBefore,
+			&i.CharterAfter,
+			&i.FailureReason,
+			&i.FailureText,
 		); err != nil {
 			return nil, err
 		}

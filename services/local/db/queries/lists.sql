@@ -1,14 +1,15 @@
 -- name: InsertList :one
-INSERT INTO lists (chapter_id, id, display_name, double_opt_in, epoch, version, create_time, update_time)
-VALUES (@chapter_id, @id, @display_name, @double_opt_in, @epoch, 1, @now, @now)
+INSERT INTO lists (chapter_id, id, display_name, double_opt_in, consent_text, guard_percent, guard_entries, epoch, version, create_time, update_time)
+VALUES (@chapter_id, @id, @display_name, @double_opt_in, @consent_text, @guard_percent, @guard_entries, @epoch, 1, @now, @now)
 ON CONFLICT DO NOTHING
 RETURNING *;
 
 -- name: ReviveList :one
 -- A deleted list is made anew over its tombstones, in an epoch that is later than any before.
 UPDATE lists
-SET display_name = @display_name, double_opt_in = @double_opt_in, deleted = false,
-    epoch = greatest(@epoch::bigint, epoch + 1), version = 1, create_time = @now, update_time = @now
+SET display_name = @display_name, double_opt_in = @double_opt_in, consent_text = @consent_text,
+    guard_percent = @guard_percent, guard_entries = @guard_entries, deleted = false,
+    epoch = greatest(@epoch::bigint, epoch + 1), version = 1, changes_floor = 0, create_time = @now, update_time = @now
 WHERE chapter_id = @chapter_id AND id = @id AND deleted
 RETURNING *;
 
@@ -29,7 +30,8 @@ LIMIT @size;
 
 -- name: UpdateList :one
 UPDATE lists
-SET display_name = @display_name, double_opt_in = @double_opt_in, version = version + 1, update_time = @now
+SET display_name = @display_name, double_opt_in = @double_opt_in, consent_text = @consent_text,
+    guard_percent = @guard_percent, guard_entries = @guard_entries, version = version + 1, update_time = @now
 WHERE list_no = @list_no
 RETURNING *;
 
@@ -41,6 +43,16 @@ SET version = version + 1, update_time = @now,
     unsubscribed = unsubscribed + @unsubscribed, bounced = bounced + @bounced
 WHERE list_no = @list_no
 RETURNING *;
+
+-- name: SeenList :exec
+UPDATE lists SET seen_time = @now WHERE list_no = @list_no;
+
+-- name: ListsOfEntry :many
+-- A chapter's lists that hold the person, deleted ones with their tombstones too, in the order in which they are locked.
+SELECT l.* FROM lists l
+WHERE l.chapter_id = @chapter_id AND EXISTS (SELECT FROM entries e WHERE e.list_no = l.list_no AND e.token = @token)
+ORDER BY l.list_no
+FOR NO KEY UPDATE;
 
 -- name: DeleteList :one
 UPDATE lists
@@ -61,5 +73,5 @@ ORDER BY name COLLATE "C"
 LIMIT @size;
 
 -- name: BeginListEpoch :many
-UPDATE lists SET epoch = @epoch, version = version + 1
+UPDATE lists SET epoch = @epoch, version = version + 1, changes_floor = version + 1
 RETURNING *;

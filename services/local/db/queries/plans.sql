@@ -11,10 +11,12 @@ DELETE FROM sync_rows WHERE upload_time < @before;
 -- name: PlanReplace :many
 -- Compares all rows with all entries, each read once. OFFSET 0 keeps the planner from working out a fate anew for every
 -- place where it is mentioned.
-INSERT INTO sync_changes (sync_no, kind, state, page, lines, tokens, addresses, display_names, previous_display_names, since_times)
+INSERT INTO sync_changes (sync_no, kind, state, page, lines, tokens, addresses, display_names, previous_display_names,
+                          since_times, create_times, claimed_times)
 SELECT @sync_no, kind, state, page, array_agg(line) FILTER (WHERE kind <> 3), array_agg(token), array_agg(address),
        array_agg(display_name), array_agg(previous_display_name) FILTER (WHERE kind IN (2, 9)),
-       array_agg(since_time) FILTER (WHERE kind = 4)
+       array_agg(since_time) FILTER (WHERE kind = 4), array_agg(create_time) FILTER (WHERE kind = 3),
+       array_agg(coalesce(claimed_times[array_position(sources, @source::text)], create_time)) FILTER (WHERE kind IN (3, 8))
 FROM (
     SELECT sync_kind(@source::text, r.token IS NOT NULL, r.display_name, e.state, e.display_name, e.sources) AS kind,
            coalesce(e.state, @added_state::smallint) AS state,
@@ -24,7 +26,8 @@ FROM (
            coalesce(r.address, e.address) AS address,
            coalesce(r.display_name, e.display_name) AS display_name,
            e.display_name AS previous_display_name,
-           e.update_time AS since_time
+           e.update_time AS since_time,
+           e.create_time, e.claimed_times, e.sources
     FROM (SELECT * FROM entries WHERE list_no = @list_no) e
     FULL JOIN (
         SELECT unnest(lines) AS line, unnest(tokens) AS token, unnest(addresses) AS address, unnest(display_names) AS display_name
@@ -38,13 +41,13 @@ GROUP BY kind, state, page
 RETURNING kind, state, cardinality(tokens)::integer AS size;
 
 -- name: PlanMerge :many
--- Like PlanReplace, but looks only at the entries that the rows name.
+-- Like PlanReplace, but looks only at the entries that the rows name, and notes those that it has only seen again.
 INSERT INTO sync_changes (sync_no, kind, state, page, lines, tokens, addresses, display_names, previous_display_names, since_times)
-SELECT @sync_no, kind, state, page, array_agg(line), array_agg(token), array_agg(address), array_agg(display_name),
-       array_agg(previous_display_name) FILTER (WHERE kind IN (2, 9)),
+SELECT @sync_no, kind, state, page, array_agg(line), array_agg(token), array_agg(address) FILTER (WHERE kind <> 11),
+       array_agg(display_name) FILTER (WHERE kind <> 11), array_agg(previous_display_name) FILTER (WHERE kind IN (2, 9)),
        array_agg(since_time) FILTER (WHERE kind = 4)
 FROM (
-    SELECT sync_kind(@source::text, true, r.display_name, e.state, e.display_name, e.sources) AS kind,
+    SELECT coalesce(nullif(sync_kind(@source::text, true, r.display_name, e.state, e.display_name, e.sources), 0), 11)::smallint AS kind,
            coalesce(e.state, @added_state::smallint) AS state,
            sync_page(r.token, @pages::integer) AS page,
            r.line, r.token, r.address, r.display_name,
@@ -58,7 +61,6 @@ FROM (
     LEFT JOIN entries e ON e.list_no = @list_no AND e.token = r.token
     OFFSET 0
 ) c
-WHERE kind <> 0
 GROUP BY kind, state, page
 RETURNING kind, state, cardinality(tokens)::integer AS size;
 
@@ -88,6 +90,15 @@ WHERE c.sync_no = @sync_no AND c.kind = ANY (@kinds::smallint[])
   AND ((c.kind, c.state, c.page) > (@kind, @state, @page) OR u.position > @position::integer)
 ORDER BY c.kind, c.state, c.page, u.position
 LIMIT @size;
+
+-- name: EraseFromPlans :exec
+-- Takes a person's address and name out of what is kept of a chapter's syncs; the token stays.
+UPDATE sync_changes c
+SET addresses = blank_items(addresses, tokens, @token::bytea),
+    display_names = blank_items(display_names, tokens, @token),
+    previous_display_names = blank_items(previous_display_names, tokens, @token)
+FROM syncs s JOIN lists l USING (list_no)
+WHERE c.sync_no = s.sync_no AND l.chapter_id = @chapter_id AND c.tokens @> ARRAY[@token::bytea];
 
 -- name: SyncTokens :many
 -- The tokens that the list gains (kind 1) and loses (3) in the eyes of others: those that are SUBSCRIBED.
