@@ -36,7 +36,6 @@ func (c *Client) connectionError(err error, timeout bool) *Error {
 	var (
 		refused     *notAllowed
 		certificate *tls.CertificateVerificationError
-		noTLS       tls.RecordHeaderError
 		dns         *net.DNSError
 	)
 	switch {
@@ -44,7 +43,7 @@ func (c *Client) connectionError(err error, timeout bool) *Error {
 		return Errorf(WrongURL, SettingURL, "connections to %s are not allowed from here: set another URL, or ask the site's operator", host)
 	case errors.As(err, &certificate):
 		return Errorf(WrongURL, SettingURL, "the certificate of %s is not valid: renew it, or set the URL to the name that it is for", host)
-	case errors.As(err, &noTLS):
+	case errors.Is(err, http.ErrSchemeMismatch):
 		return Errorf(WrongURL, SettingURL, "%s does not speak https on that port: check the URL", host)
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return Errorf(Unreachable, SettingURL, "there is no host of the name %s: check the URL, or wait until it is known", host)

@@ -78,14 +78,19 @@ func (l *List) Pull(ctx context.Context, yield func(connector.Person) error) err
 	})
 }
 
-// subscribers reads the list's rows by their ids, which is how listmonk orders what it is not told to order.
+// subscribers reads the list's rows by their ids, which is how listmonk orders what it is not told to order. It ends
+// with a look at the list: one that is deleted, or no longer the token's to see, has no rows and is no error.
 func (l *List) subscribers(ctx context.Context, yield func(subscriber) error) error {
-	return connector.ReadPages(ctx, l.page, subscriber.key, func(s subscriber) error {
+	err := connector.ReadPages(ctx, l.page, subscriber.key, func(s subscriber) error {
 		if s.on(l.id) == "" {
 			return l.noRight("list:get of the list; listmonk answered with people of other lists, none of whom is used")
 		}
 		return yield(s)
 	})
+	if err != nil {
+		return err
+	}
+	return l.Check(ctx)
 }
 
 func (l *List) page(ctx context.Context, number int) (connector.Page[subscriber], error) {

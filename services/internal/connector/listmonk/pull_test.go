@@ -139,6 +139,14 @@ func TestPullTakesNobodyFromOtherLists(t *testing.T) {
 		return connectortest.None
 	})
 	w.wantKind(t, connectortest.PullError(t, w.through(t, proxy)), connector.Credentials, connector.SettingCredentials)
+	// A token without any list sees nobody: that is no empty list.
+	blind := connectortest.Proxy(t, w.url, func(number int, r *http.Request) connectortest.Fault {
+		if number > 1 {
+			r.SetBasicAuth(blindUser, standinToken)
+		}
+		return connectortest.None
+	})
+	w.wantKind(t, connectortest.PullError(t, w.through(t, blind)), connector.Credentials, connector.SettingCredentials)
 	_, err := w.through(t, proxy).Push(t.Context(), []connector.Change{{Action: connector.Remove, Address: w.at("elsewhere")}})
 	w.wantKind(t, err, connector.Credentials, connector.SettingCredentials)
 }

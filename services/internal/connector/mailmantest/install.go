@@ -18,6 +18,8 @@ const (
 	lockName = "chapterhouse-mailman3.lock"
 	// installLimit is for slow mirrors; 16 s were measured.
 	installLimit = 5 * time.Minute
+	// Another test process may be installing PostgreSQL just now, and "apt-get update" waits for nobody.
+	tries, pause = 5, 5 * time.Second
 )
 
 var errNoMailman = errors.New("no Mailman 3 core here: run `apt-get install --no-install-recommends mailman3` as root (Debian, Ubuntu)")
@@ -40,11 +42,49 @@ func install(ctx context.Context) error {
 		return nil
 	}
 	_, _ = fmt.Fprintln(os.Stderr, "mailmantest: installing Debian's mailman3, which takes a minute")
+	allow, err := forbidServices()
+	if err != nil {
+		return err
+	}
+	defer allow()
+	for try := 1; ; try++ {
+		err := aptInstall(ctx, apt)
+		if err == nil || try == tries {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func aptInstall(ctx context.Context, apt string) error {
 	if err := aptGet(ctx, apt, "update"); err != nil {
 		return err
 	}
 	// dbconfig-no-thanks keeps the package from setting a database up.
 	return aptGet(ctx, apt, "install", "-y", "--no-install-recommends", "mailman3", "dbconfig-no-thanks")
+}
+
+// policy is asked by Debian's packages whether they may start services; 101 is no. Images of containers have one.
+const policy = "/usr/sbin/policy-rc.d"
+
+// forbidServices keeps the package from starting a Mailman of the system's own.
+func forbidServices() (allow func(), err error) {
+	file, err := os.OpenFile(policy, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755) //nolint:gosec // run by the packages' scripts
+	if errors.Is(err, os.ErrExist) {
+		return func() {}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, err = file.WriteString("#!/bin/sh\nexit 101\n")
+	if err := errors.Join(err, file.Close()); err != nil {
+		return nil, errors.Join(err, os.Remove(policy))
+	}
+	return func() { _ = os.Remove(policy) }, nil
 }
 
 func installed() bool {
@@ -54,8 +94,7 @@ func installed() bool {
 
 func aptGet(ctx context.Context, apt string, args ...string) error {
 	cmd := exec.CommandContext(ctx, apt, append([]string{"-o", "DPkg::Lock::Timeout=120"}, args...)...) //nolint:gosec // apt-get and arguments from above
-	// RUNLEVEL 1 keeps invoke-rc.d from starting the system's own Mailman.
-	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1")
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 	said, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w (apt-get %s: %w: %s)", errNoMailman, args[0], err, said[max(0, len(said)-1000):])

@@ -44,11 +44,11 @@ type Core struct {
 
 // Start returns the core that the tests of a package share; each makes lists of its own. It ends with the package's
 // tests, which have to run through testkit.Main. Where there is no Mailman and none can be installed, the test is
-// skipped, and says so on stderr.
+// skipped, and says so on stderr; it fails on CI, where nobody would read that.
 func Start(t testing.TB) *Core {
 	t.Helper()
 	core, err := shared()
-	if errors.Is(err, errNoMailman) {
+	if errors.Is(err, errNoMailman) && os.Getenv("CI") == "" {
 		_, _ = fmt.Fprintf(os.Stderr, "\n*** %s IS SKIPPED: %v ***\n\n", t.Name(), err)
 		t.Skip(err)
 	}
