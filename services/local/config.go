@@ -1,8 +1,12 @@
 package local
 
 import (
+	"errors"
+	"net/netip"
+	"slices"
 	"time"
 
+	"github.com/chapterhouse/chapterhouse/services/internal/connector"
 	"github.com/chapterhouse/chapterhouse/services/internal/mail"
 )
 
@@ -24,12 +28,38 @@ type Config struct {
 	LookupTimeout  time.Duration `help:"How long to ask the regional service for a region that is not known yet." default:"2s"`
 	CleanEvery     time.Duration `help:"How often old plans and left-overs of uploads are looked for." default:"1m"`
 
-	Mail mail.Config `embed:"" prefix:"mail-"`
+	Mail       mail.Config      `embed:"" prefix:"mail-"`
+	Connectors ConnectorsConfig `embed:"" prefix:"connectors-"`
 
 	// GapWait and CompareEvery are the bus's; tests shorten them.
 	GapWait      time.Duration `hidden:"" default:"2s"`
 	CompareEvery time.Duration `hidden:"" default:"10m"`
 }
+
+// ConnectorsConfig is where the connectors of chapters may reach, and how often they are looked after.
+type ConnectorsConfig struct {
+	Networks  []netip.Prefix `help:"Networks that connectors may reach beside public addresses: a chapter's URL must not lead into the operator's own." default:"127.0.0.0/8,::1/128" env:"CHAPTERHOUSE_CONNECTORS_NETWORKS"`
+	PlainHTTP bool           `name:"plain-http" help:"Let connectors use http to other machines." env:"CHAPTERHOUSE_CONNECTORS_PLAIN_HTTP"`
+	Tick      time.Duration  `help:"How often connectors are looked for that are due." default:"10s"`
+	// Version is the program's, for the other tools' logs.
+	Version string `kong:"-"`
+}
+
+func (c ConnectorsConfig) policy() connector.Policy {
+	return connector.Policy{PlainHTTP: c.PlainHTTP, Version: c.Version, Dial: func(to netip.AddrPort) error {
+		addr := to.Addr().Unmap()
+		if slices.ContainsFunc(c.Networks, func(network netip.Prefix) bool { return network.Contains(addr) }) {
+			return nil
+		}
+		if !addr.IsGlobalUnicast() || addr.IsPrivate() || sharedNetwork.Contains(addr) {
+			return errors.New("not a public address, and in none of the networks that the operator allows")
+		}
+		return nil
+	}}
+}
+
+// sharedNetwork is that of carriers (RFC 6598), in which clouds have their own services.
+var sharedNetwork = netip.MustParsePrefix("100.64.0.0/10")
 
 // withDefaults fills what a caller without a command line left out.
 func (c Config) withDefaults() Config {
@@ -37,6 +67,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.PlanLifetime, time.Hour)
 	orDefault(&c.KeepChanges, 24*time.Hour)
 	orDefault(&c.PublicURL, "http://127.0.0.1:8080")
+	orDefault(&c.Connectors.Tick, 10*time.Second)
 	orDefault(&c.PlanLimit, 10*time.Minute)
 	orDefault(&c.KeepLog, 7*24*time.Hour)
 	orDefault(&c.UploadIdle, time.Minute)

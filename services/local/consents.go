@@ -31,10 +31,10 @@ type consent struct {
 	text   string
 }
 
-// record keeps a consent of the person whom an entry stands for.
-func record(ctx context.Context, tx pgx.Tx, listNo int64, token []byte, c consent) error {
+// record keeps a consent of each person whom one of the entries stands for.
+func record(ctx context.Context, tx pgx.Tx, listNo int64, c consent, tokens ...[]byte) error {
 	q := db.New(tx)
-	args := db.InsertConsentParams{ListNo: listNo, Token: token, Kind: c.kind, Time: c.at, Method: c.method}
+	args := db.InsertConsentsParams{ListNo: listNo, Tokens: tokens, Kind: c.kind, Time: c.at, Method: c.method}
 	if c.text != "" {
 		digest := sha256.Sum256([]byte(c.text))
 		number, err := q.PutConsentText(ctx, db.PutConsentTextParams{Digest: digest[:], Text: c.text})
@@ -43,7 +43,7 @@ func record(ctx context.Context, tx pgx.Tx, listNo int64, token []byte, c consen
 		}
 		args.TextNo = &number
 	}
-	if err := q.InsertConsent(ctx, args); err != nil {
+	if err := q.InsertConsents(ctx, args); err != nil {
 		return fmt.Errorf("record a consent: %w", err)
 	}
 	return nil

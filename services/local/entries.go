@@ -70,7 +70,9 @@ func (s *Service) CreateEntry(ctx context.Context, req *localv1.CreateEntryReque
 		if err := s.welcome(ctx, tx, list, entry, req.GetConsent(), now); err != nil {
 			return nil, err
 		}
-		return viewEntry(req.GetParent(), entry, nil), bus.Append(ctx, tx, listEvent(list, tokenChange(0, entry.State, token[:])))
+		change := &eventv1.ListChanged{}
+		move{to: entry.State, token: token[:]}.tell(change)
+		return viewEntry(req.GetParent(), entry, nil), bus.Append(ctx, tx, listEvent(list, change))
 	})
 }
 
@@ -81,7 +83,7 @@ func (s *Service) welcome(ctx context.Context, tx pgx.Tx, list db.List, entry db
 		if given.GetTime() != nil {
 			at = given.GetTime().AsTime()
 		}
-		if err := record(ctx, tx, list.ListNo, entry.Token, consent{granted, at, given.GetMethod(), given.GetText()}); err != nil {
+		if err := record(ctx, tx, list.ListNo, consent{granted, at, given.GetMethod(), given.GetText()}, entry.Token); err != nil {
 			return err
 		}
 	}
@@ -301,26 +303,30 @@ func (c entryChange) bury(ctx context.Context, state int16, why consent) (db.Ent
 	if c.entry.State == state {
 		return c.entry, nil
 	}
-	q := db.New(c.tx)
-	seen, err := seenBySource(ctx, q, c.list.ListNo)
-	if err != nil {
+	if _, err := bury(ctx, c.tx, c.list, state, why, c.entry.Token); err != nil {
 		return c.entry, err
 	}
-	times := make([]time.Time, 0, len(c.entry.Sources))
-	for place := range c.entry.Sources {
-		times = append(times, lastSeen(c.entry, place, seen))
-	}
-	after, err := q.BuryEntry(ctx, db.BuryEntryParams{
-		ListNo: c.list.ListNo, Token: c.entry.Token, State: state, SeenTimes: times,
-		Version: c.list.Version + 1, Now: c.now,
+	return db.New(c.tx).Entry(ctx, db.EntryParams{ListNo: c.list.ListNo, Token: c.entry.Token})
+}
+
+// bury makes tombstones, in one version of the list, and answers how many were none before.
+func bury(ctx context.Context, tx pgx.Tx, list db.List, state int16, why consent, tokens ...[]byte) (int, error) {
+	rows, err := db.New(tx).BuryEntries(ctx, db.BuryEntriesParams{
+		ListNo: list.ListNo, Tokens: tokens, State: state, Version: list.Version + 1, Now: why.at,
 	})
-	if err != nil {
-		return after, err
+	if err != nil || len(rows) == 0 {
+		return 0, err
 	}
-	if err := record(ctx, c.tx, c.list.ListNo, c.entry.Token, why); err != nil {
-		return after, err
+	moves := make([]move, 0, len(rows))
+	buried := make([][]byte, 0, len(rows))
+	for _, row := range rows {
+		moves = append(moves, move{row.Was, state, row.Token})
+		buried = append(buried, row.Token)
 	}
-	return after, c.move(ctx, state)
+	if err := record(ctx, tx, list.ListNo, why, buried...); err != nil {
+		return 0, err
+	}
+	return len(rows), moveEntries(ctx, tx, list, why.at, moves...)
 }
 
 func (c entryChange) view(ctx context.Context, entry db.Entry) (*localv1.Entry, error) {
@@ -332,7 +338,7 @@ func (c entryChange) listName() string { return listName(c.list.ChapterID, c.lis
 
 // move records what state the entry is in now, 0 for gone.
 func (c entryChange) move(ctx context.Context, state int16) error {
-	return moveEntry(ctx, c.tx, c.list, c.entry.State, state, c.entry.Token, c.now)
+	return moveEntries(ctx, c.tx, c.list, c.now, move{c.entry.State, state, c.entry.Token})
 }
 
 // onEntry runs a change of one entry, under the lock of its list.
@@ -350,42 +356,46 @@ func onEntry[T proto.Message](ctx context.Context, s *Service, name, given strin
 	})
 }
 
-// moveEntry takes the list to its next version, in which one entry went from one state to another (0: not there), and
-// tells of it.
-func moveEntry(ctx context.Context, tx pgx.Tx, list db.List, from, to int16, token []byte, now time.Time) error {
+// move is one entry that goes from one state to another; 0 is for not there.
+type move struct {
+	from, to int16
+	token    []byte
+}
+
+// moveEntries takes the list to its next version, in which entries, at most a part of an event's, went to other states,
+// and tells of it.
+func moveEntries(ctx context.Context, tx pgx.Tx, list db.List, now time.Time, moves ...move) error {
 	args := db.MoveListParams{ListNo: list.ListNo, Now: now}
-	for state, counter := range map[int16]*int32{
-		subscribed: &args.Subscribed, pending: &args.Pending, unsubscribed: &args.Unsubscribed, bounced: &args.Bounced,
-	} {
-		if from == state {
-			*counter--
-		}
-		if to == state {
-			*counter++
-		}
+	counters := map[int16]*int32{
+		subscribed: &args.Subscribed, pending: &args.Pending, unsubscribed: &args.Unsubscribed, bounced: &args.Bounced, 0: new(int32),
+	}
+	change, tokens := &eventv1.ListChanged{}, make([][]byte, 0, len(moves))
+	for _, m := range moves {
+		*counters[m.from]--
+		*counters[m.to]++
+		m.tell(change)
+		tokens = append(tokens, m.token)
 	}
 	q := db.New(tx)
 	after, err := q.MoveList(ctx, args)
 	if err != nil {
 		return err
 	}
-	err = q.LogChange(ctx, db.LogChangeParams{ListNo: after.ListNo, Epoch: after.Epoch, Version: after.Version, Token: token, Now: now})
+	err = q.LogChanges(ctx, db.LogChangesParams{ListNo: after.ListNo, Epoch: after.Epoch, Version: after.Version, Tokens: tokens, Now: now})
 	if err != nil {
 		return fmt.Errorf("log the change: %w", err)
 	}
-	return bus.Append(ctx, tx, listEvent(after, tokenChange(from, to, token)))
+	return bus.Append(ctx, tx, listEvent(after, change))
 }
 
-// tokenChange says whether a token begins or ceases to count when its entry goes from one state to another.
-func tokenChange(from, to int16, token []byte) *eventv1.ListChanged {
-	change := &eventv1.ListChanged{}
-	if to == subscribed && from != subscribed {
-		change.Added = [][]byte{token}
+// tell says whether the token begins or ceases to count.
+func (m move) tell(change *eventv1.ListChanged) {
+	if m.to == subscribed && m.from != subscribed {
+		change.Added = append(change.Added, m.token)
 	}
-	if from == subscribed && to != subscribed {
-		change.Removed = [][]byte{token}
+	if m.from == subscribed && m.to != subscribed {
+		change.Removed = append(change.Removed, m.token)
 	}
-	return change
 }
 
 // viewEntry shows an entry. seen says when each source last gave the whole list, nil where that does not matter.

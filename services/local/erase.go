@@ -31,10 +31,18 @@ func (s *Service) ErasePerson(ctx context.Context, req *localv1.ErasePersonReque
 		}
 		answer := &localv1.ErasePersonResponse{}
 		for _, list := range lists { // a chapter has a handful
+			name := listName(chapter, list.ID)
 			if err := eraseEntry(ctx, tx, list, token[:], now); err != nil {
-				return nil, fmt.Errorf("erase from %s: %w", listName(chapter, list.ID), err)
+				return nil, fmt.Errorf("erase from %s: %w", name, err)
 			}
-			answer.Entries = append(answer.Entries, entryName(listName(chapter, list.ID), token[:]))
+			answer.Entries = append(answer.Entries, entryName(name, token[:]))
+			holding, err := q.ConnectorsHolding(ctx, db.ConnectorsHoldingParams{ListNo: list.ListNo, Token: token[:], Now: now})
+			if err != nil {
+				return nil, err
+			}
+			for _, id := range holding {
+				answer.Connectors = append(answer.Connectors, name+"/connectors/"+id)
+			}
 		}
 		return answer, forgetPlans(ctx, tx, chapter, canonical, token[:])
 	})
@@ -59,7 +67,7 @@ func eraseEntry(ctx context.Context, tx pgx.Tx, list db.List, token []byte, now 
 	if _, err := q.EraseEntry(ctx, db.EraseEntryParams{ListNo: list.ListNo, Token: token, Version: list.Version + 1, Now: now}); err != nil {
 		return err
 	}
-	return moveEntry(ctx, tx, list, entry.State, unsubscribed, token, now)
+	return moveEntries(ctx, tx, list, now, move{entry.State, unsubscribed, token})
 }
 
 // forgetPlans takes a person out of what is kept for a day: plans, and answers to repeated calls.

@@ -52,6 +52,9 @@ func (s *Service) cleanUp(ctx context.Context) error {
 	if _, err := q.PruneListChanges(ctx, now.Add(-s.config.KeepLog)); err != nil {
 		return fmt.Errorf("prune the lists' changes: %w", err)
 	}
+	if _, err := q.PruneRuns(ctx, now.Add(-keepRuns)); err != nil {
+		return fmt.Errorf("prune the connectors' runs: %w", err)
+	}
 	if _, err := q.PruneMails(ctx, now.Add(-keepMails)); err != nil {
 		return fmt.Errorf("prune mails: %w", err)
 	}
@@ -62,19 +65,27 @@ func (s *Service) cleanUp(ctx context.Context) error {
 func (s *Service) newRiver() (*river.Client[pgx.Tx], error) {
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &cleanUpWorker{service: s})
+	river.AddWorker(workers, &dueWorker{service: s})
+	river.AddWorker(workers, &runWorker{service: s})
 	return river.NewClient(riverpgxv5.New(s.pool), &river.Config{
 		Logger:  s.log,
-		Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 1}},
+		Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 1}, connectorQueue: {MaxWorkers: 2}},
 		Workers: workers,
+		// A run whose process was killed is taken up again when it could not be running any more.
+		RescueStuckJobsAfter: runLimit + time.Minute,
 		PeriodicJobs: []*river.PeriodicJob{
-			river.NewPeriodicJob(river.PeriodicInterval(s.config.CleanEvery), func() (river.JobArgs, *river.InsertOpts) {
-				// One an interval: uniqueness over all time would let a job that is done, or one that was running when its
-				// process was killed, stop all that should follow. River takes no shorter period than a second.
-				period := max(s.config.CleanEvery, time.Second)
-				return cleanUpArgs{}, &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByPeriod: period}, MaxAttempts: 1}
-			}, &river.PeriodicJobOpts{RunOnStart: true}),
+			periodically(s.config.CleanEvery, cleanUpArgs{}),
+			periodically(s.config.Connectors.Tick, dueArgs{}),
 		},
 	})
+}
+
+// periodically runs a job once an interval: uniqueness over all time would let a job that is done, or one that was
+// running when its process was killed, stop all that should follow. River takes no shorter period than a second.
+func periodically(every time.Duration, args river.JobArgs) *river.PeriodicJob {
+	return river.NewPeriodicJob(river.PeriodicInterval(every), func() (river.JobArgs, *river.InsertOpts) {
+		return args, &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByPeriod: max(every, time.Second)}, MaxAttempts: 1}
+	}, &river.PeriodicJobOpts{RunOnStart: true})
 }
 
 func (s *Service) runJobs(ctx context.Context) error {

@@ -159,6 +159,9 @@ func (s *Service) DeleteList(ctx context.Context, req *localv1.DeleteListRequest
 		if err := q.DeleteLiveEntries(ctx, before.ListNo); err != nil {
 			return nil, err
 		}
+		if err := q.DeleteConnectorsOf(ctx, before.ListNo); err != nil {
+			return nil, err
+		}
 		after, err := q.DeleteList(ctx, db.DeleteListParams{ListNo: before.ListNo, Now: now})
 		if err != nil {
 			return nil, err

@@ -49,7 +49,7 @@ func (s *Service) askToConfirm(ctx context.Context, tx pgx.Tx, listNo int64, tok
 	if queued == 0 {
 		return nil
 	}
-	return record(ctx, tx, listNo, token, consent{kind: requested, at: now, method: "mail"})
+	return record(ctx, tx, listNo, consent{kind: requested, at: now, method: "mail"}, token)
 }
 
 // runMail sends what is due until ctx ends. Any number of processes do so side by side.

@@ -63,7 +63,7 @@ func (s *Service) LeaveSubscription(ctx context.Context, req *localv1.LeaveSubsc
 		if err != nil {
 			return err
 		}
-		if err := record(ctx, c.tx, c.list.ListNo, c.entry.Token, consent{withdrawn, c.now, method, ""}); err != nil {
+		if err := record(ctx, c.tx, c.list.ListNo, consent{withdrawn, c.now, method, ""}, c.entry.Token); err != nil {
 			return err
 		}
 		return c.move(ctx, unsubscribed)
@@ -142,7 +142,8 @@ func (s *Service) confirm(ctx context.Context, c entryChange) error {
 	if err != nil {
 		return err
 	}
-	if err := record(ctx, c.tx, c.list.ListNo, c.entry.Token, consent{granted, c.now, "confirmation-link", consentText(about)}); err != nil {
+	word := consent{granted, c.now, "confirmation-link", consentText(about)}
+	if err := record(ctx, c.tx, c.list.ListNo, word, c.entry.Token); err != nil {
 		return err
 	}
 	return c.move(ctx, subscribed)

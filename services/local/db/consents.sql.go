@@ -78,24 +78,25 @@ func (q *Queries) EraseConsents(ctx context.Context, arg EraseConsentsParams) er
 	return err
 }
 
-const insertConsent = `-- name: InsertConsent :exec
+const insertConsents = `-- name: InsertConsents :exec
 INSERT INTO consents (list_no, token, kind, time, method, text_no)
-VALUES ($1, $2, $3, $4, $5, $6)
+SELECT $1, unnest($2::bytea[]), $3, $4, $5, $6
 `
 
-type InsertConsentParams struct {
+type InsertConsentsParams struct {
 	ListNo int64
-	Token  []byte
+	Tokens [][]byte
 	Kind   int16
 	Time   time.Time
 	Method string
 	TextNo *int64
 }
 
-func (q *Queries) InsertConsent(ctx context.Context, arg InsertConsentParams) error {
-	_, err := q.db.Exec(ctx, insertConsent,
+// The same of each person.
+func (q *Queries) InsertConsents(ctx context.Context, arg InsertConsentsParams) error {
+	_, err := q.db.Exec(ctx, insertConsents,
 		arg.ListNo,
-		arg.Token,
+		arg.Tokens,
 		arg.Kind,
 		arg.Time,
 		arg.Method,

@@ -70,46 +70,64 @@ func (q *Queries) AddEntry(ctx context.Context, arg AddEntryParams) (AddEntryRow
 	return i, err
 }
 
-const buryEntry = `-- name: BuryEntry :one
-UPDATE entries SET state = $1, seen_times = $2::timestamptz[], version = $3, update_time = $4
-WHERE list_no = $5 AND token = $6
-RETURNING list_no, token, version, create_time, update_time, state, address, display_name, sources, claimed_times, seen_times
+const buryEntries = `-- name: BuryEntries :many
+WITH old AS (
+    SELECT token, state FROM entries
+    WHERE entries.list_no = $4 AND entries.token = ANY ($5::bytea[])
+      AND entries.state <> $1::smallint AND (entries.state <= 2 OR $1 = 3)
+    FOR NO KEY UPDATE
+)
+UPDATE entries e
+SET state = $1, version = $2, update_time = $3,
+    seen_times = (
+        SELECT array_agg(greatest(coalesce(e.claimed_times[c.place], e.create_time), e.seen_times[c.place], s.replace_time) ORDER BY c.place)
+        FROM unnest(e.sources) WITH ORDINALITY AS c (source, place)
+        LEFT JOIN list_sources s ON s.list_no = e.list_no AND s.source = c.source
+        WHERE old.state <= 2
+    )
+FROM old
+WHERE e.list_no = $4 AND e.token = old.token
+RETURNING e.token, old.state AS was
 `
 
-type BuryEntryParams struct {
-	State     int16
-	SeenTimes []time.Time
-	Version   int64
-	Now       time.Time
-	ListNo    int64
-	Token     []byte
+type BuryEntriesParams struct {
+	State   int16
+	Version int64
+	Now     time.Time
+	ListNo  int64
+	Tokens  [][]byte
 }
 
-// A tombstone is compared with no source any more: what each has seen of it last is written down.
-func (q *Queries) BuryEntry(ctx context.Context, arg BuryEntryParams) (Entry, error) {
-	row := q.db.QueryRow(ctx, buryEntry,
+type BuryEntriesRow struct {
+	Token []byte
+	Was   int16
+}
+
+// Makes tombstones. One is compared with no source any more: what each has seen of it last is written down.
+func (q *Queries) BuryEntries(ctx context.Context, arg BuryEntriesParams) ([]BuryEntriesRow, error) {
+	rows, err := q.db.Query(ctx, buryEntries,
 		arg.State,
-		arg.SeenTimes,
 		arg.Version,
 		arg.Now,
 		arg.ListNo,
-		arg.Token,
+		arg.Tokens,
 	)
-	var i Entry
-	err := row.Scan(
-		&i.ListNo,
-		&i.Token,
-		&i.Version,
-		&i.CreateTime,
-		&i.UpdateTime,
-		&i.State,
-		&i.Address,
-		&i.DisplayName,
-		&i.Sources,
-		&i.ClaimedTimes,
-		&i.SeenTimes,
-	)
-	return i, err
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []BuryEntriesRow{}
+	for rows.Next() {
+		var i BuryEntriesRow
+		if err := rows.Scan(&i.Token, &i.Was); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const changesAfter = `-- name: ChangesAfter :many
@@ -377,25 +395,25 @@ func (q *Queries) InsertTombstone(ctx context.Context, arg InsertTombstoneParams
 	return i, err
 }
 
-const logChange = `-- name: LogChange :exec
-INSERT INTO list_changes (list_no, epoch, version, part, time, tokens) VALUES ($1, $2, $3, 1, $4, ARRAY[$5::bytea])
+const logChanges = `-- name: LogChanges :exec
+INSERT INTO list_changes (list_no, epoch, version, part, time, tokens) VALUES ($1, $2, $3, 1, $4, $5)
 `
 
-type LogChangeParams struct {
+type LogChangesParams struct {
 	ListNo  int64
 	Epoch   int64
 	Version int64
 	Now     time.Time
-	Token   []byte
+	Tokens  [][]byte
 }
 
-func (q *Queries) LogChange(ctx context.Context, arg LogChangeParams) error {
-	_, err := q.db.Exec(ctx, logChange,
+func (q *Queries) LogChanges(ctx context.Context, arg LogChangesParams) error {
+	_, err := q.db.Exec(ctx, logChanges,
 		arg.ListNo,
 		arg.Epoch,
 		arg.Version,
 		arg.Now,
-		arg.Token,
+		arg.Tokens,
 	)
 	return err
 }

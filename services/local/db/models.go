@@ -25,6 +25,39 @@ type Chapter struct {
 	UpdateTime  time.Time
 }
 
+type Connector struct {
+	ConnectorNo  int64
+	ListNo       int64
+	ID           string
+	DisplayName  string
+	Remote       []byte
+	Secret       []byte
+	Direction    string
+	Mode         string
+	EverySeconds int32
+	Paused       bool
+	NextRunTime  *time.Time
+	Held         int32
+	Version      int64
+	CreateTime   time.Time
+	UpdateTime   time.Time
+}
+
+type ConnectorRun struct {
+	RunNo       int64
+	ID          uuid.UUID
+	ConnectorNo int64
+	State       string
+	CreateTime  time.Time
+	StartTime   *time.Time
+	EndTime     *time.Time
+	SyncID      *uuid.UUID
+	Counts      []byte
+	LeftCount   int32
+	Reason      string
+	Text        string
+}
+
 type Entry struct {
 	ListNo       int64
 	Token        []byte

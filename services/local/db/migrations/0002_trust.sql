@@ -123,10 +123,12 @@ CREATE TABLE connectors (
     secret           bytea NOT NULL,
     direction        text NOT NULL CHECK (direction IN ('PULL', 'PUSH')),
     mode             text NOT NULL CHECK (mode IN ('REPLACE', 'MERGE')),
-    interval_seconds integer NOT NULL CHECK (interval_seconds >= 0),
+    every_seconds integer NOT NULL CHECK (every_seconds >= 0),
     paused           boolean NOT NULL,
     -- When it runs next by itself; null for never.
     next_run_time    timestamptz,
+    -- Runs that were held since the last one that was not.
+    held             integer NOT NULL DEFAULT 0,
     version          bigint NOT NULL,
     create_time      timestamptz NOT NULL,
     update_time      timestamptz NOT NULL,
@@ -152,6 +154,19 @@ CREATE TABLE connector_runs (
 CREATE INDEX connector_runs_of ON connector_runs (connector_no, run_no);
 CREATE UNIQUE INDEX connector_runs_open ON connector_runs (connector_no) WHERE state IN ('QUEUED', 'RUNNING');
 CREATE INDEX connector_runs_ended ON connector_runs (end_time);
+
+-- What a push has told the other tool of each person.
+CREATE TABLE connector_people (
+    connector_no bigint NOT NULL REFERENCES connectors ON DELETE CASCADE,
+    token        bytea NOT NULL,
+    -- 1 on the tool's list, 2 off it for good, 3 not taken because they have left there, 4 not taken because the tool
+    -- cannot hold the address.
+    state        smallint NOT NULL CHECK (state BETWEEN 1 AND 4),
+    -- Empty once the person is off the list.
+    address      text NOT NULL,
+    display_name text NOT NULL,
+    PRIMARY KEY (connector_no, token)
+);
 
 -- The times of an entry's claims, one for each source.
 -- +goose StatementBegin
@@ -181,7 +196,7 @@ $$;
 
 -- +goose Down
 DROP FUNCTION blank_items, with_item, claim_times;
-DROP TABLE connector_runs, connectors, mails, consents, consent_texts, list_changes, list_sources;
+DROP TABLE connector_people, connector_runs, connectors, mails, consents, consent_texts, list_changes, list_sources;
 ALTER TABLE sync_changes DROP create_times, DROP claimed_times;
 DELETE FROM syncs WHERE state = 'PLANNING' OR reverts IS NOT NULL;
 ALTER TABLE syncs

@@ -4,9 +4,10 @@ INSERT INTO consent_texts (digest, text) VALUES (@digest, @text)
 ON CONFLICT (digest) DO UPDATE SET text = excluded.text
 RETURNING text_no;
 
--- name: InsertConsent :exec
+-- name: InsertConsents :exec
+-- The same of each person.
 INSERT INTO consents (list_no, token, kind, time, method, text_no)
-VALUES (@list_no, @token, @kind, @time, @method, @text_no);
+SELECT @list_no, unnest(@tokens::bytea[]), @kind, @time, @method, sqlc.narg(text_no);
 
 -- name: ConsentsBefore :many
 SELECT c.consent_no, c.kind, c.time, c.method, coalesce(t.text, '')::text AS text

@@ -38,11 +38,25 @@ UPDATE entries SET state = @state, version = @version, update_time = @now
 WHERE list_no = @list_no AND token = @token
 RETURNING *;
 
--- name: BuryEntry :one
--- A tombstone is compared with no source any more: what each has seen of it last is written down.
-UPDATE entries SET state = @state, seen_times = @seen_times::timestamptz[], version = @version, update_time = @now
-WHERE list_no = @list_no AND token = @token
-RETURNING *;
+-- name: BuryEntries :many
+-- Makes tombstones. One is compared with no source any more: what each has seen of it last is written down.
+WITH old AS (
+    SELECT token, state FROM entries
+    WHERE entries.list_no = @list_no AND entries.token = ANY (@tokens::bytea[])
+      AND entries.state <> @state::smallint AND (entries.state <= 2 OR @state = 3)
+    FOR NO KEY UPDATE
+)
+UPDATE entries e
+SET state = @state, version = @version, update_time = @now,
+    seen_times = (
+        SELECT array_agg(greatest(coalesce(e.claimed_times[c.place], e.create_time), e.seen_times[c.place], s.replace_time) ORDER BY c.place)
+        FROM unnest(e.sources) WITH ORDINALITY AS c (source, place)
+        LEFT JOIN list_sources s ON s.list_no = e.list_no AND s.source = c.source
+        WHERE old.state <= 2
+    )
+FROM old
+WHERE e.list_no = @list_no AND e.token = old.token
+RETURNING e.token, old.state AS was;
 
 -- name: ReturnEntry :one
 -- The person's own word is a source of its own: no file that lacks the person takes it back.
@@ -69,8 +83,8 @@ SET state = 3, address = '', display_name = '', sources = '{}', claimed_times = 
 WHERE list_no = @list_no AND token = @token
 RETURNING *;
 
--- name: LogChange :exec
-INSERT INTO list_changes (list_no, epoch, version, part, time, tokens) VALUES (@list_no, @epoch, @version, 1, @now, ARRAY[@token::bytea]);
+-- name: LogChanges :exec
+INSERT INTO list_changes (list_no, epoch, version, part, time, tokens) VALUES (@list_no, @epoch, @version, 1, @now, @tokens);
 
 -- name: SourcesSeen :many
 -- When each source last gave the whole list.
