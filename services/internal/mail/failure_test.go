@@ -3,6 +3,7 @@ package mail_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/textproto"
 	"strings"
@@ -65,38 +66,66 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// Half a mail is never sent by a server, so that it can be tried again; to take leave politely would end it.
-func TestHalfAMailIsTemporary(t *testing.T) {
-	t.Parallel()
+// scripted is a server that gives these answers and then has the rest of the connection handled. It returns its address.
+func scripted(t *testing.T, then func(*textproto.Conn), answers ...string) string {
+	t.Helper()
 	var config net.ListenConfig
 	lis, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = lis.Close() }()
-	heard := make(chan string, 1)
+	t.Cleanup(func() { _ = lis.Close() })
 	go func() {
 		conn, err := lis.Accept()
 		if err != nil {
 			return
 		}
-		defer func() { _ = conn.Close() }()
 		text := textproto.NewConn(conn)
+		defer func() { _ = text.Close() }()
 		_ = text.PrintfLine("220 ready")
-		last := ""
-		for _, answer := range []string{"250 hello", "250 sender", "250 recipient", "354 go on"} {
-			last, _ = text.ReadLine()
+		for _, answer := range answers {
+			_, _ = text.ReadLine()
 			_ = text.PrintfLine("%s", answer)
 		}
-		heard <- last
+		then(text)
 	}()
-	mailer := newMailer(t, mail.Config{SMTP: "smtp://" + lis.Addr().String()})
+	return lis.Addr().String()
+}
+
+// Half a mail is never sent by a server, so that it can be tried again; but to take leave politely would end it.
+func TestHalfAMailIsTemporaryAndNeverEnded(t *testing.T) {
+	t.Parallel()
+	begun, givenUp, heard := make(chan struct{}), make(chan struct{}), make(chan string, 1)
+	address := scripted(t, func(text *textproto.Conn) {
+		_, _ = text.R.Peek(1)
+		close(begun)
+		<-givenUp
+		all, _ := io.ReadAll(text.R)
+		heard <- string(all)
+	}, "250 hello", "250 sender", "250 recipient", "354 go on")
+	mailer := newMailer(t, mail.Config{SMTP: "smtp://" + address})
 	message := to("ada@example.org")
 	message.Text = strings.Repeat("All work and no play makes Jack a dull boy.\n", 200_000)
-	failed := failure(t, mailer.Send(t.Context(), message), mail.Temporary)
-	if last := <-heard; failed.At != "DATA" || last != "DATA" {
-		t.Errorf("at %s, after %s", failed.At, last)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-begun
+		cancel()
+	}()
+	failed := failure(t, mailer.Send(ctx, message), mail.Temporary)
+	close(givenUp)
+	all := <-heard
+	if failed.At != "DATA" || !strings.Contains(all, "dull boy") || strings.Contains(all, "\r\n.\r\n") {
+		t.Errorf("%v, the server heard %d bytes", failed.Error(), len(all))
 	}
+}
+
+func TestAMailThatWasTakenIsSentWhateverComesAfter(t *testing.T) {
+	t.Parallel()
+	address := scripted(t, func(text *textproto.Conn) {
+		_, _ = text.ReadDotBytes()
+		_ = text.PrintfLine("250 taken")
+	}, "250 hello", "250 sender", "250 recipient", "354 go on")
+	send(t, newMailer(t, mail.Config{SMTP: "smtp://" + address}), to("ada@example.org"))
 }
 
 func TestNobodyThereIsTemporary(t *testing.T) {

@@ -146,6 +146,9 @@ func TestOddButGoodAddresses(t *testing.T) {
 	arrived := map[string]bool{}
 	for _, m := range sink.Messages() {
 		arrived[m.To[0]] = true
+		if needed := m.To[0] == "андрей@example.org"; m.UTF8 != needed {
+			t.Errorf("SMTPUTF8 for %s: %v, want %v", m.To[0], m.UTF8, needed)
+		}
 	}
 	if want := map[string]bool{
 		"a.da+go@example.org": true, "андрей@example.org": true, "o'neil@xn--mnchen-3ya.example": true, "x@localhost": true,

@@ -22,6 +22,8 @@ type Message struct {
 	// User is who had signed in, and TLS says whether the connection was secret.
 	User string
 	TLS  bool
+	// UTF8 says whether it was handed over as one that only SMTPUTF8 can carry.
+	UTF8 bool
 
 	// Headers are decoded, in their order.
 	Headers []Header

@@ -17,6 +17,7 @@ type session struct {
 
 	from string
 	to   []string
+	utf8 bool
 }
 
 func (s *Sink) newSession(conn *smtp.Conn) (smtp.Session, error) {
@@ -51,11 +52,11 @@ func (c *session) Auth(string) (sasl.Server, error) {
 }
 
 // Mail begins a mail.
-func (c *session) Mail(from string, _ *smtp.MailOptions) error {
+func (c *session) Mail(from string, options *smtp.MailOptions) error {
 	if c.sink.config.Username != "" && c.user == "" {
 		return smtp.ErrAuthRequired
 	}
-	c.from = from
+	c.from, c.utf8 = from, options.UTF8
 	return c.suffer(Sender, from)
 }
 
@@ -75,7 +76,7 @@ func (c *session) Data(r io.Reader) error {
 		return err // one that was broken off half-way is no mail
 	}
 	message := parse(raw)
-	message.From, message.To, message.User = c.from, c.to, c.user
+	message.From, message.To, message.User, message.UTF8 = c.from, c.to, c.user, c.utf8
 	message.Received = c.sink.config.Clock.Now()
 	_, message.TLS = c.conn.TLSConnectionState()
 	for _, to := range c.to {

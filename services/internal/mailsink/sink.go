@@ -150,6 +150,7 @@ func (s *Sink) Close() (err error) {
 	s.closing.Do(func() {
 		close(s.closed)
 		err = s.server.Close()
+		_ = s.lis.Close() // which the server does not know before it has begun to serve
 		if s.pages != nil {
 			err = errors.Join(err, s.pages.Close())
 		}

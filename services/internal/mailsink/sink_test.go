@@ -165,6 +165,19 @@ func TestLimits(t *testing.T) {
 	})
 }
 
+func TestCloseAtOnce(t *testing.T) {
+	t.Parallel()
+	for range 200 {
+		sink, err := mailsink.Start(t.Context(), mailsink.Config{Web: "127.0.0.1:0"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sink.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestWait(t *testing.T) {
 	t.Parallel()
 	sink := start(t, mailsink.Config{})
