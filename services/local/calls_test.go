@@ -161,3 +161,11 @@ func hasCode(t testing.TB, err error, code codes.Code) {
 		t.Fatalf("got %v, want %s", err, code)
 	}
 }
+
+// refusesField asserts that a call was refused because of one field.
+func refusesField(t testing.TB, err error, field string) {
+	t.Helper()
+	if violations := rpc.ViolationsOf(err); len(violations) != 1 || violations[field] == "" {
+		t.Fatalf("got %v with %v, want %s refused", err, violations, field)
+	}
+}

@@ -68,6 +68,9 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.KeepChanges, 24*time.Hour)
 	orDefault(&c.PublicURL, "http://127.0.0.1:8080")
 	orDefault(&c.Connectors.Tick, 10*time.Second)
+	if c.Connectors.Networks == nil {
+		c.Connectors.Networks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+	}
 	orDefault(&c.PlanLimit, 10*time.Minute)
 	orDefault(&c.KeepLog, 7*24*time.Hour)
 	orDefault(&c.UploadIdle, time.Minute)

@@ -68,10 +68,10 @@ func (s *Service) checkConnector(c *localv1.Connector) error {
 		return err
 	}
 	field := "connector.secret"
-	switch {
-	case refusal.Setting == connector.SettingURL:
+	switch refusal.Setting {
+	case connector.SettingURL:
 		field = "connector." + kindOf(c) + ".url"
-	case refusal.Setting == connector.SettingList:
+	case connector.SettingList:
 		field = "connector." + kindOf(c) + ".listId"
 	}
 	return rpc.Invalid(errorv1.Reason_REASON_INVALID_FIELD, field, "%s", refusal.Text)
@@ -121,7 +121,9 @@ func modeOf(c *localv1.Connector) string {
 	return localv1.Sync_REPLACE.String()
 }
 
-func everySeconds(c *localv1.Connector) int32 { return int32(c.GetInterval().AsDuration() / time.Second) }
+func everySeconds(c *localv1.Connector) int32 {
+	return int32(c.GetInterval().AsDuration() / time.Second)
+}
 
 func nextRun(c *localv1.Connector, now time.Time) *time.Time {
 	if everySeconds(c) == 0 {

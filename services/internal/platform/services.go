@@ -80,6 +80,7 @@ func (p *Platform) fill(tier *Tier, peers map[string]*grpc.ClientConn) error {
 		}
 		config := p.options.Local
 		config.Site = site
+		config.Connectors.Version = p.options.Version
 		if config.PublicURL == "" && p.http != nil {
 			config.PublicURL = "http://" + reachable(p.http.Addr())
 		}
