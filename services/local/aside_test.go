@@ -27,11 +27,16 @@ func (w *world) awaitSync(name string, state localv1.Sync_State) *localv1.Sync {
 	return sync
 }
 
-// holdPreviews keeps plans from being finished until the function that it returns is called.
-func (w *world) holdPreviews() (release func()) {
-	held := make(chan struct{})
-	w.international.set(func() { w.international.entered = func() { <-held } })
-	return func() {
+// holdPreviews keeps plans from being finished until release is called; each that is held arrives.
+func (w *world) holdPreviews() (arrived <-chan struct{}, release func()) {
+	held, arrivals := make(chan struct{}), make(chan struct{}, 10)
+	w.international.set(func() {
+		w.international.entered = func() {
+			arrivals <- struct{}{}
+			<-held
+		}
+	})
+	return arrivals, func() {
 		w.international.set(func() { w.international.entered = nil })
 		close(held)
 	}
@@ -40,7 +45,7 @@ func (w *world) holdPreviews() (release func()) {
 func TestAnswerBeforeThePlanIsDone(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	release := w.holdPreviews()
+	arrived, release := w.holdPreviews()
 	call := replace("crm", people(0, 10)).applied().aside(0).keyed("once")
 	begun := w.sync(call)
 	if begun.GetState() != localv1.Sync_PLANNING || begun.GetName() == "" {
@@ -48,6 +53,8 @@ func TestAnswerBeforeThePlanIsDone(t *testing.T) {
 	}
 	_, err := call.send(t.Context(), w.syncs)
 	refuses(t, err, errorv1.Reason_REASON_IDEMPOTENCY_KEY_IN_USE)
+	<-arrived // what is made is a plan, and is not shown as one
+	w.awaitSync(begun.GetName(), localv1.Sync_PLANNING)
 	release()
 	done := w.awaitSync(begun.GetName(), localv1.Sync_APPLIED)
 	w.expect(done, localv1.Sync_APPLIED, "add 10")
@@ -65,14 +72,11 @@ func TestPlanAsideIsStopped(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.sync(replace("crm", people(0, 10)).applied())
-	release := w.holdPreviews()
+	arrived, release := w.holdPreviews()
 	blocked := w.sync(replace("crm", people(9, 1)).applied().aside(0))
 	stale := w.sync(replace("crm", people(0, 12)).applied().aside(0))
-	testkit.Eventually(t, patience, func() (bool, string) {
-		var planned int
-		w.must(w.pool.QueryRow(t.Context(), "SELECT count(*) FROM syncs WHERE state IN ('PLANNED', 'BLOCKED')").Scan(&planned))
-		return planned == 2, "not planned yet"
-	})
+	<-arrived
+	<-arrived
 	w.add(members, "ada@example.org")
 	release()
 	if got := w.awaitSync(blocked.GetName(), localv1.Sync_BLOCKED); got.GetConfirmRemovals() != 9 || got.GetFailure() != nil {
@@ -87,15 +91,16 @@ func TestPlanAsideIsStopped(t *testing.T) {
 func TestPlanThatWasLost(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	release := w.holdPreviews()
-	defer release()
+	arrived, release := w.holdPreviews()
 	begun := w.sync(replace("crm", people(0, 10)).aside(0))
-	_, err := w.pool.Exec(t.Context(), "UPDATE syncs SET state = 'PLANNING'") // as it was before the plan was stored
-	w.must(err)
+	<-arrived
 	w.clock.Advance(w.service.config.PlanLimit + 2*time.Minute)
 	w.must(w.service.cleanUp(t.Context()))
 	lost := w.awaitSync(begun.GetName(), localv1.Sync_FAILED)
 	if lost.GetFailure().GetReason() != "UPLOAD_INTERRUPTED" {
 		t.Errorf("lost it is %v", lost)
 	}
+	release()
+	w.service.aside.Wait()
+	w.awaitSync(begun.GetName(), localv1.Sync_FAILED) // what comes too late changes nothing
 }

@@ -152,7 +152,13 @@ func (s *Service) plan(ctx context.Context, header *localv1.CreateSyncHeader, so
 		sync.ListNo, sync.ListEpoch, sync.ListVersion = list.ListNo, list.Epoch, list.Version
 		sync.Mode, sync.Source, sync.AddedState = header.GetMode().String(), header.GetSource(), newState(list)
 		sync.CreateTime, sync.ExpireTime = now, now.Add(s.config.PlanLifetime)
-		return q.InsertSync(ctx, sync)
+		verdict := sync.State
+		if header.GetRespondAsync() {
+			sync.State = planning // who looks meanwhile is not to take a plan for the end
+		}
+		stored, err := q.InsertSync(ctx, sync)
+		stored.State = verdict
+		return stored, err
 	})
 }
 

@@ -25,7 +25,7 @@ func (s *Service) preview(ctx context.Context, list string, sync db.Sync) db.Set
 	standing, err := s.askStanding(ctx, list, sync)
 	if err != nil {
 		s.log.WarnContext(ctx, "a plan has no standing", "list", list, "error", err)
-		return db.SetStandingParams{SyncNo: sync.SyncNo, StandingUnavailable: true}
+		return db.SetStandingParams{SyncNo: sync.SyncNo, State: sync.State, StandingUnavailable: true}
 	}
 	return standing
 }
@@ -71,7 +71,7 @@ func (s *Service) askStanding(ctx context.Context, list string, sync db.Sync) (d
 		return none, fmt.Errorf("store the standing: %w", err)
 	}
 	return db.SetStandingParams{
-		SyncNo: sync.SyncNo, StandingBefore: before, StandingAfter: after,
+		SyncNo: sync.SyncNo, State: sync.State, StandingBefore: before, StandingAfter: after,
 		CharterBefore: answer.GetCharterBefore(), CharterAfter: answer.GetCharterAfter(),
 	}, nil
 }

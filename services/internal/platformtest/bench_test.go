@@ -18,6 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/authz"
@@ -164,66 +165,126 @@ func (w *totals) await(chapter string, total int) time.Time {
 	return <-one.seen
 }
 
-// BenchmarkSyncREST measures a full-list sync of 100,000 entries over REST, planned and applied in one request, against
-// the bare work in the same database: COPY into an unlogged table, ANALYZE, set-wise DELETE and INSERT.
+// BenchmarkSyncREST measures full-list syncs over REST, planned in one request and applied in another, against the bare
+// work in the same database: COPY into an unlogged table, ANALYZE, set-wise DELETE and INSERT.
 func BenchmarkSyncREST(b *testing.B) {
-	const size = 100_000
-	for _, share := range []int{1, 100} {
-		b.Run(fmt.Sprintf("change=%d%%", share), func(b *testing.B) {
-			d := deploy(b)
-			d.found(b, "paris")
-			bare := d.newBareList(b)
-			moved := size * share / 100
-			contents := [][]byte{csvOf(0, size), csvOf(moved, size)}
-			rows := [][][]any{bareRows(0, size), bareRows(moved, size)}
-			d.syncREST(b, contents[0], 0)
-			bare.sync(b, rows[0])
-			var ours, theirs time.Duration
+	for _, size := range []int{1_000, 100_000, 1_000_000} {
+		for _, share := range []int{1, 100} {
+			b.Run(fmt.Sprintf("rows=%d/change=%d%%", size, share), func(b *testing.B) { benchmarkSync(b, size, size*share/100) })
+		}
+	}
+}
+
+func benchmarkSync(b *testing.B, size, moved int) {
+	d := deploy(b)
+	d.found(b, "paris")
+	bare := d.newBareList(b)
+	contents := [][]byte{csvOf(0, size), csvOf(moved, size)}
+	rows := [][][]any{bareRows(0, size), bareRows(moved, size)}
+	d.planAndApply(b, contents[0])
+	bare.sync(b, rows[0])
+	var plan, apply, theirs time.Duration
+	rounds := 0
+	for b.Loop() {
+		rounds++
+		next := rounds % 2
+		bare.settle(b)
+		planned, applied := d.planAndApply(b, contents[next])
+		plan, apply = plan+planned, apply+applied
+		bare.settle(b)
+		start := time.Now()
+		bare.sync(b, rows[next])
+		theirs += time.Since(start)
+	}
+	each := func(total time.Duration) float64 { return total.Seconds() * 1000 / float64(rounds) }
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(each(plan), "ms/plan")
+	b.ReportMetric(each(apply), "ms/apply")
+	b.ReportMetric(each(theirs), "ms/bare")
+	b.ReportMetric((plan+apply).Seconds()/theirs.Seconds(), "x-bare")
+}
+
+// BenchmarkSyncLikeOthers does what others were measured at on two such cores: listmonk 35 s for a CSV import of 100,000
+// rows and 33 s for the same again, Mailman 3 422 s for a full-list sync of 10,000 addresses and 13 s with 1 % changed.
+func BenchmarkSyncLikeOthers(b *testing.B) {
+	for _, c := range []struct {
+		name        string
+		size        int
+		first, then float64 // what the other needs, in seconds
+		moved       int
+		who         string
+	}{
+		{"rows=100000", 100_000, 35, 33, 0, "listmonk"},
+		{"rows=10000", 10_000, 422, 13, 100, "mailman"},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			var first, then time.Duration
 			rounds := 0
 			for b.Loop() {
 				rounds++
-				next := rounds % 2
-				bare.settle(b)
+				d := deploy(b)
+				d.found(b, "paris")
 				start := time.Now()
-				d.syncREST(b, contents[next], moved)
-				ours += time.Since(start)
-				bare.settle(b)
+				d.syncREST(b, csvOf(0, c.size), 0)
+				first += time.Since(start)
 				start = time.Now()
-				bare.sync(b, rows[next])
-				theirs += time.Since(start)
+				d.syncREST(b, csvOf(c.moved, c.size), c.moved)
+				then += time.Since(start)
 			}
 			b.ReportMetric(0, "ns/op")
-			b.ReportMetric(float64(ours.Milliseconds())/float64(rounds), "ms/sync")
-			b.ReportMetric(float64(theirs.Milliseconds())/float64(rounds), "ms/bare")
-			b.ReportMetric(ours.Seconds()/theirs.Seconds(), "x-bare")
+			b.ReportMetric(first.Seconds()*1000/float64(rounds), "ms/first")
+			b.ReportMetric(then.Seconds()*1000/float64(rounds), "ms/then")
+			b.ReportMetric(c.first*float64(rounds)/first.Seconds(), c.who+"/first")
+			b.ReportMetric(c.then*float64(rounds)/then.Seconds(), c.who+"/then")
 		})
 	}
 }
 
-// BenchmarkSyncMemory is the largest memory that the local service's process ever had, after a sync of 1,000,000 entries.
+// BenchmarkSyncMemory is the largest memory that the local service's process ever had, after syncs of so many entries.
 func BenchmarkSyncMemory(b *testing.B) {
-	const size = 1_000_000
-	d := deploy(b)
-	d.found(b, "paris")
-	for b.Loop() {
-		d.syncREST(b, csvOf(0, size), size)
+	for _, size := range []int{100_000, 1_000_000} {
+		b.Run(fmt.Sprint("rows=", size), func(b *testing.B) {
+			d := deploy(b)
+			d.found(b, "paris")
+			for b.Loop() {
+				d.syncREST(b, csvOf(0, size), size)
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(peakMB(b, d.processes[bus.Local].pid()), "MB-peak")
+		})
 	}
-	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(peakMB(b, d.processes[bus.Local].pid()), "MB-peak")
 }
 
 // syncREST replaces the members list of paris, as its cron job would.
 func (d *deployment) syncREST(b *testing.B, source []byte, removals int) {
 	b.Helper()
-	url := fmt.Sprintf("%s/v1/chapters/paris/lists/members/syncs?mode=REPLACE&source=crm&apply=true&confirmRemovals=%d", d.rest, removals)
-	r := get(http.NewRequestWithContext(b.Context(), http.MethodPost, url, bytes.NewReader(source)))(b)
-	r.Header.Set("Content-Type", "text/csv")
+	d.post(b, fmt.Sprintf("/v1/chapters/paris/lists/members/syncs?mode=REPLACE&source=crm&apply=true&confirmRemovals=%d", removals), "text/csv", source)
+}
+
+// planAndApply does the same as a careful admin would, and returns what each took.
+func (d *deployment) planAndApply(b *testing.B, source []byte) (plan, apply time.Duration) {
+	b.Helper()
+	start := time.Now()
+	sync := &localv1.Sync{}
+	must(b, protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(
+		d.post(b, "/v1/chapters/paris/lists/members/syncs?mode=REPLACE&source=crm", "text/csv", source), sync))
+	planned := time.Now()
+	d.post(b, "/v1/"+sync.GetName()+":apply", "application/json", fmt.Appendf(nil, `{"confirmRemovals": %d}`, sync.GetCounts().GetRemove()))
+	return planned.Sub(start), time.Since(planned)
+}
+
+func (d *deployment) post(b *testing.B, path, mediaType string, body []byte) []byte {
+	b.Helper()
+	r := get(http.NewRequestWithContext(b.Context(), http.MethodPost, d.rest+path, bytes.NewReader(body)))(b)
+	r.Header.Set("Content-Type", mediaType)
 	r.Header.Set("Authorization", "Bearer "+d.token(b, authz.ChapterAdmin, "chapters/paris"))
 	response := get((&http.Client{Timeout: 10 * time.Minute}).Do(r))(b)
 	defer func() { _ = response.Body.Close() }()
-	if text := get(io.ReadAll(response.Body))(b); response.StatusCode != http.StatusOK {
+	text := get(io.ReadAll(response.Body))(b)
+	if response.StatusCode != http.StatusOK {
 		b.Fatalf("%s: %s", response.Status, text)
 	}
+	return text
 }
 
 // personAt spreads neighbours over the alphabet, as people are.

@@ -217,13 +217,14 @@ func (q *Queries) PruneSyncChanges(ctx context.Context, before time.Time) (int64
 
 const setStanding = `-- name: SetStanding :one
 UPDATE syncs
-SET standing_before = $1, standing_after = $2, standing_unavailable = $3,
-    charter_before = $4, charter_after = $5
-WHERE sync_no = $6
+SET state = $1, standing_before = $2, standing_after = $3, standing_unavailable = $4,
+    charter_before = $5, charter_after = $6
+WHERE sync_no = $7 AND state IN ('PLANNING', 'PLANNED', 'BLOCKED')
 RETURNING sync_no, id, list_no, list_epoch, list_version, state, mode, source, format, added_state, added, updated, unchanged, removed, removed_pending, suppressed, rejected, duplicate, kept, claimed, standing_before, standing_after, standing_unavailable, version, changes_pruned, create_time, apply_time, expire_time, added_pending, applied_version, replaced_time, revert_time, reverts, conflicts, charter_before, charter_after, failure_reason, failure_text
 `
 
 type SetStandingParams struct {
+	State               string
 	StandingBefore      []byte
 	StandingAfter       []byte
 	StandingUnavailable bool
@@ -232,8 +233,10 @@ type SetStandingParams struct {
 	SyncNo              int64
 }
 
+// With it a plan is complete, unless it was cancelled or given up meanwhile.
 func (q *Queries) SetStanding(ctx context.Context, arg SetStandingParams) (Sync, error) {
 	row := q.db.QueryRow(ctx, setStanding,
+		arg.State,
 		arg.StandingBefore,
 		arg.StandingAfter,
 		arg.StandingUnavailable,

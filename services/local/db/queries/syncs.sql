@@ -36,10 +36,11 @@ ORDER BY sync_no DESC
 LIMIT @size;
 
 -- name: SetStanding :one
+-- With it a plan is complete, unless it was cancelled or given up meanwhile.
 UPDATE syncs
-SET standing_before = @standing_before, standing_after = @standing_after, standing_unavailable = @standing_unavailable,
+SET state = @state, standing_before = @standing_before, standing_after = @standing_after, standing_unavailable = @standing_unavailable,
     charter_before = @charter_before, charter_after = @charter_after
-WHERE sync_no = @sync_no
+WHERE sync_no = @sync_no AND state IN ('PLANNING', 'PLANNED', 'BLOCKED')
 RETURNING *;
 
 -- name: SetSyncApplied :one
