@@ -87,7 +87,7 @@ func fileLine(s *localv1.Sync) string {
 		parts = append(parts, fmt.Sprintf("addresses in %q", f.GetAddressColumn()))
 	}
 	if len(f.GetNameColumns()) > 0 {
-		parts = append(parts, fmt.Sprintf("names in %q", f.GetNameColumns()))
+		parts = append(parts, fmt.Sprintf("names in %q", strings.Join(f.GetNameColumns(), " + ")))
 	}
 	if f.GetStateColumn() != "" {
 		parts = append(parts, fmt.Sprintf("states in %q", f.GetStateColumn()))
