@@ -154,7 +154,7 @@ func TestPlansThatTakeTime(t *testing.T) {
 	}
 
 	c.stdin = "email\np01@example.org\n"
-	if got := c.run(t, "list", "sync", "-", "--list", list); got.code != exitBlocked || !strings.Contains(got.stderr, "20000 entries") {
+	if got := c.run(t, "list", "sync", "-", "--list", list); got.code != exitBlocked || got.stdout != "" || !strings.Contains(got.stderr, "20000 entries") {
 		t.Errorf("blocked: exit code %d: %s", got.code, got.stderr)
 	}
 }

@@ -57,6 +57,9 @@ func (c *listSyncCommand) Run(a *app) error {
 	if err != nil {
 		return c.explain(err)
 	}
+	if err := c.stopped(sync, c.DryRun); err != nil {
+		return err
+	}
 	if err := printSync(c.output, a.stdout, sync); err != nil {
 		return err
 	}
@@ -78,7 +81,7 @@ func (c *listSyncCommand) upload(ctx context.Context, d *door, file *source, lis
 	if err != nil {
 		return nil, err
 	}
-	return awaitPlan(ctx, d, sync)
+	return settled(ctx, d, sync, !c.DryRun)
 }
 
 func (c *listSyncCommand) parameters(from string) url.Values {
@@ -103,16 +106,22 @@ const (
 	longestPoll = 2 * time.Second
 )
 
-// awaitPlan asks for a sync until it is more than an upload, less and less often.
-func awaitPlan(ctx context.Context, d *door, sync *localv1.Sync) (*localv1.Sync, error) {
-	pause := firstPoll
-	for sync.GetState() == localv1.Sync_PLANNING {
+// settled asks for a sync until nothing more becomes of it, less and less often. One that is to be applied is a plan for
+// a moment, and stays one when the server is restarted just then: it is given the time that everything else has to pass.
+func settled(ctx context.Context, d *door, sync *localv1.Sync, apply bool) (*localv1.Sync, error) {
+	var planned time.Time
+	for pause := firstPoll; underWay(sync, apply); pause = min(pause*3/2, longestPoll) {
+		if sync.GetState() == localv1.Sync_PLANNED && planned.IsZero() {
+			planned = time.Now()
+		}
+		if !planned.IsZero() && time.Since(planned) > d.patience {
+			return sync, nil
+		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
-		pause = min(pause*3/2, longestPoll)
 		now := &localv1.Sync{}
 		if err := d.call(ctx, request{method: http.MethodGet, path: "/v1/" + sync.GetName()}, now); err != nil {
 			return nil, err
@@ -122,21 +131,33 @@ func awaitPlan(ctx context.Context, d *door, sync *localv1.Sync) (*localv1.Sync,
 	return sync, nil
 }
 
-// conclude says what a person has to know of a sync, and what the exit code has to.
-func (r *reach) conclude(a *app, d *door, sync *localv1.Sync, dryRun, exitCode bool) error {
-	counts := sync.GetCounts()
-	changes := counts.GetAdd()+counts.GetUpdate()+counts.GetRemove() > 0
+func underWay(sync *localv1.Sync, apply bool) bool {
+	return sync.GetState() == localv1.Sync_PLANNING || apply && sync.GetState() == localv1.Sync_PLANNED
+}
+
+// stopped says why nothing was done.
+func (r *reach) stopped(sync *localv1.Sync, dryRun bool) error {
 	switch state := sync.GetState(); {
 	case state == localv1.Sync_FAILED:
 		return failed(sync)
-	case state == localv1.Sync_BLOCKED && !dryRun:
+	case dryRun, state == localv1.Sync_APPLIED:
+		return nil
+	case state == localv1.Sync_BLOCKED:
 		return r.blocked(sync.GetName(), fmt.Sprint(sync.GetConfirmRemovals()))
+	default:
+		return &outcome{exitError, fmt.Sprintf("not applied, the sync is %s. If it is still meant:\n  chapterhouse list plan apply %s%s",
+			state, sync.GetName(), r.flags())}
 	}
+}
+
+// conclude says what a person has to know of a sync, and what the exit code has to.
+func (r *reach) conclude(a *app, d *door, sync *localv1.Sync, dryRun, exitCode bool) error {
 	if err := r.showRejected(a, d, sync); err != nil {
 		return err
 	}
+	counts := sync.GetCounts()
 	switch {
-	case dryRun && exitCode && changes:
+	case dryRun && exitCode && counts.GetAdd()+counts.GetUpdate()+counts.GetRemove() > 0:
 		return &outcome{code: exitChanges}
 	case !dryRun && counts.GetRejected() > 0:
 		return &outcome{code: exitRejected}
