@@ -78,9 +78,10 @@ func TestOperatorCommands(t *testing.T) {
 
 	t.Run("NotPermitted", func(t *testing.T) {
 		token, _ := command(t, "token", "--role", "member", "--scope", "members/somebody")
-		_, stderr, code := runProgram(t, "charter", "list", "--international", endpoints(t, dir).GRPC["international"], "--token", strings.TrimSpace(token))
-		if code != exitNotPermitted {
-			t.Errorf("exit code %d: %s", code, stderr)
+		got := commandLine{env: []string{envToken + "=" + strings.TrimSpace(token)}}.
+			run(t, "charter", "list", "--international", endpoints(t, dir).GRPC["international"])
+		if got.code != exitNotPermitted {
+			t.Errorf("exit code %d: %s", got.code, got.stderr)
 		}
 	})
 

@@ -23,8 +23,10 @@ const (
 	exitDone         = 0
 	exitError        = 1
 	exitUsage        = 2
+	exitChanges      = 3
 	exitNotPermitted = 4
 	exitBlocked      = 5
+	exitRejected     = 6
 	exitStale        = 7
 	exitForced       = 130
 )
@@ -34,16 +36,27 @@ type usageError struct{ error }
 
 func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
+// outcome is how a command ended that did what it was told to and still does not exit with 0. Without a text it has
+// said so.
+type outcome struct {
+	code int
+	text string
+}
+
+func (o *outcome) Error() string { return o.text }
+
 // errFound is the result of a command that found what it looks for and has said so.
-var errFound = errors.New("differences found")
+var errFound = &outcome{code: exitError}
 
 // fail says what went wrong and returns the exit code.
 func fail(stderr io.Writer, err error) int {
-	if errors.Is(err, errFound) {
-		return exitError
+	end, ended := errors.AsType[*outcome](err)
+	if !ended || end.text != "" {
+		_, _ = fmt.Fprintln(stderr, "chapterhouse:", sentence(err))
 	}
-	_, _ = fmt.Fprintln(stderr, "chapterhouse:", sentence(err))
 	switch {
+	case ended:
+		return end.code
 	case errors.As(err, new(usageError)):
 		return exitUsage
 	case status.Code(err) == codes.PermissionDenied, status.Code(err) == codes.Unauthenticated:

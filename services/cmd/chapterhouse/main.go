@@ -17,6 +17,7 @@ var version = "unknown"
 // app is what a command needs of the world: data goes to stdout, everything else to stderr.
 type app struct {
 	ctx    context.Context //nolint:containedctx // kong hands one value to every command
+	stdin  *os.File
 	stdout io.Writer
 	stderr io.Writer
 }
@@ -31,8 +32,13 @@ type commands struct {
 	Demo     demoCommand     `cmd:"" help:"Load the demo federation."`
 	Standing standingCommand `cmd:"" help:"Read standings."`
 	Charter  charterCommand  `cmd:"" help:"List charters, apply, and decide."`
+	List     listCommand     `cmd:"" help:"Keep a chapter's lists in step with a file: plan, apply, undo, export, follow."`
+	Context  contextCommand  `cmd:"" help:"Where list commands go, and as whom."`
 	Audit    auditCommand    `cmd:"" help:"Recount what is kept as a running figure."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
+
+	Completion completionCommand `cmd:"" help:"Print the completion script for a shell."`
+	Complete   completeCommand   `cmd:"" hidden:"" help:"Print what the last word could become; for the completion scripts."`
 }
 
 func main() {
@@ -61,7 +67,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintf(stderr, "chapterhouse: %v (see chapterhouse --help)\n", err)
 		return exitUsage
 	}
-	if err := command.Run(&app{ctx: ctx, stdout: stdout, stderr: stderr}); err != nil {
+	if err := command.Run(&app{ctx: ctx, stdin: os.Stdin, stdout: stdout, stderr: stderr}); err != nil {
 		return fail(stderr, err)
 	}
 	return exitDone

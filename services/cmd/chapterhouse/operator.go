@@ -19,8 +19,7 @@ type operator struct {
 	dataFlag
 
 	International string `env:"CHAPTERHOUSE_INTERNATIONAL" placeholder:"ADDRESS" help:"The international service of a deployment, instead of a local platform."`
-	Token         string `env:"CHAPTERHOUSE_TOKEN" placeholder:"TOKEN" help:"Your bearer token there; better in a file."`
-	TokenFile     string `env:"CHAPTERHOUSE_TOKEN_FILE" placeholder:"FILE" help:"Holds your bearer token there."`
+	TokenFile     string `env:"CHAPTERHOUSE_TOKEN_FILE" placeholder:"FILE" help:"Holds your bearer token there; without it the token is that in CHAPTERHOUSE_TOKEN."`
 	platform.Transport
 }
 
@@ -46,8 +45,7 @@ func (o *operator) connect(a *app, grants ...authz.Grant) (*grpc.ClientConn, fun
 		done()
 		return nil, nil, err
 	}
-	person := authz.Principal{Subject: "operator:" + os.Getenv("USER"), Grants: grants}
-	conn, err := session.Dial(bus.International, rpc.MintedToken(signer, person, clock.System{}))
+	conn, err := session.Dial(bus.International, rpc.MintedToken(signer, operatorPerson(grants...), clock.System{}))
 	if err != nil {
 		done()
 		return nil, nil, err
@@ -55,11 +53,17 @@ func (o *operator) connect(a *app, grants ...authz.Grant) (*grpc.ClientConn, fun
 	return conn, func() { _ = conn.Close(); done() }, nil
 }
 
+// operatorPerson is whoever has the keys of a local platform.
+func operatorPerson(grants ...authz.Grant) authz.Principal {
+	return authz.Principal{Subject: "operator:" + os.Getenv("USER"), Grants: grants}
+}
+
+// tokens never come from a flag: every user of the machine can read those.
 func (o *operator) tokens() rpc.TokenSource {
 	if o.TokenFile != "" {
 		return rpc.TokenFile(o.TokenFile)
 	}
-	return rpc.StaticToken(o.Token)
+	return rpc.StaticToken(os.Getenv(envToken))
 }
 
 // staff is the grant that most of an operator's commands need.

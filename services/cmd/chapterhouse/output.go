@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -19,50 +22,136 @@ type output struct {
 }
 
 // table is a list of things: as rows for people and spreadsheets, as messages for programs.
-type table[M proto.Message] struct {
+type table[M any] struct {
 	head  []string
 	row   func(M) []string
 	items []M
 }
 
 // printTable writes a table, with the messages' JSON when that is asked for.
-func printTable[M proto.Message](o output, w io.Writer, t table[M]) error {
-	switch o.Output {
-	case "json":
-		return printJSON(w, t.items)
-	case "csv":
-		out := csv.NewWriter(w)
-		_ = out.Write(t.head) // kept by the writer and returned by Error
-		for _, item := range t.items {
-			_ = out.Write(t.row(item))
-		}
-		out.Flush()
-		return out.Error()
-	}
-	out := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	_, _ = fmt.Fprintln(out, strings.ToUpper(strings.Join(t.head, "\t"))) // likewise, by Flush
-	for _, item := range t.items {
-		_, _ = fmt.Fprintln(out, strings.Join(t.row(item), "\t"))
-	}
-	return out.Flush()
+func printTable[M any](o output, w io.Writer, t table[M]) error {
+	p := newPrinter(o, w, t)
+	return p.end(p.print(t.items))
 }
 
-// printJSON writes the messages as the REST interface does, as one array.
-func printJSON[M proto.Message](w io.Writer, items []M) error {
-	all := make([]json.RawMessage, 0, len(items))
+// printer writes a table page by page, so that it need not be in memory as a whole.
+type printer[M any] struct {
+	form    string
+	w       io.Writer
+	csv     *csv.Writer
+	columns *tabwriter.Writer
+	row     func(M) []string
+	printed int
+}
+
+// newPrinter writes the head. Errors of writing are kept until a page is complete.
+func newPrinter[M any](o output, w io.Writer, t table[M]) *printer[M] {
+	p := &printer[M]{form: o.Output, w: w, row: t.row}
+	switch o.Output {
+	case "json":
+	case "csv":
+		p.csv = csv.NewWriter(w)
+		_ = p.csv.Write(t.head)
+	default:
+		p.columns = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+		_, _ = fmt.Fprintln(p.columns, strings.ToUpper(strings.Join(t.head, "\t")))
+	}
+	return p
+}
+
+// print writes one page. Columns are as wide as their page needs.
+func (p *printer[M]) print(items []M) error {
+	switch p.form {
+	case "json":
+		return p.printJSON(items)
+	case "csv":
+		for _, item := range items {
+			_ = p.csv.Write(each(p.row(item), harmless))
+		}
+		p.csv.Flush()
+		return p.csv.Error()
+	}
 	for _, item := range items {
-		text, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(item)
+		_, _ = fmt.Fprintln(p.columns, strings.Join(each(p.row(item), visible), "\t"))
+	}
+	return p.columns.Flush()
+}
+
+// printJSON writes the messages as the REST interface does, as items of one array.
+func (p *printer[M]) printJSON(items []M) error {
+	var page bytes.Buffer
+	for _, item := range items {
+		text, err := marshal(item)
 		if err != nil {
 			return err
 		}
-		all = append(all, text)
+		before := ",\n  "
+		if p.printed++; p.printed == 1 {
+			before = "[\n  "
+		}
+		page.WriteString(before)
+		if err := json.Indent(&page, text, "  ", "  "); err != nil {
+			return err
+		}
 	}
-	text, err := json.MarshalIndent(all, "", "  ")
-	if err != nil {
+	_, err := page.WriteTo(p.w)
+	return err
+}
+
+// end completes what was printed, unless printing failed.
+func (p *printer[M]) end(err error) error {
+	if err != nil || p.form != "json" {
 		return err
 	}
-	_, err = fmt.Fprintln(w, string(text))
+	last := "\n]\n"
+	if p.printed == 0 {
+		last = "[]\n"
+	}
+	_, err = io.WriteString(p.w, last)
 	return err
+}
+
+// marshal is an item in JSON, in one line: protojson puts spaces at random.
+func marshal(item any) ([]byte, error) {
+	message, ok := item.(proto.Message)
+	if !ok {
+		return json.Marshal(item)
+	}
+	text, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(message)
+	if err != nil {
+		return nil, err
+	}
+	var compact bytes.Buffer
+	err = json.Compact(&compact, text)
+	return compact.Bytes(), err
+}
+
+func each(cells []string, change func(string) string) []string {
+	for i, cell := range cells {
+		cells[i] = change(cell)
+	}
+	return cells
+}
+
+// visible keeps what somebody wrote into a list from moving the cursor of whoever reads it.
+func visible(cell string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return '\u00b7'
+		}
+		return r
+	}, cell)
+}
+
+// harmless keeps a spreadsheet from taking text that somebody chose for a formula (OWASP, CSV injection).
+func harmless(cell string) string {
+	if cell == "" || !strings.ContainsRune("=+-@\t\r\n", rune(cell[0])) {
+		return cell
+	}
+	if _, err := strconv.Atoi(cell); err == nil {
+		return cell
+	}
+	return "'" + cell
 }
 
 // date is a time as people and spreadsheets read it.

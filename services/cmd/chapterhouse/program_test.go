@@ -43,19 +43,43 @@ func program(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// output runs a command to its end and returns what it printed and its exit code.
+// runProgram runs a command to its end and returns what it printed and its exit code.
 func runProgram(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
+	got := commandLine{}.run(t, args...)
+	return got.stdout, got.stderr, got.code
+}
+
+// commandLine is the surroundings of a command.
+type commandLine struct {
+	env   []string
+	stdin string
+	dir   string
+}
+
+type result struct {
+	stdout, stderr string
+	code           int
+}
+
+func (c commandLine) run(t *testing.T, args ...string) (got result) {
+	t.Helper()
 	cmd := program(t, args...)
+	cmd.Env = append(cmd.Env, c.env...)
+	cmd.Stdin = strings.NewReader(c.stdin)
+	if c.dir != "" {
+		cmd.Dir = c.dir
+	}
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
 		t.Fatal(err)
 	} else if ok {
-		code = exit.ExitCode()
+		got.code = exit.ExitCode()
 	}
-	return out.String(), errs.String(), code
+	got.stdout, got.stderr = out.String(), errs.String()
+	return got
 }
 
 // process is a command that runs until it is told to stop.

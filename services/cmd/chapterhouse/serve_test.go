@@ -114,9 +114,10 @@ func TestMainJobOnSeparateProcesses(t *testing.T) {
 	api.awaitStanding("2 of 5")
 	api.awaitCharter("AT_RISK")
 
-	_, stderr, code := runProgram(t, "audit", "standings", "--international", d.addresses[bus.International], "--token", api.staff())
-	if code != 0 {
-		t.Errorf("audit: exit code %d: %s", code, stderr)
+	audit := commandLine{env: []string{envToken + "=" + api.staff()}}.
+		run(t, "audit", "standings", "--international", d.addresses[bus.International])
+	if audit.code != 0 {
+		t.Errorf("audit: exit code %d: %s", audit.code, audit.stderr)
 	}
 	admin := &rest{t: t, base: "http://" + d.admin}
 	if got := admin.status("/readyz"); got != 200 {

@@ -61,6 +61,20 @@ func stop(t *testing.T, p *Platform) {
 	p.dir = nil
 }
 
+func readyz(t *testing.T, base string) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/readyz", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := (&http.Client{Timeout: 10 * time.Second}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	return answer.StatusCode
+}
+
 func regions(t *testing.T, dial func(string, rpc.TokenSource) (*grpc.ClientConn, error), keys Keys) regionalv1.RegionServiceClient {
 	t.Helper()
 	token, err := keys.Mint(Person(authz.InternationalStaff, "", ""), time.Hour, time.Now())
@@ -118,17 +132,8 @@ func TestRunningPlatformIsFoundByItsDirectory(t *testing.T) {
 	if _, err := regions(t, session.Dial, session.Keys).ListRegions(t.Context(), &regionalv1.ListRegionsRequest{}); err != nil {
 		t.Error(err)
 	}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, session.Endpoints.REST+"/readyz", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	answer, err := (&http.Client{Timeout: 10 * time.Second}).Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		t.Errorf("readyz answers %s", answer.Status)
+	if got := readyz(t, session.Endpoints.REST); got != http.StatusOK {
+		t.Errorf("readyz answers %d", got)
 	}
 	if err := session.Close(); err != nil {
 		t.Error(err)
@@ -158,6 +163,25 @@ func TestOperatorStartsAPlatformThatIsStopped(t *testing.T) {
 	}
 	if _, err := regions(t, session.Dial, session.Keys).ListRegions(t.Context(), &regionalv1.ListRegionsRequest{}); err != nil {
 		t.Error(err)
+	}
+	if session.Endpoints.REST != "" {
+		t.Errorf("a gateway that nobody asked for: %s", session.Endpoints.REST)
+	}
+	if err := session.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOperatorStartsAGatewayToo(t *testing.T) {
+	t.Parallel()
+	dir := data(t)
+	stop(t, start(t, Options{Data: dir}))
+	session, err := Attach(t.Context(), Options{Data: dir, HTTP: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := readyz(t, session.Endpoints.REST); got != http.StatusOK {
+		t.Errorf("readyz answers %d", got)
 	}
 	if err := session.Close(); err != nil {
 		t.Error(err)

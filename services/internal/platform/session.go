@@ -15,7 +15,7 @@ import (
 const attachTimeout = 20 * time.Second
 
 // Session is a local platform in the hands of an operator: the one that runs on the directory, or else one that is
-// started for the occasion, without a gateway.
+// started for the occasion.
 type Session struct {
 	Endpoints Endpoints
 	Keys      Keys
@@ -23,7 +23,8 @@ type Session struct {
 	started *Platform // nil when it runs elsewhere
 }
 
-// Attach finds or starts the platform in o.Data, which must have been started before.
+// Attach finds or starts the platform in o.Data, which must have been started before. One that it starts has a gateway
+// where o.HTTP says so.
 func Attach(ctx context.Context, o Options) (*Session, error) {
 	keys, err := KeysOf(o.Data)
 	if err != nil {
@@ -33,7 +34,7 @@ func Attach(ctx context.Context, o Options) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.HTTP, o.Reset, o.MailSink, o.PostgresURL, o.NATSURL = "", false, false, servers.Postgres, servers.NATS
+	o.Reset, o.MailSink, o.PostgresURL, o.NATSURL = false, false, servers.Postgres, servers.NATS
 	started, err := Start(ctx, o)
 	if err == nil {
 		return &Session{Endpoints: started.Endpoints, Keys: keys, started: started}, nil
