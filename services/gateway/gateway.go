@@ -42,10 +42,13 @@ type gateway struct {
 	routes  *routes
 	api     *runtime.ServeMux
 	pages   map[string]http.Handler
+	exports map[string]*export
 	syncs   localv1.SyncServiceClient
 	lists   localv1.ListServiceClient
 	tiers   []tier
 	metrics prometheus.Gatherer
+
+	subscriptions localv1.SubscriptionServiceClient
 }
 
 // tier is a service behind the gateway.
@@ -63,7 +66,10 @@ func New(ctx context.Context, deps Deps) (http.Handler, error) {
 		syncs: localv1.NewSyncServiceClient(deps.Local),
 		lists: localv1.NewListServiceClient(deps.Local),
 		tiers: []tier{{"international", deps.International}, {"regional", deps.Regional}, {"local", deps.Local}},
+
+		subscriptions: localv1.NewSubscriptionServiceClient(deps.Local),
 	}
+	g.exports = newExports(g.lists, g.syncs)
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
@@ -123,7 +129,7 @@ func (g *gateway) register(ctx context.Context) error {
 		with(localv1.RegisterChapterServiceHandlerClient, localv1.NewChapterServiceClient(local)),
 		with(localv1.RegisterListServiceHandlerClient, g.lists),
 		with(localv1.RegisterSyncServiceHandlerClient, g.syncs),
-		with(localv1.RegisterSubscriptionServiceHandlerClient, localv1.NewSubscriptionServiceClient(local)),
+		with(localv1.RegisterSubscriptionServiceHandlerClient, g.subscriptions),
 		with(localv1.RegisterConnectorServiceHandlerClient, localv1.NewConnectorServiceClient(local)),
 	} {
 		if err := register(ctx, g.api); err != nil {
@@ -172,6 +178,7 @@ func (g *gateway) serveAPI(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method == http.MethodHead {
+		exchangeOf(r.Context()).headOnly = true
 		r = r.Clone(r.Context())
 		r.Method = http.MethodGet
 	}

@@ -194,7 +194,7 @@ func TestQuery(t *testing.T) {
 		list = r
 		return &localv1.ListEntriesResponse{}, nil
 	})
-	if got := w.do(http.MethodGet, listPath+"/entries?pageSize=7&pageToken=a%2Bb&state=PENDING", ""); got.body != `{"entries":[],"nextPageToken":""}`+"\n" {
+	if got := w.do(http.MethodGet, listPath+"/entries?pageSize=7&pageToken=a%2Bb&state=PENDING", ""); got.body != `{"entries":[],"nextPageToken":"","etag":""}`+"\n" {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 	if list.GetPageSize() != 7 || list.GetPageToken() != "a+b" || list.GetState() != localv1.Entry_PENDING || list.GetParent() != "chapters/golang-paris/lists/members" {
