@@ -100,6 +100,9 @@ func TestExportIsChosenByAccept(t *testing.T) {
 	})
 	for accept, want := range map[string]string{
 		"": "application/json", "*/*": "application/json", "application/json": "application/json", "text/html": "application/json",
+		"application/x-ndjson": "application/x-ndjson", "text/csv;q=0.5, application/x-ndjson": "application/x-ndjson", "text/csv;q=0": "application/json",
+		"text/csv, application/json;q=0.5": "text/csv; charset=utf-8; header=present", "application/json, text/csv;q=0.5": "application/json",
+		"TEXT/CSV, */*": "text/csv; charset=utf-8; header=present", `text/csv;x="a,b"`: "text/csv; charset=utf-8; header=present",
 		"text/csv; q=0.9": "text/csv; charset=utf-8; header=present", "application/xml, text/csv": "text/csv; charset=utf-8; header=present",
 	} {
 		if got := w.do(http.MethodGet, listPath+"/entries", "", "Accept: "+accept); got.header.Get("Content-Type") != want {

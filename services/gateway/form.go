@@ -47,7 +47,10 @@ func boundaryOf(header http.Header) (boundary string, isForm bool, err error) {
 
 // openForm reads the form up to its file.
 func openForm(body io.Reader, boundary string, query url.Values) (*form, error) {
-	f := &form{body: body, parts: multipart.NewReader(body, boundary), values: maps.Clone(query)}
+	// A part without a name behind the body: a form that is cut short ends in it, wherever it is cut, and not in an end
+	// of file, which multipart takes for the last boundary when it meets one in a part's headers.
+	guarded := io.MultiReader(body, strings.NewReader("\r\n--"+boundary+"\r\n\r\n"))
+	f := &form{body: body, parts: multipart.NewReader(guarded, boundary), values: maps.Clone(query)}
 	fields := url.Values{}
 	for range maxFormFields + 1 {
 		part, err := f.next()
@@ -181,6 +184,9 @@ func (f *form) next() (*multipart.Part, error) {
 	}
 	if err != nil {
 		return nil, brokenForm(err)
+	}
+	if part.FormName() == "" {
+		return nil, brokenForm(io.ErrUnexpectedEOF)
 	}
 	return part, nil
 }

@@ -148,7 +148,12 @@ func (g *gateway) traced(next http.Handler) http.Handler {
 	if !g.cfg.Tracing {
 		return next
 	}
-	return otelhttp.NewHandler(next, "gateway")
+	return otelhttp.NewHandler(next, "gateway", otelhttp.WithFilter(traceable))
+}
+
+// traceable keeps the links of mails out of traces, whose spans hold paths.
+func traceable(r *http.Request) bool {
+	return !strings.HasPrefix(r.URL.Path, linksPath) && !strings.HasPrefix(r.URL.Path, "/v1/subscriptions/")
 }
 
 // dispatch sends a request to the API or to a page. net/http's own mux would redirect unclean paths and answer
@@ -156,6 +161,10 @@ func (g *gateway) traced(next http.Handler) http.Handler {
 func (g *gateway) dispatch(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, "/v1/") {
 		g.serveAPI(w, r)
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, linksPath) {
+		g.serveLink(w, r)
 		return
 	}
 	page, ok := g.pages[r.URL.Path]
