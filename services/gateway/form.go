@@ -179,7 +179,7 @@ func (f *form) end() error {
 // next returns the next part, nil at the last boundary.
 func (f *form) next() (*multipart.Part, error) {
 	part, err := f.parts.NextPart()
-	if err == io.EOF { //nolint:errorlint // a body that ends before the last boundary is an error that wraps io.EOF
+	if err == io.EOF { // and not what wraps it: a body that ends before the last boundary
 		return nil, nil
 	}
 	if err != nil {

@@ -208,10 +208,10 @@ func TestFollowWaitsLongerThanACallMay(t *testing.T) {
 func TestFollowEndsWithTheClient(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	ended := make(chan error, 1)
+	ended := make(chan struct{})
 	on(w, localv1.ListService_FollowList_FullMethodName, func(ctx context.Context, _ *localv1.FollowListRequest) (*localv1.FollowListResponse, error) {
 		<-ctx.Done()
-		ended <- ctx.Err()
+		close(ended)
 		return nil, ctx.Err()
 	})
 	conn := w.dial()
