@@ -75,8 +75,13 @@ func (g *gateway) call(next runtime.HandlerFunc, matched *route) runtime.Handler
 			g.fail(w, r, err)
 			return
 		}
-		ctx, cancel := context.WithTimeout(r.Context(), g.cfg.RequestTimeout+matched.wait(query))
+		wait := matched.wait(query)
+		ctx, cancel := context.WithTimeout(r.Context(), g.cfg.RequestTimeout+wait)
 		defer cancel()
+		if wait > 0 {
+			ctx, cancel = untilStop(ctx)
+			defer cancel()
+		}
 		r = r.Clone(ctx)
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		if matched.mask(query, body) || matched.since(query) {
