@@ -2,16 +2,21 @@ package gateway_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
+	"github.com/chapterhouse/chapterhouse/services/gateway"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 )
 
@@ -254,5 +259,24 @@ func TestLinksAreNotLogged(t *testing.T) {
 	}
 	if !strings.Contains(metrics, `chapterhouse_http_requests_total{method="GET",route="/s/{link}",status="200"} 1`) {
 		t.Errorf("the metrics: %s", metrics)
+	}
+}
+
+// Not parallel: the tracer provider is the process's. No other test traces.
+func TestLinksAreNotTraced(t *testing.T) {
+	spans := tracetest.NewInMemoryExporter()
+	before := otel.GetTracerProvider()
+	otel.SetTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)))
+	defer otel.SetTracerProvider(before)
+	w := setup(t, func(cfg *gateway.Config) { cfg.Tracing = true })
+	w.knows(&person{purpose: localv1.Subscription_LEAVE, state: localv1.Entry_SUBSCRIBED})
+	w.do(http.MethodGet, linkPath, "")
+	w.do(http.MethodGet, "/v1/subscriptions/"+link, "")
+	w.do(http.MethodPost, "/v1/subscriptions/"+link+":leave", "{}", asJSON)
+	w.refuses(nil)
+	w.do(http.MethodGet, listPath, "")
+	within(t, "the other call is traced", func() bool { return len(spans.GetSpans()) > 0 })
+	if text := fmt.Sprintf("%+v", spans.GetSpans()); strings.Contains(text, link) {
+		t.Errorf("the link is told: %s", text)
 	}
 }
