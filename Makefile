@@ -39,6 +39,16 @@ test: ## run every test (ARGS="-run TestStanding ./services/international")
 test-race: ## the same under the race detector (needs a C compiler)
 	@CGO_ENABLED=1 go run tools/testrun/main.go -race -shuffle=on -timeout=40m $(or $(ARGS),work)
 
+# Package and function; Go fuzzes one at a time. FUZZ_TARGETS=gateway:FuzzForm is not among them, because all that the
+# gateway imports is compiled anew for it, which takes minutes.
+FUZZ_TARGETS ?= internal/source:FuzzReader internal/source:FuzzProtected internal/address:FuzzCanonical
+
+.PHONY: fuzz
+fuzz: ## fuzz what reads strangers' files and addresses, each for 30 s (FUZZ=5m for more)
+	@for target in $(FUZZ_TARGETS); do \
+		go test -run='^$$' -fuzz="^$${target#*:}$$" -fuzztime=$(or $(FUZZ),30s) ./services/$${target%:*} || exit 1; \
+	done
+
 .PHONY: bench
 bench: ## measure what is promised, as ratios (ARGS=./services/... for every benchmark)
 	go test -run='^$$' -bench=. -timeout=60m $(or $(ARGS),./services/international ./services/local ./services/internal/platformtest)

@@ -10,7 +10,9 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/protobuf/proto"
@@ -36,15 +38,25 @@ func (g *gateway) admit(next runtime.HandlerFunc) runtime.HandlerFunc {
 			return
 		}
 		matched := g.routes.find(r.Method, pattern.String())
-		switch {
-		case matched == nil:
+		if matched == nil {
 			next(w, r, params)
-		case matched.pattern == entriesPath && matched.method == http.MethodGet && wantsCSV(r.Header):
-			g.exportEntries(w, r, matched, params)
-		default:
-			g.call(next, matched)(w, r, params)
+			return
 		}
+		g.formOf(next, w, r, matched)(w, r, params)
 	}
+}
+
+// formOf chooses between the JSON of a method and the forms of its export.
+func (g *gateway) formOf(next runtime.HandlerFunc, w http.ResponseWriter, r *http.Request, matched *route) runtime.HandlerFunc {
+	exported := g.exports[matched.pattern]
+	if exported == nil || matched.method != http.MethodGet {
+		return g.call(next, matched)
+	}
+	w.Header().Add("Vary", "Accept")
+	if form := wantedForm(r.Header); form != "" {
+		return g.answerExport(exported, form, matched)
+	}
+	return g.call(next, matched)
 }
 
 // call checks the query and the body, and bounds the time that the answer may take.
@@ -63,12 +75,20 @@ func (g *gateway) call(next runtime.HandlerFunc, matched *route) runtime.Handler
 			g.fail(w, r, err)
 			return
 		}
-		ctx, cancel := context.WithTimeout(r.Context(), g.cfg.RequestTimeout)
+		wait := matched.wait(query)
+		ctx, cancel := context.WithTimeout(r.Context(), g.cfg.RequestTimeout+wait)
 		defer cancel()
+		if wait > 0 {
+			ctx, cancel = untilStop(ctx)
+			defer cancel()
+		}
 		r = r.Clone(ctx)
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		if matched.mask(query, body) {
+		if matched.mask(query, body) || matched.since(query) {
 			r.URL.RawQuery = query.Encode()
+		}
+		if r.Method == http.MethodGet {
+			w = &conditional{ResponseWriter: w, request: r}
 		}
 		next(w, r, params)
 	}
@@ -148,6 +168,27 @@ func (r *route) bodyMessage() proto.Message {
 	}
 	input := r.input.New()
 	return input.NewField(input.Descriptor().Fields().ByName(fieldName(r.body))).Message().Interface()
+}
+
+// wait is how long the caller lets the service hold its answer back, on top of the time that any call may take. It is
+// less than what observe leaves for writing the answer.
+func (r *route) wait(query url.Values) time.Duration {
+	const parameter, longest = "waitSeconds", 25
+	if r.query[parameter] == nil {
+		return 0
+	}
+	seconds, _ := strconv.Atoi(query.Get(parameter)) // checkQuery has read it
+	return time.Duration(min(max(seconds, 0), longest)) * time.Second
+}
+
+// since takes the etag out of an ETag header that was passed on as it is, and says whether it changed the query.
+func (r *route) since(query url.Values) bool {
+	const parameter = "since"
+	if r.query[parameter] == nil || !query.Has(parameter) {
+		return false
+	}
+	query.Set(parameter, bareETag(query.Get(parameter)))
+	return true
 }
 
 // mask makes of an update's body the mask that it stands for, where the query has none, and writes the mask of the

@@ -34,6 +34,8 @@ type exchange struct {
 	route  string // the pattern: paths hold ids
 	reason string
 	body   *body
+
+	headOnly bool // of an answer to HEAD nothing but the headers is sent
 }
 
 type exchangeKey struct{}

@@ -67,7 +67,7 @@ func TestExport(t *testing.T) {
 func TestExportedTextIsNoFormula(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	names := []string{"=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "'=1", "plain", ""}
+	names := []string{"=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "'=1", "''=1", "'Tis", "plain", ""}
 	on(w, localv1.ListService_ListEntries_FullMethodName, func(context.Context, *localv1.ListEntriesRequest) (*localv1.ListEntriesResponse, error) {
 		answer := &localv1.ListEntriesResponse{}
 		for _, name := range names {
@@ -82,7 +82,7 @@ func TestExportedTextIsNoFormula(t *testing.T) {
 	for i, name := range names {
 		row := rows[i+1]
 		want := name
-		if name != "" && strings.ContainsAny(name[:1], "=+-@\t\r") {
+		if name != "" && strings.ContainsAny(strings.TrimLeft(name, "'")[:1], "=+-@\t\r") {
 			want = "'" + name
 		}
 		// A carriage return in a quoted cell is read as a line feed, or dropped, by whoever reads it.
@@ -100,6 +100,9 @@ func TestExportIsChosenByAccept(t *testing.T) {
 	})
 	for accept, want := range map[string]string{
 		"": "application/json", "*/*": "application/json", "application/json": "application/json", "text/html": "application/json",
+		"application/x-ndjson": "application/x-ndjson", "text/csv;q=0.5, application/x-ndjson": "application/x-ndjson", "text/csv;q=0": "application/json",
+		"text/csv, application/json;q=0.5": "text/csv; charset=utf-8; header=present", "application/json, text/csv;q=0.5": "application/json",
+		"TEXT/CSV, */*": "text/csv; charset=utf-8; header=present", `text/csv;x="a,b"`: "text/csv; charset=utf-8; header=present",
 		"text/csv; q=0.9": "text/csv; charset=utf-8; header=present", "application/xml, text/csv": "text/csv; charset=utf-8; header=present",
 	} {
 		if got := w.do(http.MethodGet, listPath+"/entries", "", "Accept: "+accept); got.header.Get("Content-Type") != want {

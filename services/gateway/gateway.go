@@ -42,10 +42,13 @@ type gateway struct {
 	routes  *routes
 	api     *runtime.ServeMux
 	pages   map[string]http.Handler
+	exports map[string]*export
 	syncs   localv1.SyncServiceClient
 	lists   localv1.ListServiceClient
 	tiers   []tier
 	metrics prometheus.Gatherer
+
+	subscriptions localv1.SubscriptionServiceClient
 }
 
 // tier is a service behind the gateway.
@@ -63,7 +66,10 @@ func New(ctx context.Context, deps Deps) (http.Handler, error) {
 		syncs: localv1.NewSyncServiceClient(deps.Local),
 		lists: localv1.NewListServiceClient(deps.Local),
 		tiers: []tier{{"international", deps.International}, {"regional", deps.Regional}, {"local", deps.Local}},
+
+		subscriptions: localv1.NewSubscriptionServiceClient(deps.Local),
 	}
+	g.exports = newExports(g.lists, g.syncs)
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
@@ -123,7 +129,7 @@ func (g *gateway) register(ctx context.Context) error {
 		with(localv1.RegisterChapterServiceHandlerClient, localv1.NewChapterServiceClient(local)),
 		with(localv1.RegisterListServiceHandlerClient, g.lists),
 		with(localv1.RegisterSyncServiceHandlerClient, g.syncs),
-		with(localv1.RegisterSubscriptionServiceHandlerClient, localv1.NewSubscriptionServiceClient(local)),
+		with(localv1.RegisterSubscriptionServiceHandlerClient, g.subscriptions),
 		with(localv1.RegisterConnectorServiceHandlerClient, localv1.NewConnectorServiceClient(local)),
 	} {
 		if err := register(ctx, g.api); err != nil {
@@ -142,7 +148,12 @@ func (g *gateway) traced(next http.Handler) http.Handler {
 	if !g.cfg.Tracing {
 		return next
 	}
-	return otelhttp.NewHandler(next, "gateway")
+	return otelhttp.NewHandler(next, "gateway", otelhttp.WithFilter(traceable))
+}
+
+// traceable keeps the links of mails out of traces, whose spans hold paths.
+func traceable(r *http.Request) bool {
+	return !strings.HasPrefix(r.URL.Path, linksPath) && !strings.HasPrefix(r.URL.Path, "/v1/subscriptions/")
 }
 
 // dispatch sends a request to the API or to a page. net/http's own mux would redirect unclean paths and answer
@@ -150,6 +161,10 @@ func (g *gateway) traced(next http.Handler) http.Handler {
 func (g *gateway) dispatch(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, "/v1/") {
 		g.serveAPI(w, r)
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, linksPath) {
+		g.serveLink(w, r)
 		return
 	}
 	page, ok := g.pages[r.URL.Path]
@@ -172,6 +187,7 @@ func (g *gateway) serveAPI(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method == http.MethodHead {
+		exchangeOf(r.Context()).headOnly = true
 		r = r.Clone(r.Context())
 		r.Method = http.MethodGet
 	}

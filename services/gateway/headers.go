@@ -4,11 +4,9 @@ import (
 	"context"
 	"net/http"
 	"regexp"
-	"strings"
 
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/proto"
 
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
@@ -55,6 +53,9 @@ func metadataOf(ctx context.Context, r *http.Request) metadata.MD {
 			md.Set(key, value)
 		}
 	}
+	if match := r.Header.Get(headerIfMatch); match != "" {
+		md.Set(rpc.IfMatchHeader, withoutForms(match))
+	}
 	return md
 }
 
@@ -66,21 +67,6 @@ func outgoingHeader(key string) (string, bool) {
 	return "", false
 }
 
-// setETag repeats the etag of a single resource as a header.
-func setETag(_ context.Context, w http.ResponseWriter, message proto.Message) error {
-	if message == nil {
-		return nil
-	}
-	field := message.ProtoReflect().Descriptor().Fields().ByName("etag")
-	if field == nil {
-		return nil
-	}
-	if etag := message.ProtoReflect().Get(field).String(); etag != "" {
-		w.Header().Set("ETag", `"`+etag+`"`)
-	}
-	return nil
-}
-
 // secure is for all answers: nothing runs in them, nothing frames them, nobody keeps them. Pages ask for what they need.
 func secure(header http.Header) {
 	header.Set("Cache-Control", "no-store")
@@ -88,19 +74,6 @@ func secure(header http.Header) {
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("X-Frame-Options", "DENY")
 	header.Set("Referrer-Policy", "no-referrer")
-}
-
-// wantsCSV says whether CSV is asked for by name.
-func wantsCSV(header http.Header) bool {
-	for _, value := range header.Values("Accept") {
-		for offer := range strings.SplitSeq(value, ",") {
-			media, _, _ := strings.Cut(offer, ";")
-			if strings.TrimSpace(media) == mediaCSV {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // nameSpan names the request's span after its route, once that is known, and tells the log.

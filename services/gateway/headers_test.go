@@ -41,7 +41,7 @@ func TestHeadersReachTheService(t *testing.T) {
 	}
 	for header, want := range map[string]string{
 		"ETag": `"17-4"`, "X-Request-Id": "caller-1", "Idempotent-Replayed": "true", "X-Content-Type-Options": "nosniff",
-		"Cache-Control": "no-store", "Access-Control-Allow-Origin": "", "Grpc-Metadata-Secret": "",
+		"Cache-Control": "private, no-cache", "Vary": "Authorization", "Access-Control-Allow-Origin": "", "Grpc-Metadata-Secret": "",
 		"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 	} {
 		if value := got.header.Get(header); value != want {

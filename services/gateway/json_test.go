@@ -194,7 +194,7 @@ func TestQuery(t *testing.T) {
 		list = r
 		return &localv1.ListEntriesResponse{}, nil
 	})
-	if got := w.do(http.MethodGet, listPath+"/entries?pageSize=7&pageToken=a%2Bb&state=PENDING", ""); got.body != `{"entries":[],"nextPageToken":""}`+"\n" {
+	if got := w.do(http.MethodGet, listPath+"/entries?pageSize=7&pageToken=a%2Bb&state=PENDING", ""); got.body != `{"entries":[],"nextPageToken":"","etag":""}`+"\n" {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 	if list.GetPageSize() != 7 || list.GetPageToken() != "a+b" || list.GetState() != localv1.Entry_PENDING || list.GetParent() != "chapters/golang-paris/lists/members" {
@@ -225,4 +225,27 @@ func TestQuery(t *testing.T) {
 	verb := w.do(http.MethodPost, "/v1/charters/golang-paris:approve?note=x", "{}", asJSON)
 	verb.wantError(t, http.StatusBadRequest, "MALFORMED_REQUEST")
 	verb.wantField(t, "note")
+}
+
+// A message beside the body is set field by field in the query.
+func TestQueryOfAMessage(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	var consent *localv1.Consent
+	on(w, localv1.ListService_CreateEntry_FullMethodName, func(_ context.Context, r *localv1.CreateEntryRequest) (*localv1.Entry, error) {
+		consent = r.GetConsent()
+		return r.GetEntry(), nil
+	})
+	path := listPath + "/entries?consent.method=sheet&consent.text=News%20please&consent.time=2026-01-31T09:00:00Z"
+	if got := w.do(http.MethodPost, path, `{"address":"ada@example.org"}`, asJSON); got.status != http.StatusOK || got.json(t)["address"] != "ada@example.org" {
+		t.Fatalf("%d %s", got.status, got.body)
+	}
+	if consent.GetMethod() != "sheet" || consent.GetText() != "News please" || consent.GetTime().GetSeconds() != 1769850000 {
+		t.Errorf("the service got %v", consent)
+	}
+	for query, field := range map[string]string{"consent=x": "consent", "consent.colour=red": "consent.colour", "consent.time=soon": "consent.time"} {
+		got := w.do(http.MethodPost, listPath+"/entries?"+query, `{}`, asJSON)
+		got.wantError(t, http.StatusBadRequest, "MALFORMED_REQUEST")
+		got.wantField(t, field)
+	}
 }

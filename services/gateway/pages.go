@@ -93,8 +93,13 @@ func packed(media string, content []byte) http.Handler {
 }
 
 func write(w http.ResponseWriter, media string, content []byte) {
+	writeStatus(w, http.StatusOK, media, content)
+}
+
+func writeStatus(w http.ResponseWriter, status int, media string, content []byte) {
 	w.Header().Set("Content-Type", media)
 	w.Header().Set("Content-Length", fmt.Sprint(len(content)))
+	w.WriteHeader(status)
 	_, _ = w.Write(content) // the client may go
 }
 

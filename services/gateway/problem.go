@@ -2,12 +2,14 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -147,6 +149,9 @@ func (g *gateway) reasoned(r *http.Request, err error, id string) error {
 	}
 	if malformed, ok := errors.AsType[*runtime.HTTPStatusError](err); ok {
 		return rpc.Invalid(errorv1.Reason_REASON_MALFORMED_REQUEST, "", "%s", http.StatusText(malformed.HTTPStatus))
+	}
+	if errors.Is(context.Cause(r.Context()), errStopping) {
+		return rpc.Unavailable(errorv1.Reason_REASON_TIER_UNAVAILABLE, "this server is stopping; ask again").RetryAfter(time.Second)
 	}
 	code := status.Code(err)
 	if ended := r.Context().Err(); ended != nil {

@@ -113,8 +113,8 @@ func verbOf(rule *annotations.HttpRule) (method, pattern string) {
 	return "", ""
 }
 
-// parameters are the request's own fields that neither the path nor the body carries. Fields of messages are no
-// parameters: no request of ours has one outside its body.
+// parameters are the request's own fields that neither the path nor the body carries. A message of ours among them is
+// set field by field: consent.text.
 func (r *route) parameters() map[string]protoreflect.FieldDescriptor {
 	parameters := map[string]protoreflect.FieldDescriptor{}
 	if r.body == "*" {
@@ -124,8 +124,16 @@ func (r *route) parameters() map[string]protoreflect.FieldDescriptor {
 	for i := range fields.Len() {
 		field := fields.Get(i)
 		name := string(field.Name())
-		if name != r.body && !strings.Contains(r.pattern, "{"+name+"=") && !strings.Contains(r.pattern, "{"+name+"}") {
+		if name == r.body || strings.Contains(r.pattern, "{"+name+"=") || strings.Contains(r.pattern, "{"+name+"}") {
+			continue
+		}
+		if message := field.Message(); message == nil || !strings.HasPrefix(string(message.FullName()), "chapterhouse.") {
 			parameters[field.JSONName()] = field
+			continue
+		}
+		for j := range field.Message().Fields().Len() {
+			inner := field.Message().Fields().Get(j)
+			parameters[field.JSONName()+"."+inner.JSONName()] = inner
 		}
 	}
 	return parameters

@@ -12,11 +12,30 @@ import (
 
 const maxHeaderBytes = 64 << 10
 
+// stopKey finds the context that ends with the order to stop; a request's own goes on until the drain timeout.
+type stopKey struct{}
+
+var errStopping = errors.New("the gateway is stopping")
+
+// untilStop ends with the order to stop: nobody should have to wait for one who waits for a change.
+func untilStop(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	order, ok := ctx.Value(stopKey{}).(context.Context)
+	if !ok {
+		return ctx, func() { cancel(nil) }
+	}
+	forget := context.AfterFunc(order, func() { cancel(errStopping) })
+	return ctx, func() {
+		forget()
+		cancel(nil)
+	}
+}
+
 // Serve answers requests on lis until ctx ends, then lets running ones finish for at most the drain timeout. When it
 // returns, no handler runs any more.
 func Serve(ctx context.Context, lis net.Listener, handler http.Handler, cfg Config, log *slog.Logger) error {
 	cfg = cfg.withDefaults()
-	running, cut := context.WithCancel(context.WithoutCancel(ctx))
+	running, cut := context.WithCancel(context.WithValue(context.WithoutCancel(ctx), stopKey{}, ctx))
 	defer cut()
 	var handlers sync.WaitGroup
 	server := &http.Server{

@@ -41,6 +41,31 @@ func TestDrainLetsRequestsFinish(t *testing.T) {
 	}
 }
 
+// Who waits for a change is sent away at once, to ask again.
+func TestDrainEndsWaits(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	on(w, localv1.ListService_FollowList_FullMethodName, func(ctx context.Context, _ *localv1.FollowListRequest) (*localv1.FollowListResponse, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	answered := make(chan answer, 1)
+	go func() {
+		got, _ := w.try(http.MethodGet, listPath+"/changes?since=1-1&waitSeconds=25", nil)
+		answered <- got
+	}()
+	within(t, "the call reaches the service", func() bool { return w.called() == 1 })
+	start := time.Now()
+	w.stop()
+	got := <-answered
+	got.wantError(t, http.StatusServiceUnavailable, "TIER_UNAVAILABLE")
+	err := <-w.stopped
+	w.stopped <- err
+	if took := time.Since(start); err != nil || took > 5*time.Second || got.header.Get("Retry-After") != "1" {
+		t.Errorf("stopped after %s: %v %v", took, err, got.header)
+	}
+}
+
 func TestDrainEnds(t *testing.T) {
 	t.Parallel()
 	w := setup(t, func(cfg *gateway.Config) { cfg.DrainTimeout = 100 * time.Millisecond })

@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 
 	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
@@ -58,45 +57,40 @@ var syncParameters = map[string]func(header *localv1.CreateSyncHeader, value str
 	},
 }
 
-// syncHeader makes an upload's first message of its query and headers. It is checked before the body is read, so
-// that a wrong parameter does not cost an upload.
-func syncHeader(r *http.Request, parent string) (*localv1.CreateSyncHeader, error) {
-	query, err := parseQuery(r)
-	if err != nil {
-		return nil, err
-	}
-	header := &localv1.CreateSyncHeader{Parent: parent, ContentType: r.Header.Get("Content-Type")}
-	if err := readSyncQuery(header, query, r.Header.Get(headerIdempotencyKey)); err != nil {
-		return nil, err
-	}
-	if err := checkSourceType(header.GetContentType()); err != nil {
-		return nil, err
-	}
-	return header, rpc.Validate("", header)
-}
-
-func readSyncQuery(header *localv1.CreateSyncHeader, query url.Values, key string) error {
-	var problems complaints
-	for _, name := range slices.Sorted(maps.Keys(query)) {
-		switch set := syncParameters[name]; {
-		case set == nil:
-			problems.add(name, unknownParameter(slices.Sorted(maps.Keys(syncParameters))))
-		case len(query[name]) > 1:
-			problems.add(name, "is given more than once")
-		default:
-			problems.add(name, set(header, query.Get(name)))
-		}
-	}
+// syncHeader makes an upload's first message of its parameters and headers.
+func syncHeader(r *http.Request, parent, contentType string, values url.Values) (*localv1.CreateSyncHeader, error) {
+	header := &localv1.CreateSyncHeader{Parent: parent, ContentType: contentType}
+	header.RespondAsync, header.WaitSeconds = preferredAsync(r.Header)
+	problems := setSyncParameters(header, values)
 	for _, name := range []string{"mode", "source"} {
-		if !query.Has(name) {
-			problems.add(name, "is missing: "+strings.Join([]string{"mode", "source"}, " and ")+" are required")
+		if !values.Has(name) {
+			problems.add(name, "is missing: mode and source are required")
 		}
 	}
-	if key != "" && query.Has("requestId") && header.GetRequestId() != key {
+	key := r.Header.Get(headerIdempotencyKey)
+	if key != "" && values.Has("requestId") && header.GetRequestId() != key {
 		problems.add("requestId", "differs from the Idempotency-Key")
 	}
 	if header.GetRequestId() == "" {
 		header.RequestId = key
 	}
-	return problems.refusal()
+	if err := problems.refusal(); err != nil {
+		return nil, err
+	}
+	return header, rpc.Validate("", header)
+}
+
+func setSyncParameters(header *localv1.CreateSyncHeader, values url.Values) *complaints {
+	problems := &complaints{}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		switch set := syncParameters[name]; {
+		case set == nil:
+			problems.add(name, unknownParameter(slices.Sorted(maps.Keys(syncParameters))))
+		case len(values[name]) > 1:
+			problems.add(name, "is given more than once")
+		default:
+			problems.add(name, set(header, values.Get(name)))
+		}
+	}
+	return problems
 }

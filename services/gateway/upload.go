@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"slices"
 	"sync"
 	"time"
@@ -31,21 +32,17 @@ const (
 )
 
 // sourceTypes are the media types of a sync's source.
-var sourceTypes = []string{mediaCSV, "application/x-ndjson", mediaJSON}
+var sourceTypes = []string{mediaCSV, "application/csv", "text/tab-separated-values", mediaNDJSON, "application/ndjson", mediaJSON}
 
 // createSync streams a source to the local service as its bytes arrive, and hands the answer back, which may come
 // before the source has ended.
 func (g *gateway) createSync(w http.ResponseWriter, r *http.Request, params map[string]string) {
-	header, err := syncHeader(r, params["parent"])
-	if err != nil {
-		g.fail(w, r, err)
-		return
-	}
 	_ = http.NewResponseController(w).SetWriteDeadline(never)
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	up := &upload{cancel: cancel, patience: &patience{w: w, limit: g.cfg.IdleTimeout}}
-	if up.source, err = g.source(r, up.patience); err != nil {
+	header, err := g.open(up, r, params["parent"])
+	if err != nil {
 		g.fail(w, r, err)
 		return
 	}
@@ -61,9 +58,82 @@ func (g *gateway) createSync(w http.ResponseWriter, r *http.Request, params map[
 		return
 	}
 	ctx = runtime.NewServerMetadataContext(ctx, runtime.ServerMetadata{HeaderMD: md})
+	if answer.GetState() == localv1.Sync_PLANNING {
+		w = accepted(w, answer, header.GetRespondAsync())
+	}
 	_, out := runtime.MarshalerForRequest(g.api, r)
 	runtime.ForwardResponseMessage(ctx, g.api, out, w, r, answer, g.api.GetForwardResponseOptions()...)
 }
+
+// open gives the upload its source, and returns its first message. Of the body nothing is read but the fields of a form,
+// so that a wrong parameter does not cost an upload.
+func (g *gateway) open(up *upload, r *http.Request, parent string) (*localv1.CreateSyncHeader, error) {
+	query, err := parseQuery(r)
+	if err != nil {
+		return nil, err
+	}
+	boundary, isForm, err := boundaryOf(r.Header)
+	if err != nil {
+		return nil, err
+	}
+	if isForm {
+		return g.openForm(up, r, parent, boundary, query)
+	}
+	contentType := r.Header.Get("Content-Type")
+	if err := checkSourceType(contentType); err != nil {
+		return nil, err
+	}
+	header, err := syncHeader(r, parent, contentType, query)
+	if err != nil {
+		return nil, err
+	}
+	up.source, err = g.source(r, up.patience)
+	return header, err
+}
+
+func (g *gateway) openForm(up *upload, r *http.Request, parent, boundary string, query url.Values) (*localv1.CreateSyncHeader, error) {
+	if err := setSyncParameters(&localv1.CreateSyncHeader{}, query).refusal(); err != nil {
+		return nil, err
+	}
+	body, err := g.source(r, up.patience)
+	if err != nil {
+		return nil, err
+	}
+	sent, err := openForm(body, boundary, query)
+	if err != nil {
+		return nil, err
+	}
+	up.source = sent
+	return syncHeader(r, parent, sent.contentType, sent.values)
+}
+
+// accepted makes the answer say that the sync is still being planned, and where it can be read.
+func accepted(w http.ResponseWriter, sync *localv1.Sync, preferred bool) http.ResponseWriter {
+	w.Header().Set("Location", "/v1/"+sync.GetName())
+	w.Header().Set("Retry-After", "1")
+	if preferred {
+		w.Header().Set("Preference-Applied", "respond-async")
+	}
+	return &withStatus{ResponseWriter: w, status: http.StatusAccepted}
+}
+
+// withStatus is for what writes a body without a status.
+type withStatus struct {
+	http.ResponseWriter
+	status  int
+	written bool
+}
+
+func (w *withStatus) Write(p []byte) (int, error) {
+	if !w.written {
+		w.written = true
+		w.WriteHeader(w.status)
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *withStatus) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // upload is one source on its way.
 type upload struct {
@@ -267,8 +337,11 @@ func (p *patience) end(remaining time.Duration) {
 
 func checkSourceType(contentType string) error {
 	media, _, err := mime.ParseMediaType(contentType)
-	if err != nil || !slices.Contains(sourceTypes, media) {
-		return unsupportedMedia("say what the source is: Content-Type text/csv, application/x-ndjson or application/json")
+	switch {
+	case err == nil && slices.Contains(sourceTypes, media):
+		return nil
+	case err == nil && (media == "text/plain" || media == "application/octet-stream"):
+		return unsupportedMedia(media + " could be anything; say what the source is: Content-Type text/csv, which may have tabs or semicolons too, application/x-ndjson or application/json")
 	}
-	return nil
+	return unsupportedMedia("say what the source is: Content-Type text/csv, application/x-ndjson or application/json, or multipart/form-data with one file")
 }

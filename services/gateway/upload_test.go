@@ -179,8 +179,8 @@ func TestUploadParametersThatAreRefused(t *testing.T) {
 	for _, headers := range [][]string{
 		{},
 		{"Content-Type: application/x-www-form-urlencoded"},
-		{"Content-Type: multipart/form-data; boundary=x"},
 		{"Content-Type: application/octet-stream"},
+		{"Content-Type: text/plain"},
 		{asCSV, "Content-Encoding: br"},
 	} {
 		w.do(http.MethodPost, syncPath, "address\n", headers...).wantError(t, http.StatusUnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -233,6 +234,7 @@ var encodings = map[string]string{"utf-8": "UTF-8", "utf-16le": "UTF-16LE", "utf
 func viewFormat(d source.Detected) *localv1.SourceFormat {
 	format := &localv1.SourceFormat{
 		MediaType: mediaTypes[d.Format], Encoding: encodings[d.Encoding], Delimiter: d.Delimiter, Header: d.Header,
+		TitleLines: int32(d.TitleLines),
 	}
 	if d.AddressColumn.Number > 0 {
 		format.AddressColumn = columnName(d.AddressColumn)
@@ -240,6 +242,11 @@ func viewFormat(d source.Detected) *localv1.SourceFormat {
 	for _, column := range d.NameColumns {
 		format.NameColumns = append(format.NameColumns, columnName(column))
 	}
+	states := make([]string, len(d.StateColumns))
+	for i, column := range d.StateColumns {
+		states[i] = columnName(column)
+	}
+	format.StateColumn = strings.Join(states, ", ")
 	return format
 }
 

@@ -23,10 +23,11 @@ func constrainParameters(doc *Document, protos *Protos) {
 // headers, errors, who may call. Operations without a method are left as the overlay describes them.
 func completeOperations(doc *Document, protos *Protos) {
 	for _, item := range doc.Paths {
-		for _, operation := range item {
+		for verb, operation := range item {
 			if method, ok := protos.methods[operation.OperationID]; ok {
 				completeDescription(operation, method)
 				completeHeaders(operation, method)
+				completeConditions(verb, operation, method)
 				operation.Responses["default"] = &Response{Ref: "#/components/responses/Error"}
 				if method.Rule.GetPublic() {
 					operation.Security = &[]map[string][]string{}
@@ -103,8 +104,20 @@ func completeHeaders(operation *Operation, method Method) {
 		return
 	}
 	for _, response := range operation.Responses {
-		response.Headers = map[string]Parameter{"ETag": {Ref: "#/components/headers/ETag"}}
+		if response.Headers == nil {
+			response.Headers = map[string]Parameter{}
+		}
+		response.Headers["ETag"] = Parameter{Ref: "#/components/headers/ETag"}
 	}
+}
+
+// completeConditions says of a GET that answers an etag that it also answers 304.
+func completeConditions(verb string, operation *Operation, method Method) {
+	if verb != "get" || fieldAt(method.Output(), "etag") == nil {
+		return
+	}
+	operation.Parameters = append(operation.Parameters, &Parameter{Ref: "#/components/parameters/IfNoneMatch"})
+	operation.Responses["304"] = &Response{Ref: "#/components/responses/NotModified"}
 }
 
 // takesEtag says whether the request names the state that it wants to change: by an etag of its own, or,

@@ -26,7 +26,7 @@ func readOverlay(path string) (*Document, error) {
 }
 
 // merge adds the overlay to the document. Where both have an operation, the overlay's parameters and media types
-// come to those that are there.
+// come to those that are there, and its descriptions take their place.
 func (d *Document) merge(overlay *Document) {
 	d.Info, d.Servers, d.Security = overlay.Info, overlay.Servers, overlay.Security
 	d.Tags = append(d.Tags, overlay.Tags...)
@@ -54,6 +54,9 @@ func (o *Operation) merge(overlay *Operation) {
 	for status, response := range overlay.Responses {
 		if present := o.Responses[status]; present != nil {
 			maps.Copy(present.Content, response.Content)
+			if response.Description != "" {
+				present.Description = response.Description
+			}
 		} else {
 			o.Responses[status] = response
 		}

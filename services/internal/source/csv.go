@@ -31,7 +31,8 @@ func newCSV(text *text, opts Options, detected *Detected) (format, error) {
 	}
 	l.describe(detected)
 	rows := &csvRows{layout: l, text: text, reader: newCSVReader(text.Reader, l.delimiter), line: 1}
-	return rows, rows.skipHeader()
+	detected.TitleLines, err = rows.skipHeader()
+	return rows, err
 }
 
 func (l *layout) describe(detected *Detected) {
@@ -48,18 +49,25 @@ func (l *layout) describe(detected *Detected) {
 	for _, i := range l.names {
 		detected.NameColumns = append(detected.NameColumns, column(i))
 	}
+	for _, state := range l.states {
+		detected.StateColumns = append(detected.StateColumns, column(state.column))
+	}
 }
 
-func (c *csvRows) skipHeader() error {
+// skipHeader returns how many lines precede the header.
+func (c *csvRows) skipHeader() (titles int, err error) {
 	for range c.skip {
 		cells, err := c.reader.Read()
 		var broken *csv.ParseError
 		if err != nil && !errors.As(err, &broken) { // a title may be full of quotes
-			return c.text.explain(err, c.line)
+			return 0, c.text.explain(err, c.line)
 		}
-		c.advance(cells)
+		titles = c.advance(cells) - 1
 	}
-	return nil
+	if c.header == nil {
+		return 0, nil
+	}
+	return titles, nil
 }
 
 func (c *csvRows) next() (record, error) {
@@ -75,8 +83,23 @@ func (c *csvRows) next() (record, error) {
 		if len(cells) != c.width && multiline(cells) {
 			return record{}, &Error{Kind: Unreadable, Line: line, Text: "a quoted cell goes on over several lines and the row does not fit the others; is a closing quotation mark missing?"}
 		}
-		return record{line: line, address: cell(cells, c.address), name: c.name(cells)}, nil
+		if c.ownExport {
+			for i := range cells {
+				cells[i] = Unprotected(cells[i])
+			}
+		}
+		return record{line: line, address: cell(cells, c.address), name: c.name(cells), rejected: c.state(cells)}, nil
 	}
+}
+
+// state is the first reason that the row itself gives not to take it.
+func (c *csvRows) state(cells []string) *Rejection {
+	for i := range c.states {
+		if rejected := c.states[i].rejection(cell(cells, c.states[i].column)); rejected != nil {
+			return rejected
+		}
+	}
+	return nil
 }
 
 // advance notes that a record was read whole and returns the line on which it began.
@@ -103,9 +126,9 @@ func (c *csvRows) broken(err error) (record, error) {
 	case !errors.As(err, &parse) || c.text.source.err != nil:
 		return record{}, c.text.explain(err, c.line)
 	case parse.StartLine != parse.Line:
-		return record{}, &Error{Kind: Unreadable, Line: parse.StartLine, Text: "a quoted cell that begins here is not closed properly and swallows the lines after it"}
+		return record{}, &Error{Kind: Unreadable, Line: parse.StartLine, Text: "a quoted cell that begins here is not closed properly and swallows the lines after it; close it, and write a quotation mark inside of it twice"}
 	case c.text.atEnd():
-		return record{}, &Error{Kind: Unreadable, Line: parse.StartLine, Text: "the file ends within a quoted cell; it seems to be cut short"}
+		return record{}, &Error{Kind: Unreadable, Line: parse.StartLine, Text: "the file ends within a quoted cell; it seems to be cut short: export it again"}
 	}
 	c.text.consumed()
 	c.line = parse.Line + 1

@@ -9,6 +9,25 @@ import (
 
 func TestHeadersThatToolsWrite(t *testing.T) {
 	for name, c := range map[string]struct{ header, row, want string }{
+		"GoogleGroups":      {"Email address,Nickname,Group status,Email status,Email preference,Posting permissions,Join year", "ada@example.org,Ada,member,,email,allowed,2015", "Ada"},
+		"Mailchimp":         {"Email Address,First Name,Last Name,Address,Phone Number,MEMBER_RATING,OPTIN_TIME", `ada@example.org,Ada,Rao,"1 Main St, Paris",,2,2024`, "Ada Rao"},
+		"Listmonk":          {"email,name,attributes", `ada@example.org,Ada Rao,"{""city"": ""Lyon""}"`, "Ada Rao"},
+		"Mailman2":          {"address,fullname,digest", "ada@example.org,Ada Rao,no", "Ada Rao"},
+		"Postorius":         {"email", "ada@example.org", ""},
+		"HyperKitty":        {"display_name,email,delivery_mode,role", "Ada Rao,ada@example.org,regular,member", "Ada Rao"},
+		"Bevy":              {"First Name,Last Name,Email,Chapter,Joined Chapter Date", "Ada,Rao,ada@example.org,Go Paris,2024", "Ada Rao"},
+		"BevyUsers":         {"User ID,User Name,Email Address,Company,Title", "7,Ada Rao,ada@example.org,,Dr.", ""},
+		"MeetupPro":         {"Name\tMember ID\tEmail\tTitle\tJoined Group on", "Ada Rao\t7\tada@example.org\t\t2024", "Ada Rao"},
+		"SpreadsheetSimple": {"Name;E-Mail", "Ada Rao;ada@example.org", "Ada Rao"},
+		"GermanOutlook":     {"Anrede;Vorname;Nachname;Firma;E-Mail-Adresse;E-Mail: Angezeigter Name", "Frau;Ada;Rao;;ada@example.org;Ada", "Ada Rao"},
+		"FrenchPhrase":      {"Prénom;Nom de famille;Adresse de courriel", "Ada;Rao;ada@example.org", "Ada Rao"},
+		"FrenchMail":        {"NOM;PRENOM;MAIL", "Rao;Ada;ada@example.org", "Ada Rao"},
+		"SpanishShort":      {"Nombre y apellidos;Correo", "Ada Rao;ada@example.org", "Ada Rao"},
+		"SpanishEmail":      {"Nombre;Primer apellido;Email", "Ada;Rao;ada@example.org", "Ada Rao"},
+		"PortugueseFull":    {"Nome completo;E-mail", "Ada Rao;ada@example.org", "Ada Rao"},
+		"PortuguesePT":      {"Nome próprio;Apelido;Endereço de correio eletrónico", "Ada;Rao;ada@example.org", "Ada Rao"},
+		"JapaneseMail":      {"名前,Eメール", "山田花子,ada@example.org", "山田花子"},
+		"JapaneseKanji":     {"氏名,電子メールアドレス", "山田花子,ada@example.org", "山田花子"},
 		"Mailman3":          {"email,display_name,role", "ada@example.org,Ada Rao,member", "Ada Rao"},
 		"ListmonkFull":      {"uuid,email,name,attributes,status,created_at,updated_at", "0,ada@example.org,Ada Rao,{},enabled,2024,2024", "Ada Rao"},
 		"GoogleContacts":    {"First Name,Middle Name,Last Name,E-mail 1 - Label,E-mail 1 - Value", "Ada,,Rao,Work,ada@example.org", "Ada Rao"},
@@ -43,7 +62,31 @@ func TestHeadersThatToolsWrite(t *testing.T) {
 	}
 }
 
+func TestTitleLines(t *testing.T) {
+	for body, want := range map[string]int{
+		"email\nada@example.org\n":                                       0,
+		"ada@example.org\n":                                              0,
+		"Members\nemail\nada@example.org\n":                              1,
+		"\"Members\nof 2026\"\r\n\r\nemail\r\nada@example.org\r\n":       3,
+		"Members of \"Go\" Paris\nas of today\nemail\nada@example.org\n": 2,
+		",\nada@example.org,Ada\n":                                       0,
+	} {
+		_, detected, err := readAll(strings.NewReader(body), csvType, source.Options{})
+		if err != nil || detected.TitleLines != want {
+			t.Errorf("%q: %v, %d lines of title, want %d", body, err, detected.TitleLines, want)
+		}
+	}
+}
+
 func TestMeetupExportHoldsNoAddresses(t *testing.T) {
+	const members = "Name\tUser ID\tTitle\tMember ID\tLocation\tJoined Group on\tLast visited group on\tMailing List\tURL of Member Profile\n" +
+		"Ada Rao\tuser 1\t\t1\tParis\t2024\t2024\tYes\thttps://example.org/members/1\n"
+	wantError(t, members, csvType, source.Options{}, source.NoAddressColumn, 0)
+	_, _, err := readAll(strings.NewReader(members), csvType, source.Options{})
+	if err == nil || !strings.Contains(err.Error(), "Meetup") || !strings.Contains(err.Error(), "add a column email") {
+		t.Errorf("the remedy is not named: %v", err)
+	}
+
 	wantError(t, "Name\tUser ID\tTitle\tEvent Host\tRSVPed on\tURL of Member Profile\nAda Rao\tuser 1\t\tNo\t2024\thttps://example.org/members/1\n",
 		csvType, source.Options{}, source.NoAddressColumn, 0)
 	d := wantRows(t, "Name\tUser ID\tPlease leave your email address\nAda Rao\tuser 1\tada@example.org\n", csvType, source.Options{}, "2 ada@example.org|Ada Rao")

@@ -26,6 +26,10 @@ func FuzzReader(f *testing.F) {
 	f.Add([]byte(`{"entries":[{"address":"ada@example.org","displayName":"Ada"}]}`))
 	f.Add([]byte("{\"address\":\"ada@example.org\"}\n{\"address\":\"bob@example.org\"}\n"))
 	f.Add([]byte("\"Rao, Ada\" <ada@example.org>\nbob@example.org\n"))
+	f.Add([]byte(`{"name":"chapters/x/lists/y/entries/z","address":"ada@example.org","state":"BOUNCED","claims":[]}`))
+	f.Add([]byte("address,displayName,state,sources,createTime,updateTime\n'=1@example.org,'''=1,PENDING,crm;manual,,\n"))
+	f.Add([]byte("Email Address,UNSUB_TIME,STATUS\nada@example.org,2024-01-11,cleaned\n"))
+	f.Add([]byte("--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.csv\"\r\n\r\nemail\nada@example.org\n\r\n--x--\r\n"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, mediaType := range []string{csvType, ndjsonType, jsonType} {
 			checkRows(t, body, mediaType)

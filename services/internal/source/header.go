@@ -47,8 +47,8 @@ var vocabulary = sync.OnceValue(func() map[string]role {
 			nom complet; nom d'affichage; nom affiché; nom et prénom; prénom et nom; nombre completo; nombre y apellidos; nombre para mostrar;
 			nome completo; nome de exibição; nome e sobrenome; nome e cognome; volledige naam; 名前; お名前; 氏名; フルネーム; 表示名; 姓名; 이름`},
 		{anyName, `name; names; nom; nombre; nome; naam; namn; nimi; imię i nazwisko; имя`},
-		{givenName, `first name; given name; forename; fname; firstname; first; Vorname; Rufname; prénom; primer nombre; nombre de pila; primeiro nome; voornaam; förnamn; etunimi; imię; 名`},
-		{familyName, `last name; family name; surname; lname; last; Nachname; Familienname; Zuname; nom de famille; apellido; apellidos; sobrenome; apelido; apelidos;
+		{givenName, `first name; given name; forename; fname; firstname; first; Vorname; Rufname; prénom; primer nombre; nombre de pila; nombres; primeiro nome; nome próprio; nomes próprios; voornaam; förnamn; etunimi; imię; 名`},
+		{familyName, `last name; family name; surname; lname; last; Nachname; Familienname; Zuname; nom de famille; apellido; apellidos; primer apellido; sobrenome; último nome; apelido; apelidos;
 			cognome; achternaam; efternamn; sukunimi; nazwisko; фамилия`},
 		{familyFirst, `姓; 苗字; 名字; 氏`},
 		{nickname, `nickname; nick; alias; handle; Spitzname; pseudo; pseudonyme; surnom; apodo; soprannome; ニックネーム; 昵称`},

@@ -10,10 +10,19 @@ import (
 	"strings"
 )
 
-// entry is a row in JSON; other fields are errors.
+// entry is a row in JSON. It may be an entry as the API writes them, of which the rest means nothing here; other fields
+// are errors.
 type entry struct {
 	Address     string `json:"address"`
 	DisplayName string `json:"displayName"`
+	State       string `json:"state"`
+
+	Name       string          `json:"name"`
+	Sources    json.RawMessage `json:"sources"`
+	CreateTime json.RawMessage `json:"createTime"`
+	UpdateTime json.RawMessage `json:"updateTime"`
+	Etag       json.RawMessage `json:"etag"`
+	Claims     json.RawMessage `json:"claims"`
 }
 
 // ndjsonRows reads an entry a line.
@@ -47,6 +56,7 @@ func (n *ndjsonRows) next() (record, error) {
 
 var (
 	errTrailing = errors.New("something follows where the JSON is complete")
+	errName     = errors.New(`the field name is that of an entry of ours; a person's name is in displayName`)
 	errShape    = errors.New(`expected {"entries":[{"address":"...","displayName":"..."}]}`)
 )
 
@@ -151,7 +161,10 @@ func decodeEntry(decoder *json.Decoder, number int) (record, error) {
 	if errors.As(err, &wrongType) {
 		return record{line: number, rejected: NotText}, nil
 	}
-	return record{line: number, address: e.Address, name: e.DisplayName}, err
+	if err == nil && e.Name != "" && !strings.HasPrefix(e.Name, "chapters/") {
+		err = errName
+	}
+	return record{line: number, address: e.Address, name: e.DisplayName, rejected: states()[key(e.State)]}, err
 }
 
 // identifier is what a field's name may be to be repeated: a document that is keyed by address must not be.
@@ -160,12 +173,12 @@ var identifier = regexp.MustCompile(`^json: unknown field ("[A-Za-z0-9_]{1,40}")
 func refuseJSON(err error, number int) error {
 	refusal := &Error{Kind: Unreadable, Line: number, Text: "it is not valid JSON"}
 	switch {
-	case errors.Is(err, errTrailing), errors.Is(err, errShape):
+	case errors.Is(err, errTrailing), errors.Is(err, errShape), errors.Is(err, errName):
 		refusal.Text = err.Error()
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		refusal.Text = "the JSON ends before it is complete; it seems to be cut short"
+		refusal.Text = "the JSON ends before it is complete; it seems to be cut short: export it again"
 	case strings.HasPrefix(err.Error(), "json: unknown field"):
-		refusal.Text = "an entry has a field other than address and displayName"
+		refusal.Text = "an entry has a field other than address, displayName and those of our own export"
 		if m := identifier.FindStringSubmatch(err.Error()); m != nil {
 			refusal.Text += fmt.Sprintf(": %s", m[1])
 		}

@@ -52,7 +52,7 @@ func TestJSON(t *testing.T) {
 		"OtherField":      {`{"people":[]}`, 0},
 		"EntriesNoArray":  {`{"entries":{}}`, 0},
 		"FieldAfter":      {one + `],"nextPageToken":""}`, 1},
-		"UnknownField":    {one + `,{"address":"bob@example.org","state":"SUBSCRIBED"}]}`, 2},
+		"UnknownField":    {one + `,{"address":"bob@example.org","email":"bob@example.org"}]}`, 2},
 		"CutShort":        {one + `,{"address":"bob@ex`, 2},
 		"CutAfterEntry":   {one, 1},
 		"CutAfterEntries": {one + `]`, 1},

@@ -26,6 +26,8 @@ type layout struct {
 	width     int   // cells of the header, or of the first row where there is none
 	address   int   // column, from 0
 	names     []int // columns, from 0, that make up the name
+	states    []stateColumn
+	ownExport bool // the header is that of our own export
 }
 
 // certainty orders the layouts that the delimiters give; the highest wins.
@@ -47,6 +49,7 @@ func detectLayout(sample []byte, whole bool, opts Options) (layout, error) {
 		grid := readGrid(sample, whole, delimiter)
 		l := locate(grid, opts)
 		l.delimiter = delimiter
+		l.states = findStates(l.header, grid[min(l.skip, len(grid)):], l.address)
 		if l.certainty > best.certainty || (l.certainty == best.certainty && l.width > best.width) {
 			best = l
 		}
@@ -54,6 +57,7 @@ func detectLayout(sample []byte, whole bool, opts Options) (layout, error) {
 	if best.certainty == unknown {
 		return layout{}, noAddressColumn(sample, opts)
 	}
+	best.ownExport = slices.Equal(best.header, ExportColumns)
 	return best, best.nameColumns(opts)
 }
 
@@ -246,9 +250,26 @@ func noAddressColumn(sample []byte, opts Options) error {
 		refusal.Text = "no column is known to hold addresses; call it email, or name it with map.address"
 		if column := likeliest(sample); column > 0 {
 			refusal.Text += fmt.Sprintf(" (column %d looks like it)", column)
+		} else if isMeetup(sample) {
+			refusal.Text = "this is a member export of Meetup, which holds no addresses; ask for them with a question when people join, " +
+				"and export its answers, or add a column email"
 		}
 	}
 	return refusal
+}
+
+// isMeetup knows the export that organisers try first, by two columns that nobody else has.
+func isMeetup(sample []byte) bool {
+	for _, cells := range readGrid(sample, true, '\t') {
+		keys := make([]string, len(cells))
+		for i, header := range cells {
+			keys[i] = key(header)
+		}
+		if slices.Contains(keys, "urlofmemberprofile") && (slices.Contains(keys, "memberid") || slices.Contains(keys, "userid")) {
+			return true
+		}
+	}
+	return false
 }
 
 // likeliest is the number of the column that holds the most addresses, 0 where none holds any.

@@ -81,6 +81,8 @@ type Detected struct {
 	Header        bool     // CSV has a header
 	AddressColumn Column   // of CSV
 	NameColumns   []Column // of CSV, in the order in which they make up the name; empty where there is none
+	StateColumns  []Column // of CSV: those that say who has left
+	TitleLines    int      // of CSV: how many lines precede the header
 }
 
 // Format is how rows are written.
@@ -194,11 +196,11 @@ func (r *Reader) read() (Row, error) {
 	rec, err := r.rows.next()
 	switch {
 	case errors.Is(err, io.EOF) && r.count == 0:
-		return Row{}, &Error{Kind: Empty, Text: "there is no row in it"}
+		return Row{}, &Error{Kind: Empty, Text: "there is no row in it; export the list again, without a filter"}
 	case err != nil:
 		return Row{}, err
 	case r.count == r.maxRows:
-		return Row{}, &Error{Kind: TooLarge, Line: rec.line, Text: fmt.Sprintf("there are more than %d rows", r.maxRows)}
+		return Row{}, &Error{Kind: TooLarge, Line: rec.line, Text: fmt.Sprintf("there are more than %d rows, which is the limit here; is it the right file?", r.maxRows)}
 	}
 	r.count++
 	return rec.judge(), nil

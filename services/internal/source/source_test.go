@@ -136,7 +136,8 @@ var files = []struct {
 			firstName(goran), firstName(chen), firstName(nadia), firstName(hana)),
 		detected: source.Detected{
 			Format: source.CSV, Encoding: "utf-8", Delimiter: ",", Header: true, AddressColumn: source.Column{Number: 1, Header: "Email address"},
-			NameColumns: []source.Column{{Number: 2, Header: "Nickname"}},
+			NameColumns:  []source.Column{{Number: 2, Header: "Nickname"}},
+			StateColumns: []source.Column{{Number: 3, Header: "Group status"}, {Number: 4, Header: "Email status"}}, TitleLines: 1,
 		},
 	},
 	{name: "header-only.csv", kind: source.Empty},
@@ -287,11 +288,34 @@ func TestEndlessRow(t *testing.T) {
 	})
 }
 
+// Each refusal says what to do about it.
+func TestRefusalsNameTheRemedy(t *testing.T) {
+	for name, c := range map[string]struct{ body, want string }{
+		"Empty":         {"", "there is nothing in it; export the list again"},
+		"HeaderOnly":    {"email,name\n", "there is no row in it; export the list again, without a filter"},
+		"WebPage":       {"<!DOCTYPE html><title>Sign in</title>", "it is a web page, perhaps a sign-in page, and not a list; sign in where it comes from and export the list again"},
+		"Spreadsheet":   {"PK\x03\x04", "it is a spreadsheet (xlsx, ods) or a zip archive; save or unpack it as CSV"},
+		"Binary":        {"email\na\x00\n", "line 2: it contains zero bytes: it is not a text; export the list as CSV"},
+		"CutShort":      {"email,name\nada@example.org,\"Ad", "line 2: the file ends within a quoted cell; it seems to be cut short: export it again"},
+		"SwallowsLines": {"email,name\nada@example.org,\"Ada\nbob@example.org,\"Bob\"\n", "line 2: a quoted cell that begins here is not closed properly and swallows the lines after it; close it, and write a quotation mark inside of it twice"},
+		"NoColumn":      {"wer,wo\nada@example.org,Paris\n", "no column is known to hold addresses; call it email, or name it with map.address (column 1 looks like it)"},
+		"TooLong":       {"email\na@example.org\nb@example.org\nc@example.org\n", "line 4: there are more than 2 rows, which is the limit here; is it the right file?"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, err := readAll(strings.NewReader(c.body), csvType, source.Options{MaxRows: 2})
+			if fmt.Sprint(err) != c.want {
+				t.Errorf("got  %v\nwant %s", err, c.want)
+			}
+		})
+	}
+}
+
 func TestMediaTypes(t *testing.T) {
 	for _, mediaType := range []string{"text/csv", "text/csv; charset=utf-8; header=present", "TEXT/CSV", "application/csv"} {
 		wantRows(t, "email\nada@example.org\n", mediaType, source.Options{}, "2 ada@example.org|")
 	}
-	for _, mediaType := range []string{"", "text/html", "application/x-www-form-urlencoded", "text/csv/x", "multipart/form-data; boundary=x"} {
+	wantRows(t, "email\tname\nada@example.org\tAda\n", "text/tab-separated-values", source.Options{}, "2 ada@example.org|Ada")
+	for _, mediaType := range []string{"", "text/html", "text/plain", "application/x-www-form-urlencoded", "text/csv/x", "multipart/form-data; boundary=x"} {
 		wantError(t, "email\nada@example.org\n", mediaType, source.Options{}, source.UnsupportedMediaType, 0)
 	}
 }
@@ -305,6 +329,13 @@ func TestWhatIsNoList(t *testing.T) {
 		"OnlyByteOrderMark": {"\ufeff", source.Empty, 0},
 		"OnlyBlankLines":    {"\r\n \n\t\n", source.Empty, 0},
 		"UTF16MarkOnly":     {"\xff\xfe", source.Empty, 0},
+		"EmptyArchive":      {"PK\x05\x06\x00\x00", source.Unreadable, 0},
+		"SevenZip":          {"7z\xbc\xaf\x27\x1c\x00", source.Unreadable, 0},
+		"RAR":               {"Rar!\x1a\x07\x01\x00", source.Unreadable, 0},
+		"Bzip2":             {"BZh91AY&SY\x00", source.Unreadable, 0},
+		"XZ":                {"\xfd7zXZ\x00\x00", source.Unreadable, 0},
+		"RichText":          {"{\\rtf1\\ansi ada@example.org}", source.Unreadable, 0},
+		"Picture":           {"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", source.Unreadable, 3},
 		"Spreadsheet":       {"PK\x03\x04\x14\x00\x06\x00", source.Unreadable, 0},
 		"OldSpreadsheet":    {"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", source.Unreadable, 0},
 		"Gzip":              {"\x1f\x8b\x08\x00\x00", source.Unreadable, 0},
@@ -379,18 +410,18 @@ func TestEncodingThatShowsLate(t *testing.T) {
 }
 
 func TestEveryRejectionIsDocumented(t *testing.T) {
-	page, err := os.ReadFile("../../../docs/addresses.md")
+	page, err := os.ReadFile("../../../docs/lists.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range []*source.Rejection{source.AddressMissing, source.BrokenQuotes, source.NotText} {
+	for _, r := range []*source.Rejection{source.AddressMissing, source.BrokenQuotes, source.NotText, {Code: source.NotSubscribed}} {
 		if !strings.Contains(string(page), "`"+r.Code+"`") {
-			t.Errorf("docs/addresses.md does not explain %s", r.Code)
+			t.Errorf("docs/lists.md does not explain %s", r.Code)
 		}
 	}
 	for _, kind := range []source.Kind{source.Empty, source.Unreadable, source.NoAddressColumn, source.TooLarge, source.UnsupportedMediaType} {
 		if !strings.Contains(string(page), "`"+string(kind)+"`") {
-			t.Errorf("docs/addresses.md does not explain %s", kind)
+			t.Errorf("docs/lists.md does not explain %s", kind)
 		}
 	}
 }

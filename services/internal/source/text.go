@@ -23,7 +23,7 @@ const (
 
 var (
 	errRecordTooLong = errors.New("a row has more than 1 MiB; is a closing quotation mark missing?")
-	errBinary        = errors.New("it contains zero bytes: it is not a text")
+	errBinary        = errors.New("it contains zero bytes: it is not a text; export the list as CSV")
 )
 
 // text is the file as UTF-8 without a byte order mark, whatever it was written in.
@@ -145,9 +145,15 @@ func (l *limitReader) Read(p []byte) (int, error) {
 // refuseMagic knows the files that people upload in place of CSV.
 func refuseMagic(head []byte) error {
 	for _, magic := range []struct{ prefix, text string }{
+		{"PK\x05\x06", "it is a zip archive with nothing in it; export the list again"},
 		{"PK\x03\x04", "it is a spreadsheet (xlsx, ods) or a zip archive; save or unpack it as CSV"},
 		{"\xD0\xCF\x11\xE0", "it is an Excel workbook (xls); save it as CSV"},
 		{"\x1F\x8B", "it is compressed with gzip; unpack it first"},
+		{"7z\xBC\xAF\x27\x1C", "it is a 7z archive; unpack it first"},
+		{"Rar!\x1A\x07", "it is a RAR archive; unpack it first"},
+		{"BZh91AY&SY", "it is compressed with bzip2; unpack it first"},
+		{"\xFD7zXZ\x00", "it is compressed with xz; unpack it first"},
+		{"{\\rtf", "it is a formatted document (RTF); save it as plain text or CSV"},
 		{"%PDF-", "it is a PDF document; export the list as CSV"},
 		{"\xFF\xFE\x00\x00", "it is written in UTF-32; save it as UTF-8"},
 	} {
@@ -161,12 +167,12 @@ func refuseMagic(head []byte) error {
 func refuseSample(sample []byte, whole bool) error {
 	trimmed := bytes.TrimSpace(sample)
 	if len(trimmed) == 0 && whole {
-		return &Error{Kind: Empty, Text: "there is nothing in it"}
+		return &Error{Kind: Empty, Text: "there is nothing in it; export the list again"}
 	}
 	start := bytes.ToLower(trimmed[:min(len(trimmed), 200)])
 	for _, tag := range []string{"<!doctype", "<html", "<head", "<body", "<?xml", "<!--"} {
 		if bytes.HasPrefix(start, []byte(tag)) {
-			return &Error{Kind: Unreadable, Text: "it is a web page, perhaps a sign-in page, and not a list"}
+			return &Error{Kind: Unreadable, Text: "it is a web page, perhaps a sign-in page, and not a list; sign in where it comes from and export the list again"}
 		}
 	}
 	return nil
