@@ -88,12 +88,14 @@ type ChapterChanged struct {
 	Region string `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`
 	City   string `protobuf:"bytes,4,opt,name=city,proto3" json:"city,omitempty"`
 	// ISO 3166-1 alpha-2.
-	CountryCode   string                 `protobuf:"bytes,5,opt,name=country_code,json=countryCode,proto3" json:"country_code,omitempty"`
-	Latitude      float64                `protobuf:"fixed64,6,opt,name=latitude,proto3" json:"latitude,omitempty"`
-	Longitude     float64                `protobuf:"fixed64,7,opt,name=longitude,proto3" json:"longitude,omitempty"`
-	Url           string                 `protobuf:"bytes,8,opt,name=url,proto3" json:"url,omitempty"`
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	CountryCode string                 `protobuf:"bytes,5,opt,name=country_code,json=countryCode,proto3" json:"country_code,omitempty"`
+	Latitude    float64                `protobuf:"fixed64,6,opt,name=latitude,proto3" json:"latitude,omitempty"`
+	Longitude   float64                `protobuf:"fixed64,7,opt,name=longitude,proto3" json:"longitude,omitempty"`
+	Url         string                 `protobuf:"bytes,8,opt,name=url,proto3" json:"url,omitempty"`
+	CreateTime  *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	UpdateTime  *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	// BCP 47.
+	LanguageCode  string `protobuf:"bytes,11,opt,name=language_code,json=languageCode,proto3" json:"language_code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -196,6 +198,13 @@ func (x *ChapterChanged) GetUpdateTime() *timestamppb.Timestamp {
 		return x.UpdateTime
 	}
 	return nil
+}
+
+func (x *ChapterChanged) GetLanguageCode() string {
+	if x != nil {
+		return x.LanguageCode
+	}
+	return ""
 }
 
 // ListChanged says which tokens a list gained and lost in one version:
@@ -353,7 +362,7 @@ var File_chapterhouse_event_v1_local_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_event_v1_local_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/event/v1/local.proto\x12\x15chapterhouse.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe2\x02\n" +
+	"!chapterhouse/event/v1/local.proto\x12\x15chapterhouse.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x03\n" +
 	"\x0eChapterChanged\x12\x18\n" +
 	"\achapter\x18\x01 \x01(\tR\achapter\x12!\n" +
 	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12\x16\n" +
@@ -367,7 +376,8 @@ const file_chapterhouse_event_v1_local_proto_rawDesc = "" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTime\"\xa0\x01\n" +
+	"updateTime\x12#\n" +
+	"\rlanguage_code\x18\v \x01(\tR\flanguageCode\"\xa0\x01\n" +
 	"\vListChanged\x12\x12\n" +
 	"\x04list\x18\x01 \x01(\tR\x04list\x123\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1f.chapterhouse.event.v1.ListKindR\x04kind\x12\x14\n" +

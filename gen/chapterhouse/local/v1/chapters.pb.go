@@ -42,12 +42,14 @@ type Chapter struct {
 	// ISO 3166-1 alpha-2.
 	CountryCode string `protobuf:"bytes,5,opt,name=country_code,json=countryCode,proto3" json:"country_code,omitempty"`
 	// Degrees, WGS 84.
-	Latitude      float64                `protobuf:"fixed64,6,opt,name=latitude,proto3" json:"latitude,omitempty"`
-	Longitude     float64                `protobuf:"fixed64,7,opt,name=longitude,proto3" json:"longitude,omitempty"`
-	Url           string                 `protobuf:"bytes,8,opt,name=url,proto3" json:"url,omitempty"`
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
-	Etag          string                 `protobuf:"bytes,11,opt,name=etag,proto3" json:"etag,omitempty"`
+	Latitude   float64                `protobuf:"fixed64,6,opt,name=latitude,proto3" json:"latitude,omitempty"`
+	Longitude  float64                `protobuf:"fixed64,7,opt,name=longitude,proto3" json:"longitude,omitempty"`
+	Url        string                 `protobuf:"bytes,8,opt,name=url,proto3" json:"url,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	Etag       string                 `protobuf:"bytes,11,opt,name=etag,proto3" json:"etag,omitempty"`
+	// BCP 47: in which the chapter likes to get announcements; the original where empty.
+	LanguageCode  string `protobuf:"bytes,12,opt,name=language_code,json=languageCode,proto3" json:"language_code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -159,9 +161,16 @@ func (x *Chapter) GetEtag() string {
 	return ""
 }
 
+func (x *Chapter) GetLanguageCode() string {
+	if x != nil {
+		return x.LanguageCode
+	}
+	return ""
+}
+
 type CreateChapterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// displayName, region, and optionally city, countryCode, latitude, longitude, url.
+	// displayName, region, and optionally city, countryCode, latitude, longitude, url, languageCode.
 	Chapter       *Chapter `protobuf:"bytes,1,opt,name=chapter,proto3" json:"chapter,omitempty"`
 	ChapterId     string   `protobuf:"bytes,2,opt,name=chapter_id,json=chapterId,proto3" json:"chapter_id,omitempty"`
 	RequestId     string   `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -390,7 +399,7 @@ type UpdateChapterRequest struct {
 	// The chapter with its name and the fields of the mask; a filled etag must be the present one.
 	// Its rules are checked on the result, so that what the mask leaves out need not be sent.
 	Chapter *Chapter `protobuf:"bytes,1,opt,name=chapter,proto3" json:"chapter,omitempty"`
-	// displayName, city, countryCode, latitude, longitude, url; empty for all that is filled.
+	// displayName, city, countryCode, latitude, longitude, url, languageCode; empty for all that is filled.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	RequestId     string                 `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -452,7 +461,7 @@ var File_chapterhouse_local_v1_chapters_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_local_v1_chapters_proto_rawDesc = "" +
 	"\n" +
-	"$chapterhouse/local/v1/chapters.proto\x12\x15chapterhouse.local.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x04\n" +
+	"$chapterhouse/local/v1/chapters.proto\x12\x15chapterhouse.local.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\x04\n" +
 	"\aChapter\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
 	"\fdisplay_name\x18\x02 \x01(\tB\n" +
@@ -468,7 +477,8 @@ const file_chapterhouse_local_v1_chapters_proto_rawDesc = "" +
 	"\vupdate_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12\x12\n" +
-	"\x04etag\x18\v \x01(\tR\x04etag\"\xef\x01\n" +
+	"\x04etag\x18\v \x01(\tR\x04etag\x12R\n" +
+	"\rlanguage_code\x18\f \x01(\tB-\xbaH*r(2&^([A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*)?$R\flanguageCode\"\xef\x01\n" +
 	"\x14CreateChapterRequest\x12@\n" +
 	"\achapter\x18\x01 \x01(\v2\x1e.chapterhouse.local.v1.ChapterB\x06\xbaH\x03\xc8\x01\x01R\achapter\x12G\n" +
 	"\n" +
