@@ -131,6 +131,7 @@ func (g *gateway) register(ctx context.Context) error {
 		with(localv1.RegisterSyncServiceHandlerClient, g.syncs),
 		with(localv1.RegisterSubscriptionServiceHandlerClient, g.subscriptions),
 		with(localv1.RegisterConnectorServiceHandlerClient, localv1.NewConnectorServiceClient(local)),
+		with(localv1.RegisterInboxServiceHandlerClient, localv1.NewInboxServiceClient(local)),
 	} {
 		if err := register(ctx, g.api); err != nil {
 			return err

@@ -32,6 +32,7 @@ func services() []protoreflect.ServiceDescriptor {
 		localv1.File_chapterhouse_local_v1_syncs_proto,
 		localv1.File_chapterhouse_local_v1_subscriptions_proto,
 		localv1.File_chapterhouse_local_v1_connectors_proto,
+		localv1.File_chapterhouse_local_v1_inbox_proto,
 	} {
 		for i := range file.Services().Len() {
 			all = append(all, file.Services().Get(i))

@@ -63,6 +63,7 @@ type world struct {
 	chapters localv1.ChapterServiceClient
 	lists    localv1.ListServiceClient
 	syncs    localv1.SyncServiceClient
+	inbox    localv1.InboxServiceClient
 	// What a person does who got a mail.
 	links localv1.SubscriptionServiceClient
 }
@@ -84,12 +85,18 @@ func setupOn(t testing.TB, pool *pgxpool.Pool, change ...func(*Config)) *world {
 		regional: &regionalStandIn{regions: map[string]string{}}, international: &internationalStandIn{},
 		key: address.NewMasterKey().SiteKey("main"),
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			println(w.logged.String())
+		}
+	})
 	w.startNATS()
 	w.startSink()
 	w.startService(change)
 	w.chapters = localv1.NewChapterServiceClient(w.as(authz.InternationalStaff, authz.Federation))
 	admin := w.as(authz.ChapterAdmin, paris)
 	w.lists, w.syncs = localv1.NewListServiceClient(admin), localv1.NewSyncServiceClient(admin)
+	w.inbox = localv1.NewInboxServiceClient(admin)
 	w.links = localv1.NewSubscriptionServiceClient(w.nobody())
 	w.chapter("golang-paris")
 	return w
@@ -300,6 +307,8 @@ func (w *world) outbox() []bus.Event {
 		switch kind {
 		case "chapterhouse.event.v1.ListChanged":
 			event.Data = &eventv1.ListChanged{}
+		case "chapterhouse.event.v1.ReceiptChanged":
+			event.Data = &eventv1.ReceiptChanged{}
 		case "chapterhouse.event.v1.ChapterChanged":
 			event.Data = &eventv1.ChapterChanged{}
 		default:

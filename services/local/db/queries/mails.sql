@@ -19,17 +19,99 @@ SELECT EXISTS (
     WHERE list_no = @list_no AND token = @token AND kind = @kind AND create_time > @since AND state NOT IN ('FAILED', 'CANCELLED')
 );
 
+-- name: DueMails :many
+-- Some of the mails that are due, in their order, without those of domains that have had enough for now. They are nobody's
+-- yet.
+SELECT mail_no, domain FROM mails
+WHERE state = 'QUEUED' AND due_time <= @now AND NOT domain = ANY (@without::text[])
+ORDER BY kind, due_time, mail_no
+LIMIT @size;
+
 -- name: TakeMails :many
--- Takes mails that are due. Whoever takes them sends them, or nobody does.
-UPDATE mails SET state = 'SENDING', take_time = @now::timestamptz, attempts = attempts + 1
-WHERE mail_no IN (
-    SELECT mail_no FROM mails
-    WHERE state = 'QUEUED' AND due_time <= @now
-    ORDER BY due_time
-    LIMIT @size
-    FOR UPDATE SKIP LOCKED
+-- Takes mails to be sent at once. Whoever takes them sends them, or nobody does. Confirmations belong to no mailing.
+WITH taken AS (
+    SELECT mail_no, list_no, token, mailing_no FROM mails
+    WHERE mail_no = ANY (@mail_nos::bigint[]) AND state = 'QUEUED'
+    FOR NO KEY UPDATE SKIP LOCKED
+), about AS (
+    SELECT t.mail_no, l.deleted, l.posting_address, coalesce(e.state, 0)::smallint AS entry_state, coalesce(e.address, '') AS address,
+           coalesce(e.display_name, '') AS display_name, coalesce(e.update_time, 'epoch') AS entry_time,
+           coalesce(g.state, '') AS mailing_state, coalesce(a.recalled, false) AS recalled
+    FROM taken t
+    JOIN lists l ON l.list_no = t.list_no
+    LEFT JOIN entries e ON e.list_no = t.list_no AND e.token = t.token
+    LEFT JOIN mailings g ON g.mailing_no = t.mailing_no
+    LEFT JOIN announcements a ON a.id = g.announcement_id
 )
-RETURNING *;
+UPDATE mails m SET state = 'SENDING', owner = @owner, take_time = @now::timestamptz, attempts = m.attempts + 1
+FROM about
+WHERE m.mail_no = about.mail_no
+RETURNING m.mail_no, m.id, m.list_no, m.token, m.kind, m.attempts, m.create_time, m.mailing_no, m.announcement_id, about.deleted,
+          about.posting_address, about.entry_state::smallint AS entry_state, about.address::text AS address,
+          about.display_name::text AS display_name, about.entry_time::timestamptz AS entry_time,
+          about.mailing_state::text AS mailing_state, about.recalled::boolean AS recalled;
+
+-- name: EndMails :exec
+-- Records what became of mails, and moves the counts of their mailings. A QUEUED one is tried again at its due time. Mails
+-- that somebody else has given up as UNCERTAIN meanwhile stay so.
+WITH result AS (
+    SELECT unnest(@mail_nos::bigint[]) AS mail_no, unnest(@owners::integer[]) AS owner, unnest(@states::text[]) AS state,
+           unnest(@bounces::boolean[]) AS bounced, unnest(@failures::text[]) AS failure, unnest(@due_times::timestamptz[]) AS due_time
+), ended AS (
+    UPDATE mails m
+    SET state = r.state, bounced = r.bounced, failure = r.failure,
+        due_time = CASE WHEN r.state = 'QUEUED' THEN r.due_time ELSE m.due_time END,
+        end_time = CASE WHEN r.state = 'QUEUED' THEN NULL ELSE @now::timestamptz END
+    FROM result r
+    WHERE m.mail_no = r.mail_no AND m.owner = r.owner AND m.state = 'SENDING'
+    RETURNING m.mailing_no, m.state, m.bounced
+), counted AS (
+    SELECT mailing_no, count(*) AS gone, count(*) FILTER (WHERE state = 'SENT') AS sent,
+           count(*) FILTER (WHERE state = 'FAILED' AND bounced) AS bounced,
+           count(*) FILTER (WHERE state = 'FAILED' AND NOT bounced) AS failed,
+           count(*) FILTER (WHERE state = 'UNCERTAIN') AS uncertain
+    FROM ended
+    WHERE mailing_no IS NOT NULL AND state <> 'QUEUED'
+    GROUP BY mailing_no
+)
+UPDATE mailings g
+SET queued = g.queued - c.gone, sent = g.sent + c.sent, bounced = g.bounced + c.bounced, failed = g.failed + c.failed,
+    uncertain = g.uncertain + c.uncertain, moved = true,
+    state = CASE WHEN g.state = 'RUNNING' AND g.queued = c.gone THEN 'DONE' ELSE g.state END,
+    end_time = CASE WHEN g.state = 'RUNNING' AND g.queued = c.gone THEN @now ELSE g.end_time END
+FROM counted c
+WHERE g.mailing_no = c.mailing_no;
+
+-- name: TakenOwners :many
+-- Who has taken mails and not said what became of them.
+SELECT DISTINCT owner FROM mails WHERE state = 'SENDING' AND owner <> @owner;
+
+-- name: OwnerGone :one
+-- Whether nobody lives who took mails under this number. The lock is let go with the transaction.
+SELECT pg_try_advisory_xact_lock(@class::integer, @owner::integer);
+
+-- name: ForsakeMails :exec
+-- Mails of somebody who is gone.
+WITH ended AS (
+    UPDATE mails SET state = 'UNCERTAIN', failure = 'the process ended while the mail was on its way', end_time = @now::timestamptz
+    WHERE state = 'SENDING' AND owner = @owner
+    RETURNING mailing_no
+), counted AS (
+    SELECT mailing_no, count(*) AS gone FROM ended WHERE mailing_no IS NOT NULL GROUP BY mailing_no
+)
+UPDATE mailings g
+SET queued = g.queued - c.gone, uncertain = g.uncertain + c.gone, moved = true,
+    state = CASE WHEN g.state = 'RUNNING' AND g.queued = c.gone THEN 'DONE' ELSE g.state END,
+    end_time = CASE WHEN g.state = 'RUNNING' AND g.queued = c.gone THEN @now ELSE g.end_time END
+FROM counted c
+WHERE g.mailing_no = c.mailing_no;
+
+-- name: NewOwner :one
+SELECT nextval('mail_owners')::integer;
+
+-- name: BecomeOwner :exec
+-- Held as long as the connection lives.
+SELECT pg_advisory_lock(@class::integer, @owner::integer);
 
 -- name: MailContext :one
 -- What a mail is about. The entry may be gone.
@@ -42,20 +124,133 @@ JOIN chapters c ON c.id = l.chapter_id
 LEFT JOIN entries e ON e.list_no = l.list_no AND e.token = @token
 WHERE l.list_no = @list_no;
 
--- name: EndMail :exec
-UPDATE mails SET state = @state, failure = @failure, end_time = @now::timestamptz WHERE mail_no = @mail_no AND state = 'SENDING';
+-- name: DueMailing :one
+-- A mailing that is to start; whoever has it starts it.
+SELECT sqlc.embed(g), sqlc.embed(l), a.recalled
+FROM mailings g JOIN lists l ON l.list_no = g.list_no JOIN announcements a ON a.id = g.announcement_id
+WHERE g.state = 'SCHEDULED' AND g.due_time <= @now
+ORDER BY g.due_time, g.mailing_no
+LIMIT 1
+FOR NO KEY UPDATE OF g SKIP LOCKED;
 
--- name: PutOffMail :exec
-UPDATE mails SET state = 'QUEUED', failure = @failure, due_time = @due_time, attempts = @attempts
-WHERE mail_no = @mail_no AND state = 'SENDING';
+-- name: QueueMailing :execrows
+-- A mail for each person on the list who has none of the announcement yet, or has one that was cancelled: who left one
+-- list before its turn may still be on this one. The ID is made from what the mail is about.
+INSERT INTO mails (id, list_no, token, kind, state, due_time, create_time, mailing_no, announcement_id, domain)
+SELECT encode(substr(sha256(uuid_send(@announcement_id::uuid) || e.token), 1, 16), 'hex')::uuid, e.list_no, e.token, 2, 'QUEUED', @now, @now,
+       @mailing_no, @announcement_id, substring(e.address FROM '[^@]*$')
+FROM entries e
+WHERE e.list_no = @list_no AND e.state = 1
+ORDER BY e.token
+ON CONFLICT (announcement_id, token) WHERE announcement_id IS NOT NULL DO UPDATE
+SET state = 'QUEUED', list_no = excluded.list_no, mailing_no = excluded.mailing_no, due_time = excluded.due_time, attempts = 0, end_time = NULL
+WHERE mails.state = 'CANCELLED';
 
--- name: ForsakeMails :execrows
--- Mails that were taken so long ago that whoever took them is gone.
-UPDATE mails SET state = 'UNCERTAIN', failure = 'the process ended while the mail was on its way', end_time = @now::timestamptz
-WHERE state = 'SENDING' AND take_time < @before::timestamptz;
+-- name: QueuePosting :execrows
+-- One mail to the list's posting address, unless another list of the same address had it.
+INSERT INTO mails (id, list_no, token, kind, state, due_time, create_time, mailing_no, announcement_id, domain)
+VALUES (encode(substr(sha256(uuid_send(@announcement_id::uuid) || @token::bytea), 1, 16), 'hex')::uuid, @list_no, @token, 3, 'QUEUED', @now, @now,
+        @mailing_no, @announcement_id, @domain)
+ON CONFLICT DO NOTHING;
+
+-- name: StartMailing :exec
+UPDATE mailings
+SET state = CASE WHEN @queued::integer = 0 THEN 'DONE' ELSE 'RUNNING' END, posting = @posting, queued = @queued::integer,
+    start_time = @now::timestamptz, end_time = CASE WHEN @queued::integer = 0 THEN @now::timestamptz END, moved = true
+WHERE mailing_no = @mailing_no;
+
+-- name: SentInboxItem :exec
+UPDATE inbox_items SET state = 2, update_time = @now, untold = true
+WHERE announcement_id = @announcement_id AND chapter_id = @chapter_id;
+
+-- name: CancelQueued :exec
+-- Mails of mailings that were cancelled.
+WITH ended AS (
+    UPDATE mails SET state = 'CANCELLED', end_time = @now::timestamptz
+    WHERE mails.state = 'QUEUED' AND mails.announcement_id = @announcement_id
+    RETURNING mailing_no
+), counted AS (
+    SELECT mailing_no, count(*) AS gone FROM ended GROUP BY mailing_no
+)
+UPDATE mailings g SET queued = g.queued - c.gone, moved = true
+FROM counted c
+WHERE g.mailing_no = c.mailing_no;
+
+-- name: MailingContext :one
+-- What the mails of a mailing have in common.
+SELECT sqlc.embed(g), sqlc.embed(l), sqlc.embed(a), c.display_name AS chapter_name, c.language_code, i.region
+FROM mailings g
+JOIN lists l ON l.list_no = g.list_no
+JOIN chapters c ON c.id = g.chapter_id
+JOIN announcements a ON a.id = g.announcement_id
+JOIN inbox_items i ON i.announcement_id = g.announcement_id AND i.chapter_id = g.chapter_id
+WHERE g.mailing_no = @mailing_no;
+
+-- name: OtherListOf :one
+-- Another mailing of the announcement whose list the person is on.
+SELECT g.mailing_no, g.list_no
+FROM mailings g JOIN entries e ON e.list_no = g.list_no AND e.token = @token AND e.state = 1
+WHERE g.announcement_id = @announcement_id AND g.list_no <> @list_no AND g.state IN ('RUNNING', 'DONE') AND NOT g.posting
+ORDER BY g.mailing_no
+LIMIT 1;
+
+-- name: MoveMail :exec
+-- Gives a mail to another mailing, because the person has left the list of the one that it was for.
+WITH moved AS (
+    UPDATE mails SET list_no = @list_no, mailing_no = @to_mailing, state = 'QUEUED', attempts = attempts - 1
+    WHERE mail_no = @mail_no AND state = 'SENDING' AND owner = @owner
+    RETURNING mail_no
+)
+UPDATE mailings g
+SET queued = g.queued + CASE WHEN g.mailing_no = @to_mailing THEN 1 ELSE -1 END, moved = true,
+    state = CASE WHEN g.mailing_no = @to_mailing THEN 'RUNNING' WHEN g.state = 'RUNNING' AND g.queued = 1 THEN 'DONE' ELSE g.state END,
+    end_time = CASE WHEN g.mailing_no = @to_mailing THEN NULL WHEN g.state = 'RUNNING' AND g.queued = 1 THEN @now::timestamptz ELSE g.end_time END
+FROM moved
+WHERE g.mailing_no IN (@from_mailing, @to_mailing);
+
+-- name: ListsOfMail :many
+-- The lists that a mail stood for, and that hold the person: its own, and all to which the announcement is mailed.
+SELECT l.* FROM lists l
+WHERE EXISTS (SELECT FROM entries e WHERE e.list_no = l.list_no AND e.token = @token AND e.state <= 2)
+  AND (l.list_no = @list_no OR l.list_no IN (SELECT g.list_no FROM mailings g WHERE g.announcement_id = sqlc.narg(announcement_id)::uuid))
+ORDER BY l.list_no
+FOR NO KEY UPDATE;
+
+-- name: MailLeft :exec
+-- Who left a list by the link in a mail counts once.
+WITH gone AS (
+    UPDATE mails SET left_by_it = true
+    WHERE mails.announcement_id = @announcement_id AND mails.token = @token AND NOT left_by_it
+    RETURNING mailing_no
+)
+UPDATE mailings g SET unsubscribed = g.unsubscribed + 1, moved = true
+FROM gone
+WHERE g.mailing_no = gone.mailing_no;
+
+-- name: MailByID :one
+SELECT m.*, l.chapter_id FROM mails m JOIN lists l ON l.list_no = m.list_no WHERE m.id = @id ORDER BY m.mail_no DESC LIMIT 1;
+
+-- name: BounceMail :exec
+-- A mail that was taken, or may have been, came back.
+WITH old AS (
+    SELECT o.mail_no, o.state, o.mailing_no FROM mails o WHERE o.mail_no = @mail_no AND o.state IN ('SENT', 'UNCERTAIN') FOR NO KEY UPDATE
+), ended AS (
+    UPDATE mails m SET state = 'FAILED', bounced = true, failure = @failure
+    FROM old
+    WHERE m.mail_no = old.mail_no
+    RETURNING old.state, old.mailing_no
+)
+UPDATE mailings g
+SET sent = g.sent - (e.state = 'SENT')::integer, uncertain = g.uncertain - (e.state = 'UNCERTAIN')::integer, bounced = g.bounced + 1, moved = true
+FROM ended e
+WHERE g.mailing_no = e.mailing_no;
 
 -- name: EraseMails :exec
-DELETE FROM mails WHERE list_no = @list_no AND token = @token;
+-- Of announcements it stays known by token alone who had them, so that nobody who is on another list gets a second copy.
+DELETE FROM mails WHERE list_no = @list_no AND token = @token AND kind = 1;
 
 -- name: PruneMails :execrows
 DELETE FROM mails WHERE end_time < @before::timestamptz;
+
+-- name: CancelMailing :exec
+UPDATE mailings SET state = 'CANCELLED', end_time = @now::timestamptz WHERE mailing_no = @mailing_no;
