@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -32,7 +33,16 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/internal/testkit"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(victimDatabase) == "" {
+		testkit.Main(m)
+	}
+	if err := runVictim(); err != nil {
+		slog.Error("the service ended", "error", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
 
 // patience is how long a test waits for what comes by itself.
 const patience = 20 * time.Second
@@ -85,11 +95,6 @@ func setupOn(t testing.TB, pool *pgxpool.Pool, change ...func(*Config)) *world {
 		regional: &regionalStandIn{regions: map[string]string{}}, international: &internationalStandIn{},
 		key: address.NewMasterKey().SiteKey("main"),
 	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			println(w.logged.String())
-		}
-	})
 	w.startNATS()
 	w.startSink()
 	w.startService(change)
