@@ -1,9 +1,11 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,8 +18,8 @@ import (
 const (
 	// mailTick is how soon a mail that is due goes out, and a mailing starts.
 	mailTick = time.Second
-	// mailWindow is how many due mails are looked at at a time. They are nobody's until they are taken.
-	mailWindow = 2000
+	// mailBatch is how many mails are taken at a time, and written.
+	mailBatch = 250
 	// mailLimit is how long one mail may take, with the wait for a connection.
 	mailLimit = 15 * time.Minute
 	// statementLimit is how long the database may take to answer.
@@ -28,9 +30,12 @@ const (
 	mailOwners = int32(0x6d61696c)
 )
 
-// delivery hands mails to the server, one for each of its connections at a time. A mail is taken, which is committed, in
-// the moment in which a connection is free for it; what became of it is written with the taking of the next. So what is
-// SENDING when a process dies is at most one mail a connection, and all the rest is as it was.
+// delivery hands mails to the server, one for each of its connections at a time.
+//
+// Mails are taken in batches, which is committed: SENDING by this process. In the moment in which one is handed over it is
+// noted as in the air, and so is what became of it; the notes wait for no disk and outlive the process. So when a process
+// dies, what is uncertain is at most one mail a connection: those in the air. All others are as they were, or as they ended.
+// The notes are gone after a crash of the database, and then everything that was taken is uncertain: up to a batch.
 //
 // Any number of processes deliver side by side. Each holds an advisory lock on a connection to the database of its own,
 // which the database lets go when the process is gone.
@@ -42,11 +47,15 @@ type delivery struct {
 	results chan outcome
 	idle    int // connections to the mail server that have nothing to do
 
-	// done is what became of mails and is not written yet.
-	done []outcome
-	// waiting are due mails in their order, of the last look. There were none but these when dry.
-	waiting []db.DueMailsRow
-	dry     bool
+	// owner is the number under which mails are taken.
+	owner int32
+	// taken are this process's, and not handed over yet.
+	taken []db.TakeMailsRow
+	// done is what became of mails and is not written yet; the first so many are noted.
+	done  []outcome
+	noted int
+	// dry says that nothing more is due for now.
+	dry bool
 	// without are domains that have had enough for now.
 	without map[string]bool
 }
@@ -59,6 +68,8 @@ type outcome struct {
 	bounced bool
 	failure string
 	dueTime time.Time
+	// tried says that it was handed over.
+	tried bool
 }
 
 // runMail sends what is due until ctx ends.
@@ -94,7 +105,7 @@ func repeat(ctx context.Context, pause time.Duration, fn func()) {
 	}
 }
 
-// session delivers for as long as its connection to the database lives, or until ctx ends and all mails that are under way
+// session delivers for as long as its connection to the database lives, or until ctx ends and all mails that are in the air
 // have been answered: a mail that is cut off on its way is one of which nobody knows whether it has arrived.
 func (d *delivery) session(ctx context.Context) error {
 	pooled, err := d.pool.Acquire(ctx)
@@ -107,9 +118,21 @@ func (d *delivery) session(ctx context.Context) error {
 	if err := p.begin(ctx); err != nil {
 		return err
 	}
+	err = p.deliver(ctx)
+	d.land()
+	if err != nil {
+		return err // what is done is written by the next session
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statementLimit)
+	defer cancel()
+	return p.write(ctx)
+}
+
+// deliver works until ctx ends or the database fails.
+func (p *post) deliver(ctx context.Context) error {
 	tick := time.NewTicker(mailTick)
 	defer tick.Stop()
-	for {
+	for ctx.Err() == nil {
 		busy, err := p.round(ctx)
 		if err != nil {
 			return err
@@ -117,33 +140,25 @@ func (d *delivery) session(ctx context.Context) error {
 		if busy {
 			continue
 		}
-		if ctx.Err() != nil && d.idle == cap(d.results) {
-			return nil
-		}
-		stop := ctx.Done()
-		if ctx.Err() != nil {
-			stop = nil
-		}
 		select {
-		case o := <-d.results:
-			d.gather(o)
+		case o := <-p.results:
+			p.gather(o)
 		case <-tick.C:
 			if err := p.look(ctx); err != nil {
 				return err
 			}
-		case <-d.mailDue:
-			d.dry = false
-		case <-stop:
+		case <-p.mailDue:
+			p.dry = false
+		case <-ctx.Done():
 		}
 	}
+	return nil
 }
 
 // gather takes in what became of mails so far.
 func (d *delivery) gather(first ...outcome) {
-	for _, o := range first {
-		d.idle++
-		d.done = append(d.done, o)
-	}
+	d.idle += len(first)
+	d.done = append(d.done, first...)
 	for {
 		select {
 		case o := <-d.results:
@@ -155,12 +170,26 @@ func (d *delivery) gather(first ...outcome) {
 	}
 }
 
+// land waits for all mails in the air, and gives back what was taken and not handed over.
+func (d *delivery) land() {
+	for d.idle < cap(d.results) {
+		d.gather(<-d.results)
+	}
+	for _, one := range d.taken {
+		d.giveBack(one)
+	}
+	d.taken = nil
+}
+
+func (d *delivery) giveBack(one db.TakeMailsRow) {
+	d.done = append(d.done, outcome{mailNo: one.MailNo, owner: d.owner, state: mailQueued, dueTime: one.DueTime})
+}
+
 // post is a delivery with its connection to the database.
 type post struct {
 	*delivery
 
-	pipe  *pipeline
-	owner int32
+	pipe *pipeline
 }
 
 // begin takes a number that nobody has, and says what became of mails that were under way when the last connection broke,
@@ -173,26 +202,27 @@ func (p *post) begin(ctx context.Context) error {
 		return err
 	}
 	q := db.New(p.pipe.conn)
-	var err error
-	if p.owner, err = q.NewOwner(ctx); err != nil {
+	owner, err := q.NewOwner(ctx)
+	if err != nil {
 		return fmt.Errorf("take a number: %w", err)
 	}
-	if err := q.BecomeOwner(ctx, db.BecomeOwnerParams{Class: mailOwners, Owner: p.owner}); err != nil {
+	if err := q.BecomeOwner(ctx, db.BecomeOwnerParams{Class: mailOwners, Owner: owner}); err != nil {
 		return fmt.Errorf("lock the number: %w", err)
 	}
 	if err := p.write(ctx); err != nil {
 		return err
 	}
+	p.owner = owner
 	// A database that was set back may have mails of this number.
-	return p.forsake(ctx, p.owner)
+	if err := p.forsake(ctx, owner); err != nil {
+		return err
+	}
+	return q.OwnerLives(ctx, owner)
 }
 
 // look does what is due once a tick, and lets what had enough be looked at again.
 func (p *post) look(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	p.dry, p.waiting = false, nil
+	p.dry = false
 	clear(p.without)
 	clear(p.frames)
 	ctx, cancel := context.WithTimeout(ctx, statementLimit)
@@ -209,150 +239,194 @@ func (p *post) look(ctx context.Context) error {
 	return nil
 }
 
-// forsake gives up the mails of somebody who is gone.
+// forsake writes what is known of the mails of somebody who is gone.
 func (p *post) forsake(ctx context.Context, owner int32) error {
 	_, err := postgres.InTx(ctx, p.pool, func(tx pgx.Tx) (struct{}, error) {
-		q, now := db.New(tx), p.clock.Now()
+		q := db.New(tx)
 		if owner != p.owner {
 			gone, err := q.OwnerGone(ctx, db.OwnerGoneParams{Class: mailOwners, Owner: owner})
 			if err != nil || !gone {
 				return struct{}{}, err
 			}
 		}
-		return struct{}{}, q.ForsakeMails(ctx, db.ForsakeMailsParams{Now: &now, Owner: owner})
+		rows, err := q.Forsaken(ctx, owner)
+		if err != nil {
+			return struct{}{}, err
+		}
+		known := make([]outcome, 0, len(rows))
+		for _, row := range rows {
+			o := outcome{
+				mailNo: row.MailNo, owner: owner, state: row.State, bounced: row.Bounced, failure: row.Failure, dueTime: row.DueTime, tried: row.Handed,
+			}
+			if o.state == mailUncertain && o.failure == "" {
+				o.failure = "the process ended while the mail was on its way"
+			}
+			known = append(known, o)
+		}
+		if err := p.end(ctx, q, known); err != nil {
+			return struct{}{}, err
+		}
+		return struct{}{}, q.ForgetOwner(ctx, owner)
 	})
 	if err != nil {
-		return fmt.Errorf("give up mails that were forsaken: %w", err)
+		return fmt.Errorf("take over mails that were forsaken: %w", err)
 	}
 	return nil
 }
 
-// round writes what became of mails, and takes one for each connection that is free; true when there was anything to do.
+// round hands a mail to each connection that is free; false when there is nothing to do but to wait.
 func (p *post) round(ctx context.Context) (bool, error) {
 	p.gather()
-	numbers, err := p.pick(ctx)
-	if err != nil {
-		return false, err
-	}
-	if len(p.done) == 0 && len(numbers) == 0 {
-		return false, nil
-	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statementLimit)
 	defer cancel()
-	if len(numbers) == 0 {
-		return true, p.write(ctx)
-	}
-	q := db.New(p.pipe)
-	if err := p.queueEnds(ctx, q); err != nil {
-		return false, err
-	}
-	taken, err := q.TakeMails(ctx, db.TakeMailsParams{MailNos: numbers, Owner: p.owner, Now: p.clock.Now()})
-	if err != nil {
-		return false, fmt.Errorf("take mails: %w", err)
-	}
-	p.done = p.done[:0]
-	for _, one := range taken {
-		if err := p.launch(ctx, one); err != nil {
+	if len(p.taken) == 0 && p.idle > 0 && !p.dry {
+		if err := p.take(ctx); err != nil {
 			return false, err
 		}
 	}
-	return true, nil
+	numbers := p.pick()
+	switch {
+	case len(numbers) > 0:
+		return true, p.handOver(ctx, numbers)
+	case len(p.done) >= mailBatch || len(p.done) > 0 && p.idle > 0:
+		return true, p.write(ctx)
+	}
+	return p.idle > 0 && !p.dry, nil
+}
+
+// take takes the mails that are due next, and writes what became of others with it.
+func (p *post) take(ctx context.Context) (err error) {
+	q := db.New(p.pipe)
+	if err := p.end(ctx, q, p.done); err != nil {
+		return err
+	}
+	without, now := make([]string, 0, len(p.without)), p.clock.Now()
+	for domain := range p.without {
+		without = append(without, domain)
+	}
+	p.taken, err = q.TakeMails(ctx, db.TakeMailsParams{Owner: p.owner, Due: &now, Without: without, Size: mailBatch})
+	if err != nil {
+		return fmt.Errorf("take mails: %w", err)
+	}
+	p.done, p.noted = p.done[:0], 0
+	p.dry = len(p.taken) < mailBatch
+	slices.SortFunc(p.taken, func(a, b db.TakeMailsRow) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), a.DueTime.Compare(b.DueTime), cmp.Compare(a.MailNo, b.MailNo))
+	})
+	return nil
+}
+
+// pick chooses a mail for each connection that is free. Those of domains that have had enough are given back.
+func (p *post) pick() (numbers []int64) {
+	now := p.clock.Now()
+	for len(numbers) < p.idle && len(p.taken) > 0 {
+		next := p.taken[0]
+		p.taken = p.taken[1:]
+		if p.without[next.Domain] || !p.limits.allow(next.Domain, now) {
+			p.without[next.Domain] = true
+			p.giveBack(next)
+			continue
+		}
+		numbers = append(numbers, next.MailNo)
+	}
+	return numbers
+}
+
+// handOver notes that mails are handed over, and what became of others, and sends them.
+func (p *post) handOver(ctx context.Context, numbers []int64) error {
+	q := db.New(p.pipe)
+	if err := q.CommitSoon(ctx); err != nil {
+		return err
+	}
+	if err := p.note(ctx, q); err != nil {
+		return err
+	}
+	handed, err := q.HandMails(ctx, db.HandMailsParams{MailNos: numbers, Owner: p.owner})
+	if err != nil {
+		return fmt.Errorf("hand over mails: %w", err)
+	}
+	p.noted = len(p.done)
+	for _, one := range handed {
+		if err := p.launch(ctx, one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// note notes what became of mails that were handed over.
+func (p *post) note(ctx context.Context, q *db.Queries) error {
+	var args db.NoteOutcomesParams
+	for _, o := range p.done[p.noted:] {
+		if !o.tried {
+			continue // not in the air
+		}
+		args.MailNos, args.States, args.Bounces = append(args.MailNos, o.mailNo), append(args.States, o.state), append(args.Bounces, o.bounced)
+		args.Failures, args.DueTimes = append(args.Failures, o.failure), append(args.DueTimes, o.dueTime)
+	}
+	if len(args.MailNos) == 0 {
+		return nil
+	}
+	return q.NoteOutcomes(ctx, args)
 }
 
 // write writes what became of mails.
 func (p *post) write(ctx context.Context) error {
-	if err := p.queueEnds(ctx, db.New(p.pipe)); err != nil {
+	if err := p.end(ctx, db.New(p.pipe), p.done); err != nil {
 		return err
 	}
 	if err := p.pipe.flush(ctx); err != nil {
 		return fmt.Errorf("record what became of mails: %w", err)
 	}
-	p.done = p.done[:0]
+	p.done, p.noted = p.done[:0], 0
 	return nil
 }
 
-func (p *post) queueEnds(ctx context.Context, q *db.Queries) error {
-	if len(p.done) == 0 {
+func (p *post) end(ctx context.Context, q *db.Queries, done []outcome) error {
+	if len(done) == 0 {
 		return nil
 	}
 	now := p.clock.Now()
 	args := db.EndMailsParams{Now: &now}
-	for _, o := range p.done {
+	for _, o := range done {
 		args.MailNos, args.Owners = append(args.MailNos, o.mailNo), append(args.Owners, o.owner)
 		args.States, args.Bounces = append(args.States, o.state), append(args.Bounces, o.bounced)
 		args.Failures, args.DueTimes = append(args.Failures, o.failure), append(args.DueTimes, o.dueTime)
+		tries := int32(0)
+		if o.tried {
+			tries = 1
+		}
+		args.Tries = append(args.Tries, tries)
 	}
 	return q.EndMails(ctx, args)
 }
 
-// pick chooses a due mail for each connection that is free, of domains that have not had enough.
-func (p *post) pick(ctx context.Context) (numbers []int64, err error) {
-	for ctx.Err() == nil && len(numbers) < p.idle {
-		if len(p.waiting) == 0 {
-			if p.dry {
-				return numbers, nil
-			}
-			if err := p.window(ctx); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		next := p.waiting[0]
-		p.waiting = p.waiting[1:]
-		if p.without[next.Domain] {
-			continue
-		}
-		if !p.limits.allow(next.Domain, p.clock.Now()) {
-			p.without[next.Domain] = true
-			p.dry = false // what is due for others may not have been looked at
-			continue
-		}
-		numbers = append(numbers, next.MailNo)
-	}
-	return numbers, nil
-}
-
-// window looks at the mails that are due next.
-func (p *post) window(ctx context.Context) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, statementLimit)
-	defer cancel()
-	without := make([]string, 0, len(p.without))
-	for domain := range p.without {
-		without = append(without, domain)
-	}
-	p.waiting, err = db.New(p.pipe.conn).DueMails(ctx, db.DueMailsParams{Now: p.clock.Now(), Without: without, Size: mailWindow})
-	if err != nil {
-		return fmt.Errorf("look for mails that are due: %w", err)
-	}
-	p.dry = len(p.waiting) < mailWindow
-	return nil
-}
-
-// launch sends a mail that was taken, beside everything else. What is not wanted any more is not sent.
-func (p *post) launch(ctx context.Context, taken db.TakeMailsRow) error {
-	result := outcome{mailNo: taken.MailNo, owner: p.owner, state: mailCancelled, dueTime: p.clock.Now()}
-	if !wanted(taken) {
-		moved, err := p.moveToOtherList(ctx, taken)
+// launch sends a mail, beside everything else. What is not wanted any more is not sent.
+func (p *post) launch(ctx context.Context, one db.HandMailsRow) error {
+	result := outcome{mailNo: one.MailNo, owner: p.owner, state: mailCancelled, dueTime: p.clock.Now(), tried: true}
+	if !wanted(one) {
+		moved, err := p.moveToOtherList(ctx, one)
 		if err != nil || moved {
+			p.dry = false
 			return err
 		}
 		p.done = append(p.done, result)
 		return nil
 	}
-	message, err := p.compose(ctx, taken)
+	message, err := p.compose(ctx, one)
 	if err != nil {
-		p.log.ErrorContext(ctx, "a mail cannot be written", "mail", taken.MailNo, "error", err)
-		result.state, result.failure, result.dueTime = mailQueued, "it could not be written", p.clock.Now().Add(backOff(taken.Attempts))
+		p.log.ErrorContext(ctx, "a mail cannot be written", "mail", one.MailNo, "error", err)
+		result.state, result.failure, result.dueTime = mailQueued, "it could not be written", p.clock.Now().Add(backOff(one.Attempts+1))
 		p.done = append(p.done, result)
 		return nil
 	}
 	p.idle--
-	go func() { p.results <- p.hand(context.WithoutCancel(ctx), taken, result, message) }()
+	go func() { p.results <- p.hand(context.WithoutCancel(ctx), one, result, message) }()
 	return nil
 }
 
 // hand gives a mail to the server, and says what became of it.
-func (p *post) hand(ctx context.Context, taken db.TakeMailsRow, result outcome, message mail.Message) outcome {
+func (p *post) hand(ctx context.Context, taken db.HandMailsRow, result outcome, message mail.Message) outcome {
 	ctx, cancel := context.WithTimeout(ctx, mailLimit)
 	defer cancel()
 	err := p.mail.Send(ctx, message)
@@ -367,13 +441,13 @@ func (p *post) hand(ctx context.Context, taken db.TakeMailsRow, result outcome, 
 	case mail.KindOf(err) == mail.Uncertain:
 		result.state = mailUncertain
 	case mail.KindOf(err) == mail.Temporary && now.Sub(taken.CreateTime) < mailPatience:
-		result.state, result.dueTime = mailQueued, now.Add(backOff(taken.Attempts))
+		result.state, result.dueTime = mailQueued, now.Add(backOff(taken.Attempts+1))
 		return result
 	case failure.Bounce():
 		result.state, result.bounced = mailFailed, taken.Kind != mailPosting
 		if err := p.bounced(ctx, taken, result.failure); err != nil {
 			p.log.ErrorContext(ctx, "a bounce is not recorded", "mail", taken.MailNo, "error", err)
-			result.state, result.bounced, result.dueTime = mailQueued, false, now.Add(backOff(taken.Attempts))
+			result.state, result.bounced, result.dueTime = mailQueued, false, now.Add(backOff(taken.Attempts+1))
 			return result
 		}
 	default:
@@ -388,8 +462,8 @@ func backOff(attempts int32) time.Duration {
 	return min(time.Minute<<min(max(attempts-1, 0), 10), 6*time.Hour)
 }
 
-// wanted says whether a mail is still to be sent: asked in the moment in which it is taken.
-func wanted(taken db.TakeMailsRow) bool {
+// wanted says whether a mail is still to be sent: asked in the moment in which it is handed over.
+func wanted(taken db.HandMailsRow) bool {
 	if taken.Deleted || taken.Recalled || taken.MailingState == mailingCancelled {
 		return false
 	}
@@ -406,7 +480,7 @@ func wanted(taken db.TakeMailsRow) bool {
 
 // moveToOtherList gives the mail of somebody who has left its list to another list that the announcement is mailed to and
 // that has the person still.
-func (p *post) moveToOtherList(ctx context.Context, taken db.TakeMailsRow) (bool, error) {
+func (p *post) moveToOtherList(ctx context.Context, taken db.HandMailsRow) (bool, error) {
 	if taken.Kind != mailAnnouncement || taken.Recalled {
 		return false, nil
 	}
@@ -422,7 +496,7 @@ func (p *post) moveToOtherList(ctx context.Context, taken db.TakeMailsRow) (bool
 }
 
 // bounced records that nobody is reached at the address of a mail.
-func (s *Service) bounced(ctx context.Context, taken db.TakeMailsRow, said string) error {
+func (s *Service) bounced(ctx context.Context, taken db.HandMailsRow, said string) error {
 	_, err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) (struct{}, error) {
 		return struct{}{}, buryBounced(ctx, tx, taken.ListNo, taken.AnnouncementID, taken.Token, said, s.clock.Now())
 	})

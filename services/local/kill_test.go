@@ -227,9 +227,9 @@ func scheduleMailing(t testing.TB, pool *pgxpool.Pool, people int) {
 		args []any
 	}{
 		{`INSERT INTO chapters (id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time)
-		  VALUES ('golang-paris', 'Golang Paris', 'world', '', '', 0, 0, '', 1, 1, now(), now())`, nil},
+		  VALUES ('golang-paris', 'Golang Paris', 'world', '', '', 0, 0, '', 1, 1, now(), now()) ON CONFLICT DO NOTHING`, nil},
 		{`INSERT INTO lists (chapter_id, id, display_name, double_opt_in, epoch, version, create_time, update_time, subscribed)
-		  VALUES ('golang-paris', 'members', 'Members', false, 1, 1, now(), now(), $1)`, []any{people}},
+		  VALUES ('golang-paris', 'members', 'Members', false, 1, 1, now(), now(), $1) ON CONFLICT DO NOTHING`, []any{people}},
 		{`INSERT INTO entries (list_no, token, version, create_time, update_time, state, address, display_name, sources)
 		  SELECT list_no, '\x0101' || sha256(i::text::bytea), 1, now(), now(), 1, 'person' || i || '@example.org', 'Person ' || i, '{crm}'
 		  FROM lists, generate_series(1, $1::integer) i`, []any{people}},

@@ -132,7 +132,7 @@ func (d *delivery) frameOf(ctx context.Context, mailingNo int64) (*frame, error)
 func listID(list, chapter, domain string) string { return list + "." + chapter + "." + domain }
 
 // compose writes a mail that was taken.
-func (d *delivery) compose(ctx context.Context, taken db.TakeMailsRow) (mail.Message, error) {
+func (d *delivery) compose(ctx context.Context, taken db.HandMailsRow) (mail.Message, error) {
 	if taken.Kind == mailConfirm {
 		about, err := db.New(d.pool).MailContext(ctx, db.MailContextParams{ListNo: taken.ListNo, Token: taken.Token})
 		return d.confirmation(taken, about), err

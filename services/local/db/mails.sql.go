@@ -91,6 +91,16 @@ func (q *Queries) CancelQueued(ctx context.Context, arg CancelQueuedParams) erro
 	return err
 }
 
+const commitSoon = `-- name: CommitSoon :exec
+SELECT set_config('synchronous_commit', 'off', true)
+`
+
+// This transaction need not wait for the disk.
+func (q *Queries) CommitSoon(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, commitSoon)
+	return err
+}
+
 const dueMailing = `-- name: DueMailing :one
 SELECT g.mailing_no, g.announcement_id, g.chapter_id, g.list_no, g.state, g.automatic, g.posting, g.note, g.due_time, g.create_time, g.start_time, g.end_time, g.queued, g.sent, g.bounced, g.failed, g.uncertain, g.unsubscribed, g.moved, l.list_no, l.chapter_id, l.id, l.display_name, l.double_opt_in, l.subscribed, l.pending, l.unsubscribed, l.bounced, l.deleted, l.epoch, l.version, l.create_time, l.update_time, l.consent_text, l.guard_percent, l.guard_entries, l.seen_time, l.changes_floor, l.announcement_mode, l.from_name, l.reply_to, l.posting_address, a.recalled
 FROM mailings g JOIN lists l ON l.list_no = g.list_no JOIN announcements a ON a.id = g.announcement_id
@@ -158,53 +168,16 @@ func (q *Queries) DueMailing(ctx context.Context, now time.Time) (DueMailingRow,
 	return i, err
 }
 
-const dueMails = `-- name: DueMails :many
-SELECT mail_no, domain FROM mails
-WHERE state = 'QUEUED' AND due_time <= $1 AND NOT domain = ANY ($2::text[])
-ORDER BY kind, due_time, mail_no
-LIMIT $3
-`
-
-type DueMailsParams struct {
-	Now     time.Time
-	Without []string
-	Size    int32
-}
-
-type DueMailsRow struct {
-	MailNo int64
-	Domain string
-}
-
-// Some of the mails that are due, in their order, without those of domains that have had enough for now. They are nobody's
-// yet.
-func (q *Queries) DueMails(ctx context.Context, arg DueMailsParams) ([]DueMailsRow, error) {
-	rows, err := q.db.Query(ctx, dueMails, arg.Now, arg.Without, arg.Size)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []DueMailsRow{}
-	for rows.Next() {
-		var i DueMailsRow
-		if err := rows.Scan(&i.MailNo, &i.Domain); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const endMails = `-- name: EndMails :exec
 WITH result AS (
     SELECT unnest($2::bigint[]) AS mail_no, unnest($3::integer[]) AS owner, unnest($4::text[]) AS state,
-           unnest($5::boolean[]) AS bounced, unnest($6::text[]) AS failure, unnest($7::timestamptz[]) AS due_time
+           unnest($5::boolean[]) AS bounced, unnest($6::text[]) AS failure, unnest($7::timestamptz[]) AS due_time,
+           unnest($8::integer[]) AS tries
+), landed AS (
+    DELETE FROM mail_flights f WHERE f.mail_no = ANY ($2)
 ), ended AS (
     UPDATE mails m
-    SET state = r.state, bounced = r.bounced, failure = r.failure,
+    SET state = r.state, bounced = r.bounced, failure = r.failure, attempts = m.attempts + r.tries,
         due_time = CASE WHEN r.state = 'QUEUED' THEN r.due_time ELSE m.due_time END,
         end_time = CASE WHEN r.state = 'QUEUED' THEN NULL ELSE $1::timestamptz END
     FROM result r
@@ -236,10 +209,11 @@ type EndMailsParams struct {
 	Bounces  []bool
 	Failures []string
 	DueTimes []time.Time
+	Tries    []int32
 }
 
-// Records what became of mails, and moves the counts of their mailings. A QUEUED one is tried again at its due time. Mails
-// that somebody else has given up as UNCERTAIN meanwhile stay so.
+// Writes what became of mails, and moves the counts of their mailings. A QUEUED one is tried again at its due time, or was
+// given back without a try. Mails that somebody else has given up as UNCERTAIN meanwhile stay so.
 func (q *Queries) EndMails(ctx context.Context, arg EndMailsParams) error {
 	_, err := q.db.Exec(ctx, endMails,
 		arg.Now,
@@ -249,6 +223,7 @@ func (q *Queries) EndMails(ctx context.Context, arg EndMailsParams) error {
 		arg.Bounces,
 		arg.Failures,
 		arg.DueTimes,
+		arg.Tries,
 	)
 	return err
 }
@@ -268,31 +243,144 @@ func (q *Queries) EraseMails(ctx context.Context, arg EraseMailsParams) error {
 	return err
 }
 
-const forsakeMails = `-- name: ForsakeMails :exec
-WITH ended AS (
-    UPDATE mails SET state = 'UNCERTAIN', failure = 'the process ended while the mail was on its way', end_time = $1::timestamptz
-    WHERE state = 'SENDING' AND owner = $2
-    RETURNING mailing_no
-), counted AS (
-    SELECT mailing_no, count(*) AS gone FROM ended WHERE mailing_no IS NOT NULL GROUP BY mailing_no
-)
-UPDATE mailings g
-SET queued = g.queued - c.gone, uncertain = g.uncertain + c.gone, moved = true,
-    state = CASE WHEN g.state = 'RUNNING' AND g.queued = c.gone THEN 'DONE' ELSE g.state END,
-    end_time = CASE WHEN g.state = 'RUNNING' AND g.queued = c.gone THEN $1 ELSE g.end_time END
-FROM counted c
-WHERE g.mailing_no = c.mailing_no
+const forgetOwner = `-- name: ForgetOwner :exec
+DELETE FROM mail_flights WHERE owner = $1
 `
 
-type ForsakeMailsParams struct {
-	Now   *time.Time
-	Owner int32
+func (q *Queries) ForgetOwner(ctx context.Context, owner int32) error {
+	_, err := q.db.Exec(ctx, forgetOwner, owner)
+	return err
 }
 
-// Mails of somebody who is gone.
-func (q *Queries) ForsakeMails(ctx context.Context, arg ForsakeMailsParams) error {
-	_, err := q.db.Exec(ctx, forsakeMails, arg.Now, arg.Owner)
-	return err
+const forsaken = `-- name: Forsaken :many
+SELECT m.mail_no,
+       (CASE WHEN f.state IS NOT NULL THEN f.state WHEN f.mail_no IS NOT NULL OR alive.owner IS NULL THEN 'UNCERTAIN' ELSE 'QUEUED' END)::text AS state,
+       coalesce(f.bounced, false)::boolean AS bounced, coalesce(f.failure, '')::text AS failure,
+       coalesce(f.due_time, m.due_time)::timestamptz AS due_time, (f.mail_no IS NOT NULL)::boolean AS handed
+FROM mails m
+LEFT JOIN mail_flights f ON f.mail_no = m.mail_no
+LEFT JOIN mail_flights alive ON alive.mail_no = -($1::integer)
+WHERE m.state = 'SENDING' AND m.owner = $1
+`
+
+type ForsakenRow struct {
+	MailNo  int64
+	State   string
+	Bounced bool
+	Failure string
+	DueTime time.Time
+	Handed  bool
+}
+
+// What is known of the mails of somebody who is gone. Those in the air may have arrived. Those that were not handed over
+// are as they were; but after a crash of the database nobody knows which these are.
+func (q *Queries) Forsaken(ctx context.Context, owner int32) ([]ForsakenRow, error) {
+	rows, err := q.db.Query(ctx, forsaken, owner)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ForsakenRow{}
+	for rows.Next() {
+		var i ForsakenRow
+		if err := rows.Scan(
+			&i.MailNo,
+			&i.State,
+			&i.Bounced,
+			&i.Failure,
+			&i.DueTime,
+			&i.Handed,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const handMails = `-- name: HandMails :many
+WITH handed AS (
+    INSERT INTO mail_flights (mail_no, owner) SELECT unnest($1::bigint[]), $2::integer
+    ON CONFLICT (mail_no) DO UPDATE SET owner = excluded.owner, state = NULL
+)
+SELECT m.mail_no, m.id, m.list_no, m.token, m.kind, m.attempts, m.create_time, m.mailing_no, m.announcement_id, l.deleted,
+       l.posting_address, coalesce(e.state, 0)::smallint AS entry_state, coalesce(e.address, '')::text AS address,
+       coalesce(e.display_name, '')::text AS display_name, coalesce(e.update_time, 'epoch')::timestamptz AS entry_time,
+       coalesce(g.state, '')::text AS mailing_state, coalesce(a.recalled, false)::boolean AS recalled
+FROM mails m
+JOIN lists l ON l.list_no = m.list_no
+LEFT JOIN entries e ON e.list_no = m.list_no AND e.token = m.token
+LEFT JOIN mailings g ON g.mailing_no = m.mailing_no
+LEFT JOIN announcements a ON a.id = m.announcement_id
+WHERE m.mail_no = ANY ($1::bigint[]) AND m.state = 'SENDING' AND m.owner = $2::integer
+`
+
+type HandMailsParams struct {
+	MailNos []int64
+	Owner   int32
+}
+
+type HandMailsRow struct {
+	MailNo         int64
+	ID             uuid.UUID
+	ListNo         int64
+	Token          []byte
+	Kind           int16
+	Attempts       int32
+	CreateTime     time.Time
+	MailingNo      *int64
+	AnnouncementID *uuid.UUID
+	Deleted        bool
+	PostingAddress string
+	EntryState     int16
+	Address        string
+	DisplayName    string
+	EntryTime      time.Time
+	MailingState   string
+	Recalled       bool
+}
+
+// Notes that mails are handed over, in the moment in which they are, and reads what they are about. Confirmations belong to
+// no mailing.
+func (q *Queries) HandMails(ctx context.Context, arg HandMailsParams) ([]HandMailsRow, error) {
+	rows, err := q.db.Query(ctx, handMails, arg.MailNos, arg.Owner)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []HandMailsRow{}
+	for rows.Next() {
+		var i HandMailsRow
+		if err := rows.Scan(
+			&i.MailNo,
+			&i.ID,
+			&i.ListNo,
+			&i.Token,
+			&i.Kind,
+			&i.Attempts,
+			&i.CreateTime,
+			&i.MailingNo,
+			&i.AnnouncementID,
+			&i.Deleted,
+			&i.PostingAddress,
+			&i.EntryState,
+			&i.Address,
+			&i.DisplayName,
+			&i.EntryTime,
+			&i.MailingState,
+			&i.Recalled,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const listsOfMail = `-- name: ListsOfMail :many
@@ -588,10 +676,12 @@ func (q *Queries) MailingContext(ctx context.Context, mailingNo int64) (MailingC
 }
 
 const moveMail = `-- name: MoveMail :exec
-WITH moved AS (
-    UPDATE mails SET list_no = $4, mailing_no = $1, state = 'QUEUED', attempts = attempts - 1
-    WHERE mail_no = $5 AND state = 'SENDING' AND owner = $6
-    RETURNING mail_no
+WITH landed AS (
+    DELETE FROM mail_flights f WHERE f.mail_no = $4
+), moved AS (
+    UPDATE mails m SET list_no = $5, mailing_no = $1, state = 'QUEUED'
+    WHERE m.mail_no = $4 AND m.state = 'SENDING' AND m.owner = $6
+    RETURNING m.mail_no
 )
 UPDATE mailings g
 SET queued = g.queued + CASE WHEN g.mailing_no = $1 THEN 1 ELSE -1 END, moved = true,
@@ -605,8 +695,8 @@ type MoveMailParams struct {
 	ToMailing   int64
 	Now         time.Time
 	FromMailing int64
-	ListNo      int64
 	MailNo      int64
+	ListNo      int64
 	Owner       int32
 }
 
@@ -616,8 +706,8 @@ func (q *Queries) MoveMail(ctx context.Context, arg MoveMailParams) error {
 		arg.ToMailing,
 		arg.Now,
 		arg.FromMailing,
-		arg.ListNo,
 		arg.MailNo,
+		arg.ListNo,
 		arg.Owner,
 	)
 	return err
@@ -632,6 +722,35 @@ func (q *Queries) NewOwner(ctx context.Context) (int32, error) {
 	var column_1 int32
 	err := row.Scan(&column_1)
 	return column_1, err
+}
+
+const noteOutcomes = `-- name: NoteOutcomes :exec
+UPDATE mail_flights f SET state = r.state, bounced = r.bounced, failure = r.failure, due_time = r.due_time
+FROM (
+    SELECT unnest($1::bigint[]) AS mail_no, unnest($2::text[]) AS state, unnest($3::boolean[]) AS bounced,
+           unnest($4::text[]) AS failure, unnest($5::timestamptz[]) AS due_time
+) r
+WHERE f.mail_no = r.mail_no
+`
+
+type NoteOutcomesParams struct {
+	MailNos  []int64
+	States   []string
+	Bounces  []bool
+	Failures []string
+	DueTimes []time.Time
+}
+
+// Notes what became of mails, until EndMails writes it.
+func (q *Queries) NoteOutcomes(ctx context.Context, arg NoteOutcomesParams) error {
+	_, err := q.db.Exec(ctx, noteOutcomes,
+		arg.MailNos,
+		arg.States,
+		arg.Bounces,
+		arg.Failures,
+		arg.DueTimes,
+	)
+	return err
 }
 
 const otherListOf = `-- name: OtherListOf :one
@@ -676,6 +795,15 @@ func (q *Queries) OwnerGone(ctx context.Context, arg OwnerGoneParams) (bool, err
 	var pg_try_advisory_xact_lock bool
 	err := row.Scan(&pg_try_advisory_xact_lock)
 	return pg_try_advisory_xact_lock, err
+}
+
+const ownerLives = `-- name: OwnerLives :exec
+INSERT INTO mail_flights (mail_no, owner) VALUES (-($1::integer), $1)
+`
+
+func (q *Queries) OwnerLives(ctx context.Context, owner int32) error {
+	_, err := q.db.Exec(ctx, ownerLives, owner)
+	return err
 }
 
 const pruneMails = `-- name: PruneMails :execrows
@@ -847,58 +975,42 @@ func (q *Queries) StartMailing(ctx context.Context, arg StartMailingParams) erro
 }
 
 const takeMails = `-- name: TakeMails :many
-WITH taken AS (
-    SELECT mail_no, list_no, token, mailing_no FROM mails
-    WHERE mail_no = ANY ($3::bigint[]) AND state = 'QUEUED'
+WITH due AS (
+    SELECT d.mail_no FROM mails d
+    WHERE d.state = 'QUEUED' AND d.due_time <= $2::timestamptz AND NOT d.domain = ANY ($3::text[])
+    ORDER BY d.kind, d.due_time, d.mail_no
+    LIMIT $4
     FOR NO KEY UPDATE SKIP LOCKED
-), about AS (
-    SELECT t.mail_no, l.deleted, l.posting_address, coalesce(e.state, 0)::smallint AS entry_state, coalesce(e.address, '') AS address,
-           coalesce(e.display_name, '') AS display_name, coalesce(e.update_time, 'epoch') AS entry_time,
-           coalesce(g.state, '') AS mailing_state, coalesce(a.recalled, false) AS recalled
-    FROM taken t
-    JOIN lists l ON l.list_no = t.list_no
-    LEFT JOIN entries e ON e.list_no = t.list_no AND e.token = t.token
-    LEFT JOIN mailings g ON g.mailing_no = t.mailing_no
-    LEFT JOIN announcements a ON a.id = g.announcement_id
 )
-UPDATE mails m SET state = 'SENDING', owner = $1, take_time = $2::timestamptz, attempts = m.attempts + 1
-FROM about
-WHERE m.mail_no = about.mail_no
-RETURNING m.mail_no, m.id, m.list_no, m.token, m.kind, m.attempts, m.create_time, m.mailing_no, m.announcement_id, about.deleted,
-          about.posting_address, about.entry_state::smallint AS entry_state, about.address::text AS address,
-          about.display_name::text AS display_name, about.entry_time::timestamptz AS entry_time,
-          about.mailing_state::text AS mailing_state, about.recalled::boolean AS recalled
+UPDATE mails m SET state = 'SENDING', owner = $1, take_time = $2
+FROM due
+WHERE m.mail_no = due.mail_no
+RETURNING m.mail_no, m.domain, m.kind, m.due_time
 `
 
 type TakeMailsParams struct {
 	Owner   int32
-	Now     time.Time
-	MailNos []int64
+	Due     *time.Time
+	Without []string
+	Size    int32
 }
 
 type TakeMailsRow struct {
-	MailNo         int64
-	ID             uuid.UUID
-	ListNo         int64
-	Token          []byte
-	Kind           int16
-	Attempts       int32
-	CreateTime     time.Time
-	MailingNo      *int64
-	AnnouncementID *uuid.UUID
-	Deleted        bool
-	PostingAddress string
-	EntryState     int16
-	Address        string
-	DisplayName    string
-	EntryTime      time.Time
-	MailingState   string
-	Recalled       bool
+	MailNo  int64
+	Domain  string
+	Kind    int16
+	DueTime time.Time
 }
 
-// Takes mails to be sent at once. Whoever takes them sends them, or nobody does. Confirmations belong to no mailing.
+// Takes mails that are due, in their order, without those of domains that have had enough for now. Whoever takes them sends
+// them or gives them back.
 func (q *Queries) TakeMails(ctx context.Context, arg TakeMailsParams) ([]TakeMailsRow, error) {
-	rows, err := q.db.Query(ctx, takeMails, arg.Owner, arg.Now, arg.MailNos)
+	rows, err := q.db.Query(ctx, takeMails,
+		arg.Owner,
+		arg.Due,
+		arg.Without,
+		arg.Size,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -908,22 +1020,9 @@ func (q *Queries) TakeMails(ctx context.Context, arg TakeMailsParams) ([]TakeMai
 		var i TakeMailsRow
 		if err := rows.Scan(
 			&i.MailNo,
-			&i.ID,
-			&i.ListNo,
-			&i.Token,
+			&i.Domain,
 			&i.Kind,
-			&i.Attempts,
-			&i.CreateTime,
-			&i.MailingNo,
-			&i.AnnouncementID,
-			&i.Deleted,
-			&i.PostingAddress,
-			&i.EntryState,
-			&i.Address,
-			&i.DisplayName,
-			&i.EntryTime,
-			&i.MailingState,
-			&i.Recalled,
+			&i.DueTime,
 		); err != nil {
 			return nil, err
 		}

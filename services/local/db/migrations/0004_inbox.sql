@@ -121,6 +121,19 @@ CREATE INDEX mails_due ON mails (kind, due_time, mail_no) WHERE state = 'QUEUED'
 CREATE INDEX mails_taken ON mails (owner) WHERE state = 'SENDING';
 CREATE SEQUENCE mail_owners AS integer CYCLE;
 
+-- Mails in the air: which of those that are SENDING were handed to the mail server, and what became of them as long as it is
+-- not written into the mail. Writing it costs no wait for the disk; it outlives the process that wrote it, and is empty
+-- after a crash of the database. Each process has a row with its own number, negative, that says that there was no crash.
+CREATE UNLOGGED TABLE mail_flights (
+    mail_no  bigint PRIMARY KEY,
+    owner    integer NOT NULL,
+    -- What became of it; null while it is under way.
+    state    text,
+    bounced  boolean NOT NULL DEFAULT false,
+    failure  text NOT NULL DEFAULT '',
+    due_time timestamptz
+) WITH (autovacuum_vacuum_scale_factor = 0.5);
+
 -- Whether a chapter is of an audience by its language: the tag itself or a variant of it. An empty audience is everybody.
 -- +goose StatementBegin
 CREATE FUNCTION speaks(language text, audience text[]) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
@@ -139,6 +152,7 @@ ALTER TABLE mails DROP mailing_no, DROP announcement_id, DROP domain, DROP owner
 CREATE INDEX mails_due ON mails (due_time) WHERE state = 'QUEUED';
 CREATE INDEX mails_taken ON mails (take_time) WHERE state = 'SENDING';
 CREATE UNIQUE INDEX mails_open ON mails (list_no, token, kind) WHERE state IN ('QUEUED', 'SENDING');
+DROP TABLE mail_flights;
 DROP SEQUENCE mail_owners;
 DROP TABLE mailings, inbox_items, relays, announcements, charters;
 ALTER TABLE lists DROP announcement_mode, DROP from_name, DROP reply_to, DROP posting_address;

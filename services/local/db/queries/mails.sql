@@ -19,47 +19,64 @@ SELECT EXISTS (
     WHERE list_no = @list_no AND token = @token AND kind = @kind AND create_time > @since AND state NOT IN ('FAILED', 'CANCELLED')
 );
 
--- name: DueMails :many
--- Some of the mails that are due, in their order, without those of domains that have had enough for now. They are nobody's
--- yet.
-SELECT mail_no, domain FROM mails
-WHERE state = 'QUEUED' AND due_time <= @now AND NOT domain = ANY (@without::text[])
-ORDER BY kind, due_time, mail_no
-LIMIT @size;
-
 -- name: TakeMails :many
--- Takes mails to be sent at once. Whoever takes them sends them, or nobody does. Confirmations belong to no mailing.
-WITH taken AS (
-    SELECT mail_no, list_no, token, mailing_no FROM mails
-    WHERE mail_no = ANY (@mail_nos::bigint[]) AND state = 'QUEUED'
+-- Takes mails that are due, in their order, without those of domains that have had enough for now. Whoever takes them sends
+-- them or gives them back.
+WITH due AS (
+    SELECT d.mail_no FROM mails d
+    WHERE d.state = 'QUEUED' AND d.due_time <= @due::timestamptz AND NOT d.domain = ANY (@without::text[])
+    ORDER BY d.kind, d.due_time, d.mail_no
+    LIMIT @size
     FOR NO KEY UPDATE SKIP LOCKED
-), about AS (
-    SELECT t.mail_no, l.deleted, l.posting_address, coalesce(e.state, 0)::smallint AS entry_state, coalesce(e.address, '') AS address,
-           coalesce(e.display_name, '') AS display_name, coalesce(e.update_time, 'epoch') AS entry_time,
-           coalesce(g.state, '') AS mailing_state, coalesce(a.recalled, false) AS recalled
-    FROM taken t
-    JOIN lists l ON l.list_no = t.list_no
-    LEFT JOIN entries e ON e.list_no = t.list_no AND e.token = t.token
-    LEFT JOIN mailings g ON g.mailing_no = t.mailing_no
-    LEFT JOIN announcements a ON a.id = g.announcement_id
 )
-UPDATE mails m SET state = 'SENDING', owner = @owner, take_time = @now::timestamptz, attempts = m.attempts + 1
-FROM about
-WHERE m.mail_no = about.mail_no
-RETURNING m.mail_no, m.id, m.list_no, m.token, m.kind, m.attempts, m.create_time, m.mailing_no, m.announcement_id, about.deleted,
-          about.posting_address, about.entry_state::smallint AS entry_state, about.address::text AS address,
-          about.display_name::text AS display_name, about.entry_time::timestamptz AS entry_time,
-          about.mailing_state::text AS mailing_state, about.recalled::boolean AS recalled;
+UPDATE mails m SET state = 'SENDING', owner = @owner, take_time = @due
+FROM due
+WHERE m.mail_no = due.mail_no
+RETURNING m.mail_no, m.domain, m.kind, m.due_time;
+
+-- name: CommitSoon :exec
+-- This transaction need not wait for the disk.
+SELECT set_config('synchronous_commit', 'off', true);
+
+-- name: HandMails :many
+-- Notes that mails are handed over, in the moment in which they are, and reads what they are about. Confirmations belong to
+-- no mailing.
+WITH handed AS (
+    INSERT INTO mail_flights (mail_no, owner) SELECT unnest(@mail_nos::bigint[]), @owner::integer
+    ON CONFLICT (mail_no) DO UPDATE SET owner = excluded.owner, state = NULL
+)
+SELECT m.mail_no, m.id, m.list_no, m.token, m.kind, m.attempts, m.create_time, m.mailing_no, m.announcement_id, l.deleted,
+       l.posting_address, coalesce(e.state, 0)::smallint AS entry_state, coalesce(e.address, '')::text AS address,
+       coalesce(e.display_name, '')::text AS display_name, coalesce(e.update_time, 'epoch')::timestamptz AS entry_time,
+       coalesce(g.state, '')::text AS mailing_state, coalesce(a.recalled, false)::boolean AS recalled
+FROM mails m
+JOIN lists l ON l.list_no = m.list_no
+LEFT JOIN entries e ON e.list_no = m.list_no AND e.token = m.token
+LEFT JOIN mailings g ON g.mailing_no = m.mailing_no
+LEFT JOIN announcements a ON a.id = m.announcement_id
+WHERE m.mail_no = ANY (@mail_nos::bigint[]) AND m.state = 'SENDING' AND m.owner = @owner::integer;
+
+-- name: NoteOutcomes :exec
+-- Notes what became of mails, until EndMails writes it.
+UPDATE mail_flights f SET state = r.state, bounced = r.bounced, failure = r.failure, due_time = r.due_time
+FROM (
+    SELECT unnest(@mail_nos::bigint[]) AS mail_no, unnest(@states::text[]) AS state, unnest(@bounces::boolean[]) AS bounced,
+           unnest(@failures::text[]) AS failure, unnest(@due_times::timestamptz[]) AS due_time
+) r
+WHERE f.mail_no = r.mail_no;
 
 -- name: EndMails :exec
--- Records what became of mails, and moves the counts of their mailings. A QUEUED one is tried again at its due time. Mails
--- that somebody else has given up as UNCERTAIN meanwhile stay so.
+-- Writes what became of mails, and moves the counts of their mailings. A QUEUED one is tried again at its due time, or was
+-- given back without a try. Mails that somebody else has given up as UNCERTAIN meanwhile stay so.
 WITH result AS (
     SELECT unnest(@mail_nos::bigint[]) AS mail_no, unnest(@owners::integer[]) AS owner, unnest(@states::text[]) AS state,
-           unnest(@bounces::boolean[]) AS bounced, unnest(@failures::text[]) AS failure, unnest(@due_times::timestamptz[]) AS due_time
+           unnest(@bounces::boolean[]) AS bounced, unnest(@failures::text[]) AS failure, unnest(@due_times::timestamptz[]) AS due_time,
+           unnest(@tries::integer[]) AS tries
+), landed AS (
+    DELETE FROM mail_flights f WHERE f.mail_no = ANY (@mail_nos)
 ), ended AS (
     UPDATE mails m
-    SET state = r.state, bounced = r.bounced, failure = r.failure,
+    SET state = r.state, bounced = r.bounced, failure = r.failure, attempts = m.attempts + r.tries,
         due_time = CASE WHEN r.state = 'QUEUED' THEN r.due_time ELSE m.due_time END,
         end_time = CASE WHEN r.state = 'QUEUED' THEN NULL ELSE @now::timestamptz END
     FROM result r
@@ -90,21 +107,20 @@ SELECT DISTINCT owner FROM mails WHERE state = 'SENDING' AND owner <> @owner;
 -- Whether nobody lives who took mails under this number. The lock is let go with the transaction.
 SELECT pg_try_advisory_xact_lock(@class::integer, @owner::integer);
 
--- name: ForsakeMails :exec
--- Mails of somebody who is gone.
-WITH ended AS (
-    UPDATE mails SET state = 'UNCERTAIN', failure = 'the process ended while the mail was on its way', end_time = @now::timestamptz
-    WHERE state = 'SENDING' AND owner = @owner
-    RETURNING mailing_no
-), counted AS (
-    SELECT mailing_no, count(*) AS gone FROM ended WHERE mailing_no IS NOT NULL GROUP BY mailing_no
-)
-UPDATE mailings g
-SET queued = g.queued - c.gone, uncertain = g.uncertain + c.gone, moved = true,
-    state = CASE WHEN g.state = 'RUNNING' AND g.queued = c.gone THEN 'DONE' ELSE g.state END,
-    end_time = CASE WHEN g.state = 'RUNNING' AND g.queued = c.gone THEN @now ELSE g.end_time END
-FROM counted c
-WHERE g.mailing_no = c.mailing_no;
+-- name: Forsaken :many
+-- What is known of the mails of somebody who is gone. Those in the air may have arrived. Those that were not handed over
+-- are as they were; but after a crash of the database nobody knows which these are.
+SELECT m.mail_no,
+       (CASE WHEN f.state IS NOT NULL THEN f.state WHEN f.mail_no IS NOT NULL OR alive.owner IS NULL THEN 'UNCERTAIN' ELSE 'QUEUED' END)::text AS state,
+       coalesce(f.bounced, false)::boolean AS bounced, coalesce(f.failure, '')::text AS failure,
+       coalesce(f.due_time, m.due_time)::timestamptz AS due_time, (f.mail_no IS NOT NULL)::boolean AS handed
+FROM mails m
+LEFT JOIN mail_flights f ON f.mail_no = m.mail_no
+LEFT JOIN mail_flights alive ON alive.mail_no = -(sqlc.arg(owner)::integer)
+WHERE m.state = 'SENDING' AND m.owner = @owner;
+
+-- name: ForgetOwner :exec
+DELETE FROM mail_flights WHERE owner = @owner;
 
 -- name: NewOwner :one
 SELECT nextval('mail_owners')::integer;
@@ -112,6 +128,9 @@ SELECT nextval('mail_owners')::integer;
 -- name: BecomeOwner :exec
 -- Held as long as the connection lives.
 SELECT pg_advisory_lock(@class::integer, @owner::integer);
+
+-- name: OwnerLives :exec
+INSERT INTO mail_flights (mail_no, owner) VALUES (-(sqlc.arg(owner)::integer), @owner);
 
 -- name: MailContext :one
 -- What a mail is about. The entry may be gone.
@@ -196,10 +215,12 @@ LIMIT 1;
 
 -- name: MoveMail :exec
 -- Gives a mail to another mailing, because the person has left the list of the one that it was for.
-WITH moved AS (
-    UPDATE mails SET list_no = @list_no, mailing_no = @to_mailing, state = 'QUEUED', attempts = attempts - 1
-    WHERE mail_no = @mail_no AND state = 'SENDING' AND owner = @owner
-    RETURNING mail_no
+WITH landed AS (
+    DELETE FROM mail_flights f WHERE f.mail_no = @mail_no
+), moved AS (
+    UPDATE mails m SET list_no = @list_no, mailing_no = @to_mailing, state = 'QUEUED'
+    WHERE m.mail_no = @mail_no AND m.state = 'SENDING' AND m.owner = @owner
+    RETURNING m.mail_no
 )
 UPDATE mailings g
 SET queued = g.queued + CASE WHEN g.mailing_no = @to_mailing THEN 1 ELSE -1 END, moved = true,
