@@ -25,7 +25,7 @@ func BenchmarkMailing(b *testing.B) {
 	for b.Loop() {
 		rounds++
 		pool := durable(b)
-		w := setupOn(b, pool, func(config *Config) { config.CompareEvery = time.Hour })
+		w := setupOn(b, pool, func(config *Config) { config.CompareEvery, config.Mail.Connections = time.Hour, 16 })
 		scheduleMailing(b, pool, people)
 		ours += timed(func() {
 			w.clock.Set(time.Now().Add(time.Minute)) //nolint:forbidigo // the rows are due in the database's now

@@ -127,9 +127,11 @@ func (w *world) startSink() {
 	w.sink = sink
 }
 
-func (w *world) mailer() *mail.Mailer {
+func (w *world) mailer(connections int) *mail.Mailer {
 	w.t.Helper()
-	mailer, err := mail.New(mail.Config{SMTP: "smtp+plain://" + w.sink.Addr(), From: "site@chapterhouse.example"}, w.clock)
+	mailer, err := mail.New(mail.Config{
+		SMTP: "smtp+plain://" + w.sink.Addr(), From: "site@chapterhouse.example", Connections: connections,
+	}, w.clock)
 	w.must(err)
 	w.t.Cleanup(func() { mailer.Close(context.Background()) })
 	return mailer
@@ -151,7 +153,7 @@ func (w *world) startService(change []func(*Config)) {
 	}
 	var err error
 	w.service, err = New(w.t.Context(), Deps{
-		Pool: w.pool, NATS: w.connect(bus.Local), Clock: w.clock, Log: w.log(), SiteKey: w.key, Mail: w.mailer(), Config: config,
+		Pool: w.pool, NATS: w.connect(bus.Local), Clock: w.clock, Log: w.log(), SiteKey: w.key, Mail: w.mailer(config.Mail.Connections), Config: config,
 		Regions:   regionalv1.NewRegionServiceClient(w.play(func(r *grpc.Server) { regionalv1.RegisterRegionServiceServer(r, w.regional) })),
 		Standings: internationalv1.NewStandingServiceClient(w.play(func(r *grpc.Server) { internationalv1.RegisterStandingServiceServer(r, w.international) })),
 	})
