@@ -53,6 +53,8 @@ type delivery struct {
 	owner int32
 	// taken are this process's, and not handed over yet.
 	taken []db.TakeMailsRow
+	// last is where the last look for mails ended; a tick begins anew.
+	last db.TakeMailsRow
 	// done is what became of mails and is not written yet; the first so many are noted.
 	done  []outcome
 	noted int
@@ -150,7 +152,7 @@ func (p *post) deliver(ctx context.Context) error {
 				return err
 			}
 		case <-p.mailDue:
-			p.dry = false
+			p.lookAgain()
 		case <-ctx.Done():
 		}
 	}
@@ -199,6 +201,9 @@ func (d *delivery) land() {
 	d.taken = nil
 }
 
+// lookAgain begins anew with the mails that are due first.
+func (d *delivery) lookAgain() { d.dry, d.last = false, db.TakeMailsRow{} }
+
 func (d *delivery) giveBack(one db.TakeMailsRow) {
 	d.done = append(d.done, outcome{mailNo: one.MailNo, owner: d.owner, state: mailQueued, dueTime: one.DueTime})
 }
@@ -243,7 +248,7 @@ func (p *post) begin(ctx context.Context) error {
 
 // look does what is due once a tick, and lets what had enough be looked at again.
 func (p *post) look(ctx context.Context) error {
-	p.dry = false
+	p.lookAgain()
 	clear(p.without)
 	clear(p.frames)
 	ctx, cancel := context.WithTimeout(ctx, statementLimit)
@@ -325,7 +330,10 @@ func (p *post) take(ctx context.Context) (err error) {
 	for domain := range p.without {
 		without = append(without, domain)
 	}
-	p.taken, err = q.TakeMails(ctx, db.TakeMailsParams{Owner: p.owner, Due: &now, Without: without, Size: mailBatch})
+	p.taken, err = q.TakeMails(ctx, db.TakeMailsParams{
+		Owner: p.owner, Due: &now, Without: without, Size: mailBatch,
+		AfterKind: p.last.Kind, AfterDue: p.last.DueTime, AfterNo: p.last.MailNo,
+	})
 	if err != nil {
 		return fmt.Errorf("take mails: %w", err)
 	}
@@ -334,6 +342,9 @@ func (p *post) take(ctx context.Context) (err error) {
 	slices.SortFunc(p.taken, func(a, b db.TakeMailsRow) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), a.DueTime.Compare(b.DueTime), cmp.Compare(a.MailNo, b.MailNo))
 	})
+	if len(p.taken) > 0 {
+		p.last = p.taken[len(p.taken)-1]
+	}
 	return nil
 }
 
@@ -428,7 +439,7 @@ func (p *post) launch(ctx context.Context, one db.HandMailsRow) error {
 	if !wanted(one) {
 		moved, err := p.moveToOtherList(ctx, one)
 		if err != nil || moved {
-			p.dry = false
+			p.lookAgain()
 			return err
 		}
 		p.done = append(p.done, result)

@@ -980,9 +980,10 @@ func (q *Queries) StartMailing(ctx context.Context, arg StartMailingParams) erro
 const takeMails = `-- name: TakeMails :many
 WITH due AS (
     SELECT d.mail_no FROM mails d
-    WHERE d.state = 'QUEUED' AND d.due_time <= $2::timestamptz AND NOT d.domain = ANY ($3::text[])
+    WHERE d.state = 'QUEUED' AND d.due_time <= $2::timestamptz
+      AND (d.kind, d.due_time, d.mail_no) > ($3::smallint, $4::timestamptz, $5::bigint) AND NOT d.domain = ANY ($6::text[])
     ORDER BY d.kind, d.due_time, d.mail_no
-    LIMIT $4
+    LIMIT $7
     FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE mails m SET state = 'SENDING', owner = $1, take_time = $2
@@ -992,10 +993,13 @@ RETURNING m.mail_no, m.domain, m.kind, m.due_time
 `
 
 type TakeMailsParams struct {
-	Owner   int32
-	Due     *time.Time
-	Without []string
-	Size    int32
+	Owner     int32
+	Due       *time.Time
+	AfterKind int16
+	AfterDue  time.Time
+	AfterNo   int64
+	Without   []string
+	Size      int32
 }
 
 type TakeMailsRow struct {
@@ -1005,12 +1009,16 @@ type TakeMailsRow struct {
 	DueTime time.Time
 }
 
-// Takes mails that are due, in their order, without those of domains that have had enough for now. Whoever takes them sends
-// them or gives them back.
+// Takes mails that are due, in their order and from a point on, without those of domains that have had enough for now.
+// Whoever takes them sends them or gives them back. The point is where the last look ended: the index before it is full of
+// mails that are taken, and as long as any transaction is open that may see them as they were, none of it is skipped.
 func (q *Queries) TakeMails(ctx context.Context, arg TakeMailsParams) ([]TakeMailsRow, error) {
 	rows, err := q.db.Query(ctx, takeMails,
 		arg.Owner,
 		arg.Due,
+		arg.AfterKind,
+		arg.AfterDue,
+		arg.AfterNo,
 		arg.Without,
 		arg.Size,
 	)

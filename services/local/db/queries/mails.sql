@@ -20,11 +20,13 @@ SELECT EXISTS (
 );
 
 -- name: TakeMails :many
--- Takes mails that are due, in their order, without those of domains that have had enough for now. Whoever takes them sends
--- them or gives them back.
+-- Takes mails that are due, in their order and from a point on, without those of domains that have had enough for now.
+-- Whoever takes them sends them or gives them back. The point is where the last look ended: the index before it is full of
+-- mails that are taken, and as long as any transaction is open that may see them as they were, none of it is skipped.
 WITH due AS (
     SELECT d.mail_no FROM mails d
-    WHERE d.state = 'QUEUED' AND d.due_time <= @due::timestamptz AND NOT d.domain = ANY (@without::text[])
+    WHERE d.state = 'QUEUED' AND d.due_time <= @due::timestamptz
+      AND (d.kind, d.due_time, d.mail_no) > (@after_kind::smallint, @after_due::timestamptz, @after_no::bigint) AND NOT d.domain = ANY (@without::text[])
     ORDER BY d.kind, d.due_time, d.mail_no
     LIMIT @size
     FOR NO KEY UPDATE SKIP LOCKED
