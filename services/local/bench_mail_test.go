@@ -10,8 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	gomail "github.com/wneessen/go-mail"
 
+	eventv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/event/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/mailsink"
 	"github.com/chapterhouse/chapterhouse/services/internal/testkit"
 )
@@ -99,4 +102,42 @@ func hostPort(b *testing.B, addr string) (string, int) {
 		b.Fatal(err)
 	}
 	return host, port
+}
+
+// BenchmarkInboxes holds the filling of 20,000 inboxes, from the relay's event to the last item, against a bare COPY of that
+// many rows into a table like theirs.
+func BenchmarkInboxes(b *testing.B) {
+	const chapters = 20_000
+	w := setupOn(b, durable(b))
+	w.exec(`INSERT INTO chapters (id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time)
+		SELECT 'c' || i, 'Chapter ' || i, 'world', '', '', 0, 0, '', 1, 1, now(), now() FROM generate_series(2, 20000) i`)
+	w.exec(`CREATE TABLE bare_items (LIKE inbox_items INCLUDING ALL)`)
+	var ours, bare time.Duration
+	for b.Loop() {
+		news := announcement("news")
+		w.exec("ANALYZE chapters")
+		ours += timed(func() {
+			w.inTx(func(tx pgx.Tx) {
+				w.must(w.service.putAnnouncement(b.Context(), tx, news))
+				w.must(w.service.putRelay(b.Context(), tx, relay(news, "world")))
+			})
+		})
+		if n := len(w.has(news)); n != chapters {
+			b.Fatalf("%d inboxes have it", n)
+		}
+		bare += timed(func() { w.bareItems(news, chapters) })
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(ours.Milliseconds())/float64(b.N), "ms/announcement")
+	b.ReportMetric(ours.Seconds()/bare.Seconds(), "x-copy")
+}
+
+func (w *world) bareItems(news *eventv1.AnnouncementChanged, chapters int) {
+	w.t.Helper()
+	_, err := w.pool.CopyFrom(w.t.Context(), pgx.Identifier{"bare_items"},
+		[]string{"announcement_id", "chapter_id", "region", "arrived_edition", "arrive_time", "update_time", "epoch"},
+		pgx.CopyFromSlice(chapters, func(i int) ([]any, error) {
+			return []any{uuid.MustParse(idOf(news)), fmt.Sprint("c", i), "world", int32(1), noon, noon, int64(1)}, nil
+		}))
+	w.must(err)
 }

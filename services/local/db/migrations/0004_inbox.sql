@@ -48,10 +48,11 @@ CREATE TABLE relays (
 );
 CREATE INDEX relays_region ON relays (region, forward_time) WHERE state = 'FORWARDED';
 
--- What lies in the chapters' inboxes. Its key is what makes it come once; it holds no text.
+-- What lies in the chapters' inboxes. Its key is what makes it come once; it holds no text. No foreign keys: items are made
+-- from rows of both tables, of which none is ever deleted, and checking them would double what filling the inboxes costs.
 CREATE TABLE inbox_items (
-    announcement_id uuid NOT NULL REFERENCES announcements,
-    chapter_id      text COLLATE "C" NOT NULL REFERENCES chapters,
+    announcement_id uuid NOT NULL,
+    chapter_id      text COLLATE "C" NOT NULL,
     -- By whose relay it came.
     region          text COLLATE "C" NOT NULL,
     -- InboxItem.State: 1 ARRIVED, 2 SENT, 3 DISMISSED. Recalled is the announcement.
