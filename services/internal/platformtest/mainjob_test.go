@@ -50,7 +50,7 @@ func (f *federation) tell(t *testing.T, errs *recorder) {
 	for _, d := range f.doors(errs) {
 		t.Run(d.name(), func(t *testing.T) {
 			vars := story(map[string]string{"GRPC": "g", "REST": "r"}[d.name()])
-			play(t, d, slices.Concat(foundation, register, counting, keeping), vars)
+			play(t, d, slices.Concat(foundation, register, counting, keeping, leaving), vars)
 			t.Run("NobodyElseReachesEntries", func(t *testing.T) { wantEntriesClosed(t, d, vars) })
 		})
 	}
@@ -59,7 +59,7 @@ func (f *federation) tell(t *testing.T, errs *recorder) {
 // wantEntriesClosed tries every call that leads to entries as everybody but the chapter's admin.
 func wantEntriesClosed(t *testing.T, d door, vars variables) {
 	t.Helper()
-	for _, call := range entryCalls {
+	for _, call := range slices.Concat(entryCalls, leavingCalls) {
 		for _, who := range entryReaders {
 			call.as, call.fails = who, denied()
 			t.Run(call.does+"As"+string(who.role), func(t *testing.T) { take(t, d, vars.apply(call), vars) })
