@@ -139,10 +139,39 @@ func (w *world) as(role authz.Role, scope string) regionalv1.RegionServiceClient
 
 func (w *world) client(p authz.Principal) regionalv1.RegionServiceClient {
 	w.t.Helper()
+	return regionalv1.NewRegionServiceClient(w.dial(p))
+}
+
+func (w *world) dial(p authz.Principal) *grpc.ClientConn {
+	w.t.Helper()
 	conn, err := rpc.Dial(w.address, rpc.MintedToken(w.signer, p, w.clock))
 	w.must(err)
 	w.t.Cleanup(func() { _ = conn.Close() })
-	return regionalv1.NewRegionServiceClient(conn)
+	return conn
+}
+
+// coordinatorOf is somebody who holds the role on a region.
+func coordinatorOf(region string) authz.Principal {
+	return authz.Principal{Subject: "of-" + region, Grants: []authz.Grant{{Role: authz.Coordinator, Scope: "regions/" + region}}}
+}
+
+var staffMember = authz.Principal{Subject: "staff", Grants: []authz.Grant{{Role: authz.InternationalStaff, Scope: authz.Federation}}}
+
+func (w *world) transfers(p authz.Principal) regionalv1.TransferServiceClient {
+	w.t.Helper()
+	return regionalv1.NewTransferServiceClient(w.dial(p))
+}
+
+// adopt moves a chapter with the consent of both sides.
+func (w *world) adopt(region, chapter string) {
+	w.t.Helper()
+	moved, err := w.transfers(staffMember).AdoptChapter(w.t.Context(), &regionalv1.AdoptChapterRequest{
+		Region: "regions/" + region, Chapter: "chapters/" + chapter,
+	})
+	w.must(err)
+	if moved.GetState() != regionalv1.Transfer_COMPLETED {
+		w.t.Fatalf("adopt %s into %s: %v", chapter, region, moved)
+	}
 }
 
 func (w *world) must(err error) {
