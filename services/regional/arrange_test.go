@@ -131,7 +131,7 @@ func TestMoveRegion(t *testing.T) {
 		w.clock.Advance(time.Hour)
 		made := w.read("orient").GetEffectiveTime().AsTime()
 		for parent, at := range map[string]time.Time{
-			"orient": made.Add(-time.Second),                // was not there
+			"orient": made.Add(-time.Second),                  // was not there
 			"asia":   w.clock.Now().Add(-31 * 24 * time.Hour), // too long ago
 			"world":  w.clock.Now().Add(time.Second),          // still to come
 		} {

@@ -120,7 +120,9 @@ func (c *change) since(given *timestamppb.Timestamp, dependsOn ...db.Region) (ti
 }
 
 // above returns the regions on the way up from one, itself among them.
-func (c *change) above(region db.Region) ([]db.Region, error) { return c.q.RegionsOf(c.ctx, region.Path) }
+func (c *change) above(region db.Region) ([]db.Region, error) {
+	return c.q.RegionsOf(c.ctx, region.Path)
+}
 
 // create makes a region that is filled in but for its versions and times.
 func (c *change) create(region db.Region, parent db.Region, at time.Time, kind regionalv1.RegionPeriod_Change) (db.Region, error) {

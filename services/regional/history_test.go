@@ -234,7 +234,7 @@ func (h *historian) adoptChapter() {
 func TestAnyHistoryCanBeAskedForAsOf(t *testing.T) {
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("Seed", seed), func(t *testing.T) {
-			h := &historian{world: setup(t), rand: rand.New(rand.NewPCG(seed, 26)), done: map[string]int{}} //nolint:gosec // repeatable
+			h := &historian{world: setup(t), rand: rand.New(rand.NewPCG(seed, 26)), done: map[string]int{}}
 			h.model.states = []state{{from: h.clock.Now(), parents: map[string]string{"world": ""}, places: map[string]string{}}}
 			h.found(8)
 			acts := []func(){h.create, h.create, h.moveRegion, h.moveRegion, h.splitRegion, h.mergeRegion, h.closeRegion, h.adoptChapter, h.adoptChapter}

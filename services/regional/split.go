@@ -121,7 +121,7 @@ func (c *change) split(region db.Region, shares []share, beside, closing bool) (
 		changed = append(changed, part.ID)
 		given = append(given, part.CountryCodes...)
 		answer.Regions = append(answer.Regions, toProto(part))
-		answer.MovedChapters += int32(len(share.chapters)) //nolint:gosec // a region holds fewer
+		answer.MovedChapters += int32(len(share.chapters))
 	}
 	if beside {
 		if err := c.shrink(region, given, at, closing); err != nil {
