@@ -32,7 +32,7 @@ func (s *Service) connectBus(deps Deps) error {
 		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Local, Site: s.config.Site,
 		FromTier: bus.Regional, FromSite: bus.MainSite, Topics: []bus.Topic{regionTopic(), s.placementTopic()}, Workers: 1,
 		AfterCommit: s.publisher.Wake,
-		Log: deps.Log, Registerer: deps.Registerer, GapWait: s.config.GapWait, CompareEvery: s.config.CompareEvery,
+		Log:         deps.Log, Registerer: deps.Registerer, GapWait: s.config.GapWait, CompareEvery: s.config.CompareEvery,
 	})
 	if err != nil {
 		return fmt.Errorf("consume from the regional tier: %w", err)

@@ -85,7 +85,7 @@ func TestPlacementsInAnyOrderAndTwiceEndWhereTheLastOneSays(t *testing.T) {
 	for i, region := range regions {
 		events = append(events, placement(region, 1, int64(i+1)), placement(region, 1, int64(i+1)))
 	}
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // repeatable
+	random := rand.New(rand.NewPCG(1, 2))
 	random.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
 	for _, event := range events {
 		tell(event)
