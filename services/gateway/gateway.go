@@ -126,6 +126,8 @@ func (g *gateway) register(ctx context.Context) error {
 		with(internationalv1.RegisterStandingServiceHandlerClient, internationalv1.NewStandingServiceClient(international)),
 		with(internationalv1.RegisterCharterServiceHandlerClient, internationalv1.NewCharterServiceClient(international)),
 		with(regionalv1.RegisterRegionServiceHandlerClient, regionalv1.NewRegionServiceClient(regional)),
+		with(regionalv1.RegisterCoordinatorServiceHandlerClient, regionalv1.NewCoordinatorServiceClient(regional)),
+		with(regionalv1.RegisterTransferServiceHandlerClient, regionalv1.NewTransferServiceClient(regional)),
 		with(localv1.RegisterChapterServiceHandlerClient, localv1.NewChapterServiceClient(local)),
 		with(localv1.RegisterListServiceHandlerClient, g.lists),
 		with(localv1.RegisterSyncServiceHandlerClient, g.syncs),

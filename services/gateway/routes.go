@@ -27,6 +27,8 @@ func services() []protoreflect.ServiceDescriptor {
 		internationalv1.File_chapterhouse_international_v1_standings_proto,
 		internationalv1.File_chapterhouse_international_v1_charters_proto,
 		regionalv1.File_chapterhouse_regional_v1_regions_proto,
+		regionalv1.File_chapterhouse_regional_v1_coordinators_proto,
+		regionalv1.File_chapterhouse_regional_v1_transfers_proto,
 		localv1.File_chapterhouse_local_v1_chapters_proto,
 		localv1.File_chapterhouse_local_v1_lists_proto,
 		localv1.File_chapterhouse_local_v1_syncs_proto,

@@ -17,7 +17,7 @@ import (
 // tokensPerPart keeps a message of tokens at 720 kB, below what a NATS server takes.
 const tokensPerPart = 20_000
 
-// connectBus makes what publishes chapters and lists, answers for them, and keeps the copy of the regions.
+// connectBus makes what publishes chapters and lists, answers for them, keeps the copy of the regions, and follows the placements.
 func (s *Service) connectBus(deps Deps) error {
 	s.publisher = bus.NewPublisher(bus.PublisherConfig{
 		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Local, Site: s.config.Site,
@@ -30,8 +30,9 @@ func (s *Service) connectBus(deps Deps) error {
 	var err error
 	s.consumer, err = bus.NewConsumer(bus.ConsumerConfig{
 		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Local, Site: s.config.Site,
-		FromTier: bus.Regional, FromSite: bus.MainSite, Topics: []bus.Topic{regionTopic()}, Workers: 1,
-		Log: deps.Log, Registerer: deps.Registerer, GapWait: s.config.GapWait, CompareEvery: s.config.CompareEvery,
+		FromTier: bus.Regional, FromSite: bus.MainSite, Topics: []bus.Topic{regionTopic(), s.placementTopic()}, Workers: 1,
+		AfterCommit: s.publisher.Wake,
+		Log:         deps.Log, Registerer: deps.Registerer, GapWait: s.config.GapWait, CompareEvery: s.config.CompareEvery,
 	})
 	if err != nil {
 		return fmt.Errorf("consume from the regional tier: %w", err)

@@ -40,6 +40,8 @@ type Deps struct {
 // Service is the regional tier.
 type Service struct {
 	regionalv1.UnimplementedRegionServiceServer
+	regionalv1.UnimplementedCoordinatorServiceServer
+	regionalv1.UnimplementedTransferServiceServer
 
 	pool  *pgxpool.Pool
 	clock clock.Clock
@@ -77,8 +79,8 @@ func New(ctx context.Context, deps Deps) (*Service, error) {
 	if err := s.connectBus(deps); err != nil {
 		return nil, err
 	}
-	if err := s.announceRoot(ctx); err != nil {
-		return nil, fmt.Errorf("announce regions/world: %w", err)
+	if err := s.announce(ctx); err != nil {
+		return nil, fmt.Errorf("announce regions and placements: %w", err)
 	}
 	return s, nil
 }
@@ -86,6 +88,8 @@ func New(ctx context.Context, deps Deps) (*Service, error) {
 // Register adds the tier's gRPC services to a server.
 func (s *Service) Register(r grpc.ServiceRegistrar) {
 	regionalv1.RegisterRegionServiceServer(r, s)
+	regionalv1.RegisterCoordinatorServiceServer(r, s)
+	regionalv1.RegisterTransferServiceServer(r, s)
 }
 
 // Run publishes, answers and consumes until ctx ends.

@@ -46,8 +46,10 @@ var rolePermissions = map[Role][]Permission{
 	InternationalStaff: {
 		"members.create", "members.read", "members.list", "members.update", "members.renew", "members.resign",
 		"addresses.add", "addresses.read", "addresses.remove", "addresses.verify",
-		"regions.create", "regions.update",
-		"chapters.create", "chapters.update",
+		"regions.create", "regions.update", "regions.arrange",
+		"coordinators.read", "coordinators.write",
+		"transfers.read",
+		"chapters.create", "chapters.update", "chapters.transfer",
 		"lists.read",
 		"standings.read", "standings.audit",
 		"charters.read", "charters.review", "charters.approve", "charters.decline",
@@ -56,6 +58,7 @@ var rolePermissions = map[Role][]Permission{
 	},
 	Auditor: {
 		"members.read", "members.list", "addresses.read",
+		"coordinators.read", "transfers.read",
 		"lists.read",
 		"standings.read", "standings.audit",
 		"charters.read",
@@ -64,7 +67,9 @@ var rolePermissions = map[Role][]Permission{
 	},
 	Coordinator: {
 		"regions.update",
-		"chapters.create", "chapters.update",
+		"coordinators.read", "coordinators.write",
+		"transfers.read",
+		"chapters.create", "chapters.update", "chapters.transfer",
 		"lists.read",
 		"standings.read",
 		"charters.read",
@@ -86,6 +91,7 @@ var rolePermissions = map[Role][]Permission{
 		"standings.preview",
 	},
 	Service: {
+		"coordinators.read",
 		"lists.read",
 		"standings.read",
 		"charters.read",

@@ -11,18 +11,20 @@ import (
 )
 
 type Chapter struct {
-	ID          string
-	DisplayName string
-	Region      string
-	City        string
-	CountryCode string
-	Latitude    float64
-	Longitude   float64
-	Url         string
-	Epoch       int64
-	Version     int64
-	CreateTime  time.Time
-	UpdateTime  time.Time
+	ID              string
+	DisplayName     string
+	Region          string
+	City            string
+	CountryCode     string
+	Latitude        float64
+	Longitude       float64
+	Url             string
+	Epoch           int64
+	Version         int64
+	CreateTime      time.Time
+	UpdateTime      time.Time
+	PlacementEpoch  int64
+	PlacementNumber int64
 }
 
 type Connector struct {

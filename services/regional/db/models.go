@@ -6,16 +6,75 @@ package db
 
 import (
 	"time"
+
+	"github.com/google/uuid"
 )
 
+type Coordinator struct {
+	ID            uuid.UUID
+	RegionID      string
+	Subject       string
+	DisplayName   string
+	Role          int16
+	TermStartTime time.Time
+	TermEndTime   *time.Time
+	AwayStartTime *time.Time
+	AwayEndTime   *time.Time
+	SubstituteID  *uuid.UUID
+	Version       int64
+	CreateTime    time.Time
+	UpdateTime    time.Time
+}
+
+type Placement struct {
+	ChapterID string
+	Revision  int64
+	RegionID  string
+	FromTime  time.Time
+	ToTime    *time.Time
+	Epoch     int64
+	Version   int64
+}
+
 type Region struct {
-	ID           string
+	ID            string
+	DisplayName   string
+	ParentID      *string
+	Path          []string
+	CountryCodes  []string
+	Epoch         int64
+	Version       int64
+	CreateTime    time.Time
+	UpdateTime    time.Time
+	EffectiveTime time.Time
+	CloseTime     *time.Time
+	MergedInto    *string
+}
+
+type RegionHistory struct {
+	RegionID     string
+	Revision     int64
+	FromTime     time.Time
+	ToTime       *time.Time
+	Change       int16
 	DisplayName  string
 	ParentID     *string
-	Path         []string
 	CountryCodes []string
-	Epoch        int64
-	Version      int64
+	Actor        string
+	RecordTime   time.Time
+}
+
+type Transfer struct {
+	ID           uuid.UUID
+	ChapterID    string
+	FromRegion   string
+	ToRegion     string
+	State        int16
+	ProposedBy   int16
+	Proposer     string
+	Decider      string
+	Note         string
+	DecisionNote string
 	CreateTime   time.Time
-	UpdateTime   time.Time
+	DecideTime   *time.Time
 }

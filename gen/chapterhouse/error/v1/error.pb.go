@@ -118,56 +118,93 @@ const (
 	Reason_REASON_CONFLICT_OF_INTEREST Reason = 74
 	// The waiting time after the last decision is not over; metadata `reapplyTime`.
 	Reason_REASON_WAITING_TIME Reason = 75
+	// The region still holds something; metadata `chapters` and `regions` count what lies directly in it.
+	Reason_REASON_REGION_NOT_EMPTY Reason = 90
+	// `regions/world` is the root: it cannot be moved, closed, dissolved, or split into siblings.
+	Reason_REASON_REGION_PERMANENT Reason = 91
+	// Another region below the same parent covers the country; metadata `country` and `region`.
+	Reason_REASON_REGION_COUNTRY_TAKEN Reason = 92
+	// The effective time lies in the future, too far back, or before something that it depends on last changed; metadata
+	// `earliest` says what would do.
+	Reason_REASON_EFFECTIVE_TIME_INVALID Reason = 93
+	// The time that is asked about lies in the future.
+	Reason_REASON_AS_OF_TIME_INVALID Reason = 94
+	// Two parts of the split claim the same, or a part claims what is not directly in the region.
+	Reason_REASON_SPLIT_INVALID Reason = 95
+	// The transfer is decided already; metadata `state`.
+	Reason_REASON_TRANSFER_STATE Reason = 96
+	// The chapter is proposed to another region; metadata `transfer`.
+	Reason_REASON_TRANSFER_PENDING Reason = 97
+	// The chapter lies in that region already.
+	Reason_REASON_CHAPTER_PLACED_THERE Reason = 98
+	// The chapter was moved meanwhile. Read again, then decide again.
+	Reason_REASON_PLACEMENT_MOVED Reason = 99
+	// The substitute is not known, or is the person to be substituted.
+	Reason_REASON_SUBSTITUTE_INVALID Reason = 100
+	// A term or a time away ends before it begins, or has an end and no beginning.
+	Reason_REASON_PERIOD_INVALID Reason = 101
 )
 
 // Enum value maps for Reason.
 var (
 	Reason_name = map[int32]string{
-		0:  "REASON_UNSPECIFIED",
-		1:  "REASON_UNAUTHENTICATED",
-		2:  "REASON_PERMISSION_DENIED",
-		3:  "REASON_INVALID_FIELD",
-		4:  "REASON_MALFORMED_REQUEST",
-		5:  "REASON_PAGE_TOKEN_INVALID",
-		6:  "REASON_NOT_FOUND",
-		7:  "REASON_ALREADY_EXISTS",
-		8:  "REASON_ETAG_MISMATCH",
-		9:  "REASON_IDEMPOTENCY_KEY_REUSED",
-		10: "REASON_IDEMPOTENCY_KEY_IN_USE",
-		11: "REASON_TIER_UNAVAILABLE",
-		12: "REASON_TOO_LARGE",
-		13: "REASON_RATE_LIMITED",
-		14: "REASON_UNKNOWN_ROUTE",
-		15: "REASON_INTERNAL",
-		16: "REASON_CANCELLED",
-		17: "REASON_UNSUPPORTED_MEDIA_TYPE",
-		30: "REASON_ADDRESS_TAKEN",
-		31: "REASON_ADDRESS_INVALID",
-		32: "REASON_MEMBER_STATE",
-		33: "REASON_TERM_END_INVALID",
-		40: "REASON_REGION_PARENT_INVALID",
-		50: "REASON_SOURCE_EMPTY",
-		51: "REASON_SOURCE_UNREADABLE",
-		52: "REASON_SOURCE_NO_ADDRESS_COLUMN",
-		53: "REASON_REMOVALS_NOT_CONFIRMED",
-		54: "REASON_PLAN_STALE",
-		55: "REASON_SYNC_STATE",
-		56: "REASON_LIST_PERMANENT",
-		57: "REASON_ENTRY_SUPPRESSED",
-		58: "REASON_UPLOAD_INTERRUPTED",
-		59: "REASON_REVERT_EXPIRED",
-		60: "REASON_ENTRY_STATE",
-		61: "REASON_CHANGES_EXPIRED",
-		62: "REASON_LINK_INVALID",
-		63: "REASON_CONNECTOR_REFUSED",
-		64: "REASON_CONNECTOR_UNREACHABLE",
-		65: "REASON_CONNECTOR_BUSY",
-		70: "REASON_NOT_ELIGIBLE",
-		71: "REASON_STANDING_MOVED",
-		72: "REASON_CHARTER_STATE",
-		73: "REASON_CLAIMED_BY_ANOTHER",
-		74: "REASON_CONFLICT_OF_INTEREST",
-		75: "REASON_WAITING_TIME",
+		0:   "REASON_UNSPECIFIED",
+		1:   "REASON_UNAUTHENTICATED",
+		2:   "REASON_PERMISSION_DENIED",
+		3:   "REASON_INVALID_FIELD",
+		4:   "REASON_MALFORMED_REQUEST",
+		5:   "REASON_PAGE_TOKEN_INVALID",
+		6:   "REASON_NOT_FOUND",
+		7:   "REASON_ALREADY_EXISTS",
+		8:   "REASON_ETAG_MISMATCH",
+		9:   "REASON_IDEMPOTENCY_KEY_REUSED",
+		10:  "REASON_IDEMPOTENCY_KEY_IN_USE",
+		11:  "REASON_TIER_UNAVAILABLE",
+		12:  "REASON_TOO_LARGE",
+		13:  "REASON_RATE_LIMITED",
+		14:  "REASON_UNKNOWN_ROUTE",
+		15:  "REASON_INTERNAL",
+		16:  "REASON_CANCELLED",
+		17:  "REASON_UNSUPPORTED_MEDIA_TYPE",
+		30:  "REASON_ADDRESS_TAKEN",
+		31:  "REASON_ADDRESS_INVALID",
+		32:  "REASON_MEMBER_STATE",
+		33:  "REASON_TERM_END_INVALID",
+		40:  "REASON_REGION_PARENT_INVALID",
+		50:  "REASON_SOURCE_EMPTY",
+		51:  "REASON_SOURCE_UNREADABLE",
+		52:  "REASON_SOURCE_NO_ADDRESS_COLUMN",
+		53:  "REASON_REMOVALS_NOT_CONFIRMED",
+		54:  "REASON_PLAN_STALE",
+		55:  "REASON_SYNC_STATE",
+		56:  "REASON_LIST_PERMANENT",
+		57:  "REASON_ENTRY_SUPPRESSED",
+		58:  "REASON_UPLOAD_INTERRUPTED",
+		59:  "REASON_REVERT_EXPIRED",
+		60:  "REASON_ENTRY_STATE",
+		61:  "REASON_CHANGES_EXPIRED",
+		62:  "REASON_LINK_INVALID",
+		63:  "REASON_CONNECTOR_REFUSED",
+		64:  "REASON_CONNECTOR_UNREACHABLE",
+		65:  "REASON_CONNECTOR_BUSY",
+		70:  "REASON_NOT_ELIGIBLE",
+		71:  "REASON_STANDING_MOVED",
+		72:  "REASON_CHARTER_STATE",
+		73:  "REASON_CLAIMED_BY_ANOTHER",
+		74:  "REASON_CONFLICT_OF_INTEREST",
+		75:  "REASON_WAITING_TIME",
+		90:  "REASON_REGION_NOT_EMPTY",
+		91:  "REASON_REGION_PERMANENT",
+		92:  "REASON_REGION_COUNTRY_TAKEN",
+		93:  "REASON_EFFECTIVE_TIME_INVALID",
+		94:  "REASON_AS_OF_TIME_INVALID",
+		95:  "REASON_SPLIT_INVALID",
+		96:  "REASON_TRANSFER_STATE",
+		97:  "REASON_TRANSFER_PENDING",
+		98:  "REASON_CHAPTER_PLACED_THERE",
+		99:  "REASON_PLACEMENT_MOVED",
+		100: "REASON_SUBSTITUTE_INVALID",
+		101: "REASON_PERIOD_INVALID",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":              0,
@@ -215,6 +252,18 @@ var (
 		"REASON_CLAIMED_BY_ANOTHER":       73,
 		"REASON_CONFLICT_OF_INTEREST":     74,
 		"REASON_WAITING_TIME":             75,
+		"REASON_REGION_NOT_EMPTY":         90,
+		"REASON_REGION_PERMANENT":         91,
+		"REASON_REGION_COUNTRY_TAKEN":     92,
+		"REASON_EFFECTIVE_TIME_INVALID":   93,
+		"REASON_AS_OF_TIME_INVALID":       94,
+		"REASON_SPLIT_INVALID":            95,
+		"REASON_TRANSFER_STATE":           96,
+		"REASON_TRANSFER_PENDING":         97,
+		"REASON_CHAPTER_PLACED_THERE":     98,
+		"REASON_PLACEMENT_MOVED":          99,
+		"REASON_SUBSTITUTE_INVALID":       100,
+		"REASON_PERIOD_INVALID":           101,
 	}
 )
 
@@ -269,7 +318,7 @@ var File_chapterhouse_error_v1_error_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xf2\t\n" +
+	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xd8\f\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_UNAUTHENTICATED\x10\x01\x12\x1c\n" +
@@ -316,7 +365,19 @@ const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\x14REASON_CHARTER_STATE\x10H\x12\x1d\n" +
 	"\x19REASON_CLAIMED_BY_ANOTHER\x10I\x12\x1f\n" +
 	"\x1bREASON_CONFLICT_OF_INTEREST\x10J\x12\x17\n" +
-	"\x13REASON_WAITING_TIME\x10K:W\n" +
+	"\x13REASON_WAITING_TIME\x10K\x12\x1b\n" +
+	"\x17REASON_REGION_NOT_EMPTY\x10Z\x12\x1b\n" +
+	"\x17REASON_REGION_PERMANENT\x10[\x12\x1f\n" +
+	"\x1bREASON_REGION_COUNTRY_TAKEN\x10\\\x12!\n" +
+	"\x1dREASON_EFFECTIVE_TIME_INVALID\x10]\x12\x1d\n" +
+	"\x19REASON_AS_OF_TIME_INVALID\x10^\x12\x18\n" +
+	"\x14REASON_SPLIT_INVALID\x10_\x12\x19\n" +
+	"\x15REASON_TRANSFER_STATE\x10`\x12\x1b\n" +
+	"\x17REASON_TRANSFER_PENDING\x10a\x12\x1f\n" +
+	"\x1bREASON_CHAPTER_PLACED_THERE\x10b\x12\x1a\n" +
+	"\x16REASON_PLACEMENT_MOVED\x10c\x12\x1d\n" +
+	"\x19REASON_SUBSTITUTE_INVALID\x10d\x12\x19\n" +
+	"\x15REASON_PERIOD_INVALID\x10e:W\n" +
 	"\x06errors\x12\x1e.google.protobuf.MethodOptions\x18\xf2\xa2\x04 \x03(\x0e2\x1d.chapterhouse.error.v1.ReasonR\x06errorsBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1;errorv1b\x06proto3"
 
 var (
