@@ -14,7 +14,7 @@ const chaptersAt = `-- name: ChaptersAt :many
 WITH RECURSIVE below AS (
     SELECT h.region_id FROM region_history h
     WHERE h.region_id = $4 AND h.from_time <= $2 AND (h.to_time IS NULL OR h.to_time > $2)
-    UNION ALL
+    UNION
     SELECT h.region_id FROM below b
     JOIN region_history h ON h.parent_id = b.region_id AND h.from_time <= $2 AND (h.to_time IS NULL OR h.to_time > $2)
 )
@@ -209,6 +209,7 @@ WITH RECURSIVE below AS (
     SELECT h.region_id, h.revision, b.depth + 1
     FROM below b
     JOIN region_history h ON h.parent_id = b.region_id AND h.from_time <= $1 AND (h.to_time IS NULL OR h.to_time > $1)
+    WHERE b.depth <= 2 * 32 -- deeper than any tree: a circle, if there ever were one, does not hold the server
 )
 SELECT h.region_id, h.revision, h.from_time, h.to_time, h.change, h.display_name, h.parent_id, h.country_codes, h.actor, h.record_time, r.create_time,
        (SELECT count(*) FROM placements p

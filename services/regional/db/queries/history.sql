@@ -14,6 +14,7 @@ WITH RECURSIVE below AS (
     SELECT h.region_id, h.revision, b.depth + 1
     FROM below b
     JOIN region_history h ON h.parent_id = b.region_id AND h.from_time <= @at AND (h.to_time IS NULL OR h.to_time > @at)
+    WHERE b.depth <= 2 * 32 -- deeper than any tree: a circle, if there ever were one, does not hold the server
 )
 SELECT sqlc.embed(h), r.create_time,
        (SELECT count(*) FROM placements p
@@ -45,7 +46,7 @@ LIMIT @size;
 WITH RECURSIVE below AS (
     SELECT h.region_id FROM region_history h
     WHERE h.region_id = @region AND h.from_time <= @at AND (h.to_time IS NULL OR h.to_time > @at)
-    UNION ALL
+    UNION
     SELECT h.region_id FROM below b
     JOIN region_history h ON h.parent_id = b.region_id AND h.from_time <= @at AND (h.to_time IS NULL OR h.to_time > @at)
 )
