@@ -25,14 +25,14 @@ func (s *Service) connectBus(deps Deps) error {
 	responder := bus.NewResponder(bus.ResponderConfig{
 		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Regional, Site: bus.MainSite,
 		Log: deps.Log, Registerer: deps.Registerer,
-	}, bus.Owner{Kind: "region", Versions: regionVersions, Snapshot: regionSnapshot})
+	}, bus.Owner{Kind: "region", Versions: regionVersions, Snapshot: regionSnapshot}, caseOwner())
 	s.background = append(s.background, s.publisher.Run, responder.Run)
 
-	if err := s.consume(deps, bus.International, bus.MainSite, standingTopic, charterTopic); err != nil {
+	if err := s.consume(deps, bus.International, bus.MainSite, standingTopic, charterTopic, s.escalationTopic()); err != nil {
 		return err
 	}
 	for _, site := range deps.Config.Sites {
-		if err := s.consume(deps, bus.Local, site, chapterTopic(site)); err != nil {
+		if err := s.consume(deps, bus.Local, site, chapterTopic(site), s.concernTopic()); err != nil {
 			return err
 		}
 	}
@@ -43,7 +43,7 @@ func (s *Service) consume(deps Deps, tier, site string, topics ...bus.Topic) err
 	consumer, err := bus.NewConsumer(bus.ConsumerConfig{
 		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Regional, Site: bus.MainSite,
 		FromTier: tier, FromSite: site, Topics: topics, Log: deps.Log, Registerer: deps.Registerer,
-		GapWait: deps.Config.GapWait, CompareEvery: deps.Config.CompareEvery,
+		GapWait: deps.Config.GapWait, CompareEvery: deps.Config.CompareEvery, AfterCommit: s.publisher.Wake,
 	})
 	if err != nil {
 		return fmt.Errorf("consume from %s %s: %w", tier, site, err)
@@ -96,13 +96,16 @@ func (s *Service) announceRoot(ctx context.Context) error {
 	return err
 }
 
-// onRestored begins a new epoch for every region and tells of all of them again.
+// onRestored begins a new epoch for every region and case, and tells of all of them again.
 func onRestored(ctx context.Context, tx pgx.Tx, epoch int64) error {
 	regions, err := db.New(tx).BeginEpoch(ctx, epoch)
 	if err != nil {
 		return err
 	}
-	return appendChanged(ctx, tx, regions...)
+	if err := appendChanged(ctx, tx, regions...); err != nil {
+		return err
+	}
+	return beginCaseEpoch(ctx, tx, epoch)
 }
 
 func regionVersions(ctx context.Context, tx pgx.Tx, after string, limit int) ([]bus.AggregateVersion, error) {

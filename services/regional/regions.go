@@ -38,7 +38,9 @@ func toProto(r db.Region) *regionalv1.Region {
 	return region
 }
 
-func etag(r db.Region) string { return fmt.Sprintf("%d-%d", r.Epoch, r.Version) }
+func etag(r db.Region) string { return versionEtag(r.Epoch, r.Version) }
+
+func versionEtag(epoch, version int64) string { return fmt.Sprintf("%d-%d", epoch, version) }
 
 // CreateRegion makes a region below an existing one.
 func (s *Service) CreateRegion(ctx context.Context, req *regionalv1.CreateRegionRequest) (*regionalv1.Region, error) {

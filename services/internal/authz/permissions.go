@@ -52,6 +52,7 @@ var rolePermissions = map[Role][]Permission{
 		"standings.read", "standings.audit",
 		"charters.read", "charters.review", "charters.approve", "charters.decline",
 		"policy.read", "policy.update",
+		"concerns.read", "concerns.decide",
 		"bus.inspect",
 	},
 	Auditor: {
@@ -60,6 +61,7 @@ var rolePermissions = map[Role][]Permission{
 		"standings.read", "standings.audit",
 		"charters.read",
 		"policy.read",
+		"concerns.read",
 		"bus.inspect",
 	},
 	Coordinator: {
@@ -68,6 +70,7 @@ var rolePermissions = map[Role][]Permission{
 		"lists.read",
 		"standings.read",
 		"charters.read",
+		"concerns.read", "concerns.handle",
 	},
 	ChapterAdmin: {
 		"chapters.update",
@@ -77,10 +80,12 @@ var rolePermissions = map[Role][]Permission{
 		"connectors.read", "connectors.write",
 		"standings.read",
 		"charters.read", "charters.apply", "charters.withdraw",
+		"concerns.read", "concerns.raise",
 	},
 	Member: {
 		"members.read",
 		"addresses.add", "addresses.read", "addresses.remove",
+		"concerns.raise",
 	},
 	Site: {
 		"standings.preview",
