@@ -17,7 +17,7 @@ import (
 // tokensPerPart keeps a message of tokens at 720 kB, below what a NATS server takes.
 const tokensPerPart = 20_000
 
-// connectBus makes what publishes chapters and lists, answers for them, and keeps the copy of the regions.
+// connectBus makes what publishes chapters and lists, answers for them, and keeps the copies of the regions and of cases.
 func (s *Service) connectBus(deps Deps) error {
 	s.publisher = bus.NewPublisher(bus.PublisherConfig{
 		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Local, Site: s.config.Site,
@@ -30,7 +30,7 @@ func (s *Service) connectBus(deps Deps) error {
 	var err error
 	s.consumer, err = bus.NewConsumer(bus.ConsumerConfig{
 		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Local, Site: s.config.Site,
-		FromTier: bus.Regional, FromSite: bus.MainSite, Topics: []bus.Topic{regionTopic()}, Workers: 1,
+		FromTier: bus.Regional, FromSite: bus.MainSite, Topics: []bus.Topic{regionTopic(), caseTopic()}, Workers: 1,
 		Log: deps.Log, Registerer: deps.Registerer, GapWait: s.config.GapWait, CompareEvery: s.config.CompareEvery,
 	})
 	if err != nil {
@@ -104,13 +104,18 @@ func beginEpoch(ctx context.Context, tx pgx.Tx, epoch int64) error {
 	for _, list := range lists {
 		events = append(events, listChanged(list))
 	}
-	return bus.Append(ctx, tx, events...)
+	concerns, err := beginConcernEpoch(ctx, tx, epoch)
+	if err != nil {
+		return fmt.Errorf("begin epoch %d: %w", epoch, err)
+	}
+	return bus.Append(ctx, tx, append(events, concerns...)...)
 }
 
 func owners() []bus.Owner {
 	return []bus.Owner{
 		{Kind: "chapter", Versions: chapterVersions, Snapshot: chapterSnapshot},
 		{Kind: "list", Versions: listVersions, Snapshot: listSnapshot},
+		concernOwner(),
 	}
 }
 

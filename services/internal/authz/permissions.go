@@ -52,7 +52,7 @@ var rolePermissions = map[Role][]Permission{
 		"standings.read", "standings.audit",
 		"charters.read", "charters.review", "charters.approve", "charters.decline",
 		"policy.read", "policy.update",
-		"concerns.read", "concerns.decide",
+		"concerns.read", "concerns.decide", "cases.read",
 		"bus.inspect",
 	},
 	Auditor: {
@@ -61,7 +61,7 @@ var rolePermissions = map[Role][]Permission{
 		"standings.read", "standings.audit",
 		"charters.read",
 		"policy.read",
-		"concerns.read",
+		"concerns.read", "cases.read",
 		"bus.inspect",
 	},
 	Coordinator: {
@@ -70,7 +70,7 @@ var rolePermissions = map[Role][]Permission{
 		"lists.read",
 		"standings.read",
 		"charters.read",
-		"concerns.read", "concerns.handle",
+		"concerns.read", "cases.read", "cases.handle",
 	},
 	ChapterAdmin: {
 		"chapters.update",

@@ -1247,25 +1247,30 @@ const file_chapterhouse_regional_v1_concerns_proto_rawDesc = "" +
 	"\x18ListSimilarCasesResponse\x12;\n" +
 	"\x05cases\x18\x01 \x03(\v2%.chapterhouse.regional.v1.SimilarCaseR\x05cases\"^\n" +
 	"\x16GetConcernStatsRequest\x12D\n" +
-	"\x04name\x18\x01 \x01(\tB0\xbaH-r+2)^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name2\x8c\v\n" +
-	"\vCaseService\x12\xa8\x01\n" +
-	"\tListCases\x12*.chapterhouse.regional.v1.ListCasesRequest\x1a+.chapterhouse.regional.v1.ListCasesResponse\"B\x8a\x97\"\x17\"\x06parent\n" +
-	"\rconcerns.read\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{parent=regions/*}/concerns\x12\x95\x01\n" +
-	"\aGetCase\x12(.chapterhouse.regional.v1.GetCaseRequest\x1a\x1e.chapterhouse.regional.v1.Case\"@\x8a\x97\"\x15\"\x04name\n" +
-	"\rconcerns.read\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{name=regions/*/concerns/*}\x12\xad\x01\n" +
+	"\x04name\x18\x01 \x01(\tB0\xbaH-r+2)^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name2\xf4\n" +
 	"\n" +
-	"AnswerCase\x12+.chapterhouse.regional.v1.AnswerCaseRequest\x1a\x1e.chapterhouse.regional.v1.Case\"R\x8a\x97\"\x17\"\x04name\n" +
-	"\x0fconcerns.handle\x92\x97\"\x02x\b\x82\xd3\xe4\x93\x02+:\x01*\"&/v1/{name=regions/*/concerns/*}:answer\x12\xab\x01\n" +
-	"\tMergeCase\x12*.chapterhouse.regional.v1.MergeCaseRequest\x1a\x1e.chapterhouse.regional.v1.Case\"R\x8a\x97\"\x17\"\x04name\n" +
-	"\x0fconcerns.handle\x92\x97\"\x03x\by\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/{name=regions/*/concerns/*}:merge\x12\xb3\x01\n" +
-	"\fEscalateCase\x12-.chapterhouse.regional.v1.EscalateCaseRequest\x1a\x1e.chapterhouse.regional.v1.Case\"T\x8a\x97\"\x17\"\x04name\n" +
-	"\x0fconcerns.handle\x92\x97\"\x02x\b\x82\xd3\xe4\x93\x02-:\x01*\"(/v1/{name=regions/*/concerns/*}:escalate\x12\xab\x01\n" +
-	"\tCloseCase\x12*.chapterhouse.regional.v1.CloseCaseRequest\x1a\x1e.chapterhouse.regional.v1.Case\"R\x8a\x97\"\x17\"\x04name\n" +
-	"\x0fconcerns.handle\x92\x97\"\x03x\bz\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/{name=regions/*/concerns/*}:close\x12\xc3\x01\n" +
-	"\x10ListSimilarCases\x121.chapterhouse.regional.v1.ListSimilarCasesRequest\x1a2.chapterhouse.regional.v1.ListSimilarCasesResponse\"H\x8a\x97\"\x15\"\x04name\n" +
-	"\rconcerns.read\x82\xd3\xe4\x93\x02)\x12'/v1/{name=regions/*/concerns/*}:similar\x12\xb1\x01\n" +
-	"\x0fGetConcernStats\x120.chapterhouse.regional.v1.GetConcernStatsRequest\x1a&.chapterhouse.regional.v1.ConcernStats\"D\x8a\x97\"\x15\"\x04name\n" +
-	"\rconcerns.read\x82\xd3\xe4\x93\x02%\x12#/v1/{name=regions/*}/concerns:statsBNZLgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/regional/v1;regionalv1b\x06proto3"
+	"\vCaseService\x12\xa5\x01\n" +
+	"\tListCases\x12*.chapterhouse.regional.v1.ListCasesRequest\x1a+.chapterhouse.regional.v1.ListCasesResponse\"?\x8a\x97\"\x14\"\x06parent\n" +
+	"\n" +
+	"cases.read\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{parent=regions/*}/concerns\x12\x92\x01\n" +
+	"\aGetCase\x12(.chapterhouse.regional.v1.GetCaseRequest\x1a\x1e.chapterhouse.regional.v1.Case\"=\x8a\x97\"\x12\"\x04name\n" +
+	"\n" +
+	"cases.read\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{name=regions/*/concerns/*}\x12\xaa\x01\n" +
+	"\n" +
+	"AnswerCase\x12+.chapterhouse.regional.v1.AnswerCaseRequest\x1a\x1e.chapterhouse.regional.v1.Case\"O\x8a\x97\"\x14\"\x04name\n" +
+	"\fcases.handle\x92\x97\"\x02x\b\x82\xd3\xe4\x93\x02+:\x01*\"&/v1/{name=regions/*/concerns/*}:answer\x12\xa8\x01\n" +
+	"\tMergeCase\x12*.chapterhouse.regional.v1.MergeCaseRequest\x1a\x1e.chapterhouse.regional.v1.Case\"O\x8a\x97\"\x14\"\x04name\n" +
+	"\fcases.handle\x92\x97\"\x03x\by\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/{name=regions/*/concerns/*}:merge\x12\xb0\x01\n" +
+	"\fEscalateCase\x12-.chapterhouse.regional.v1.EscalateCaseRequest\x1a\x1e.chapterhouse.regional.v1.Case\"Q\x8a\x97\"\x14\"\x04name\n" +
+	"\fcases.handle\x92\x97\"\x02x\b\x82\xd3\xe4\x93\x02-:\x01*\"(/v1/{name=regions/*/concerns/*}:escalate\x12\xa8\x01\n" +
+	"\tCloseCase\x12*.chapterhouse.regional.v1.CloseCaseRequest\x1a\x1e.chapterhouse.regional.v1.Case\"O\x8a\x97\"\x14\"\x04name\n" +
+	"\fcases.handle\x92\x97\"\x03x\bz\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/{name=regions/*/concerns/*}:close\x12\xc0\x01\n" +
+	"\x10ListSimilarCases\x121.chapterhouse.regional.v1.ListSimilarCasesRequest\x1a2.chapterhouse.regional.v1.ListSimilarCasesResponse\"E\x8a\x97\"\x12\"\x04name\n" +
+	"\n" +
+	"cases.read\x82\xd3\xe4\x93\x02)\x12'/v1/{name=regions/*/concerns/*}:similar\x12\xae\x01\n" +
+	"\x0fGetConcernStats\x120.chapterhouse.regional.v1.GetConcernStatsRequest\x1a&.chapterhouse.regional.v1.ConcernStats\"A\x8a\x97\"\x12\"\x04name\n" +
+	"\n" +
+	"cases.read\x82\xd3\xe4\x93\x02%\x12#/v1/{name=regions/*}/concerns:statsBNZLgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/regional/v1;regionalv1b\x06proto3"
 
 var (
 	file_chapterhouse_regional_v1_concerns_proto_rawDescOnce sync.Once

@@ -218,10 +218,11 @@ const file_chapterhouse_regional_v1_digest_proto_rawDesc = "" +
 	"\x13overdue_below_count\x18\x03 \x01(\x05R\x11overdueBelowCount\x12;\n" +
 	"\tfirst_due\x18\x04 \x03(\v2\x1e.chapterhouse.regional.v1.CaseR\bfirstDue\"^\n" +
 	"\x16GetRegionDigestRequest\x12D\n" +
-	"\x04name\x18\x01 \x01(\tB0\xbaH-r+2)^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name2\xbb\x01\n" +
-	"\rDigestService\x12\xa9\x01\n" +
-	"\x0fGetRegionDigest\x120.chapterhouse.regional.v1.GetRegionDigestRequest\x1a&.chapterhouse.regional.v1.RegionDigest\"<\x8a\x97\"\x15\"\x04name\n" +
-	"\rconcerns.read\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/{name=regions/*}:digestBNZLgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/regional/v1;regionalv1b\x06proto3"
+	"\x04name\x18\x01 \x01(\tB0\xbaH-r+2)^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name2\xb8\x01\n" +
+	"\rDigestService\x12\xa6\x01\n" +
+	"\x0fGetRegionDigest\x120.chapterhouse.regional.v1.GetRegionDigestRequest\x1a&.chapterhouse.regional.v1.RegionDigest\"9\x8a\x97\"\x12\"\x04name\n" +
+	"\n" +
+	"cases.read\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/{name=regions/*}:digestBNZLgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/regional/v1;regionalv1b\x06proto3"
 
 var (
 	file_chapterhouse_regional_v1_digest_proto_rawDescOnce sync.Once
