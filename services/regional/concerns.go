@@ -12,6 +12,7 @@ import (
 
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 	regionalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/regional/v1"
+	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 	"github.com/chapterhouse/chapterhouse/services/regional/db"
 )
@@ -116,7 +117,10 @@ func (s *Service) onCase(ctx context.Context, name, given string, verb func(*cha
 		if err := verb(c, row); err != nil {
 			return nil, err
 		}
-		return c.viewWhole(row), c.settle(ctx)
+		if err := c.settle(ctx); err != nil {
+			return nil, err
+		}
+		return c.viewWhole(row), nil
 	})
 }
 
@@ -130,16 +134,23 @@ func allowed(row *db.Case, states ...string) error {
 
 // GetCase reads a case with all that was answered.
 func (s *Service) GetCase(ctx context.Context, req *regionalv1.GetCaseRequest) (*regionalv1.Case, error) {
-	f := newForest()
-	err := f.loadTree(ctx, db.New(s.pool), req.GetName())
-	if err != nil {
-		return nil, err
-	}
-	row := f.cases[req.GetName()]
-	if row == nil {
-		return nil, notFound(req.GetName())
-	}
-	return f.viewWhole(row), nil
+	return snapshot(ctx, s, func(q *db.Queries) (*regionalv1.Case, error) {
+		f := newForest()
+		if err := f.loadTree(ctx, q, req.GetName()); err != nil {
+			return nil, err
+		}
+		row := f.cases[req.GetName()]
+		if row == nil {
+			return nil, notFound(req.GetName())
+		}
+		return f.viewWhole(row), nil
+	})
+}
+
+// snapshot reads everything as of one moment: a case that is merged meanwhile would else lead to what was not read.
+func snapshot[T any](ctx context.Context, s *Service, read func(*db.Queries) (T, error)) (T, error) {
+	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	return postgres.InTxOptions(ctx, s.pool, options, func(tx pgx.Tx) (T, error) { return read(db.New(tx)) })
 }
 
 // ListCases lists cases by when they came.
@@ -160,18 +171,19 @@ func (s *Service) ListCases(ctx context.Context, req *regionalv1.ListCasesReques
 	if req.GetState() != regionalv1.Case_STATE_UNSPECIFIED {
 		args.State = req.GetState().String()
 	}
-	q := db.New(s.pool)
-	rows, err := q.ListCases(ctx, args)
-	if err != nil {
-		return nil, err
-	}
-	answer := &regionalv1.ListCasesResponse{}
-	if len(rows) > size {
-		rows = rows[:size]
-		answer.NextPageToken = s.pages.Seal(method, rpc.Filter(req), cursorAt(rows[size-1]))
-	}
-	answer.Cases, err = viewCases(ctx, q, rows)
-	return answer, err
+	return snapshot(ctx, s, func(q *db.Queries) (*regionalv1.ListCasesResponse, error) {
+		rows, err := q.ListCases(ctx, args)
+		if err != nil {
+			return nil, err
+		}
+		answer := &regionalv1.ListCasesResponse{}
+		if len(rows) > size {
+			rows = rows[:size]
+			answer.NextPageToken = s.pages.Seal(method, rpc.Filter(req), cursorAt(rows[size-1]))
+		}
+		answer.Cases, err = viewCases(ctx, q, rows)
+		return answer, err
+	})
 }
 
 // cursorAt is where a page ended: a time and a name.
@@ -185,35 +197,36 @@ func readCursor(cursor string) (time.Time, string) {
 
 // ListSimilarCases suggests what a case could be merged into.
 func (s *Service) ListSimilarCases(ctx context.Context, req *regionalv1.ListSimilarCasesRequest) (*regionalv1.ListSimilarCasesResponse, error) {
-	q := db.New(s.pool)
-	if _, err := q.ReadCase(ctx, req.GetName()); err != nil {
-		return nil, orNotFound(err, req.GetName())
-	}
-	similar, err := q.SimilarCases(ctx, req.GetName())
-	if err != nil {
-		return nil, err
-	}
-	names := make([]string, 0, len(similar))
-	for _, one := range similar {
-		names = append(names, one.Name)
-	}
-	rows, err := q.CasesNamed(ctx, names)
-	if err != nil {
-		return nil, err
-	}
-	views, err := viewCases(ctx, q, rows)
-	if err != nil {
-		return nil, err
-	}
-	answer := &regionalv1.ListSimilarCasesResponse{}
-	for _, one := range similar {
-		for _, view := range views {
-			if view.GetName() == one.Name {
-				answer.Cases = append(answer.Cases, &regionalv1.SimilarCase{Case: view, Similarity: one.Similarity})
-			}
+	return snapshot(ctx, s, func(q *db.Queries) (*regionalv1.ListSimilarCasesResponse, error) {
+		if _, err := q.ReadCase(ctx, req.GetName()); err != nil {
+			return nil, orNotFound(err, req.GetName())
 		}
-	}
-	return answer, nil
+		similar, err := q.SimilarCases(ctx, req.GetName())
+		if err != nil {
+			return nil, err
+		}
+		names := make([]string, 0, len(similar))
+		for _, one := range similar {
+			names = append(names, one.Name)
+		}
+		rows, err := q.CasesNamed(ctx, names)
+		if err != nil {
+			return nil, err
+		}
+		views, err := viewCases(ctx, q, rows)
+		if err != nil {
+			return nil, err
+		}
+		byName := map[string]*regionalv1.Case{}
+		for _, view := range views {
+			byName[view.GetName()] = view
+		}
+		answer := &regionalv1.ListSimilarCasesResponse{}
+		for _, one := range similar {
+			answer.Cases = append(answer.Cases, &regionalv1.SimilarCase{Case: byName[one.Name], Similarity: one.Similarity})
+		}
+		return answer, nil
+	})
 }
 
 // viewCases shows cases as lists do.
@@ -236,9 +249,6 @@ func viewCases(ctx context.Context, q *db.Queries, rows []db.Case) ([]*regionalv
 	}
 	views := make([]*regionalv1.Case, 0, len(rows))
 	for _, row := range rows {
-		if f.cases[row.Name] == nil { // cases are never deleted
-			continue
-		}
 		view := f.view(&row)
 		view.RaiserCount = raisers[row.Name]
 		views = append(views, view)
