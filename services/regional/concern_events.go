@@ -248,4 +248,3 @@ func beginCaseEpoch(ctx context.Context, tx pgx.Tx, epoch int64) error {
 	}
 	return bus.Append(ctx, tx, events...)
 }
-
