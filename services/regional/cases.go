@@ -107,7 +107,7 @@ func (f *forest) loadWays(ctx context.Context, q *db.Queries, names []string) er
 		return err
 	}
 	f.add(rows...)
-	return f.loadEscalations(ctx, q, rows)
+	return f.loadEscalations(ctx, q, escalationsOf(rows))
 }
 
 func (f *forest) loadAnswers(ctx context.Context, q *db.Queries, rows []db.Case) error {
@@ -115,6 +115,12 @@ func (f *forest) loadAnswers(ctx context.Context, q *db.Queries, rows []db.Case)
 	for _, row := range rows {
 		places = append(places, row.Name)
 	}
+	return f.loadPlaces(ctx, q, places)
+}
+
+// loadPlaces reads what was answered at cases and by the international body. It may know a concern already that is
+// escalated to it just now: when this database was restored from a backup.
+func (f *forest) loadPlaces(ctx context.Context, q *db.Queries, places []string) error {
 	answers, err := q.AnswersAt(ctx, places)
 	if err != nil {
 		return err
@@ -122,11 +128,10 @@ func (f *forest) loadAnswers(ctx context.Context, q *db.Queries, rows []db.Case)
 	for _, answer := range answers {
 		f.answers[answer.GivenAt] = append(f.answers[answer.GivenAt], answer)
 	}
-	return f.loadEscalations(ctx, q, rows)
+	return f.loadEscalations(ctx, q, places)
 }
 
-func (f *forest) loadEscalations(ctx context.Context, q *db.Queries, rows []db.Case) error {
-	names := escalationsOf(rows)
+func (f *forest) loadEscalations(ctx context.Context, q *db.Queries, names []string) error {
 	if len(names) == 0 {
 		return nil
 	}
@@ -361,7 +366,7 @@ func (c *change) escalate(ctx context.Context, row *db.Case, summary string) err
 	if next == "" {
 		c.link(row, escalationPrefix+caseID(row.Name))
 		c.touch(c.down(row.Name)...)
-		return nil
+		return c.loadPlaces(ctx, c.q, []string{*row.LeadsTo})
 	}
 	made, err := c.insert(ctx, db.InsertCaseParams{
 		Name: caseName(next, caseID(row.Name)), RegionID: next, FromRegion: regionName(row.RegionID), State: open,

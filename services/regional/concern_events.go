@@ -115,14 +115,15 @@ func (c *change) joined(ctx context.Context, name, region string) (*db.Case, err
 	return into, nil
 }
 
-// takeEscalation keeps what the international body says of a concern, and lets it travel on down.
+// takeEscalation keeps what the international body says of a concern, and lets it travel on down. It is kept for a case
+// that is not there too: after a restore from a backup the case is escalated once more, and finds it.
 func (s *Service) takeEscalation(ctx context.Context, tx pgx.Tx, e *eventv1.EscalationChanged) error {
 	c, err := s.openCases(ctx, tx)
 	if err != nil {
 		return err
 	}
 	row, err := c.load(ctx, e.GetCase())
-	if err != nil || row == nil {
+	if err != nil {
 		return err
 	}
 	news := db.Escalation{
@@ -145,7 +146,9 @@ func (s *Service) takeEscalation(ctx context.Context, tx pgx.Tx, e *eventv1.Esca
 	if err := c.q.PutEscalation(ctx, db.PutEscalationParams(news)); err != nil {
 		return err
 	}
-	c.touch(c.down(row.Name)...)
+	if row != nil && row.LeadsTo != nil && *row.LeadsTo == news.Name {
+		c.touch(c.down(row.Name)...)
+	}
 	return c.settle(ctx)
 }
 

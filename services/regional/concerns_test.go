@@ -483,6 +483,27 @@ func TestRestoredDatabaseTellsOfCasesAgain(t *testing.T) {
 	l.awaitHeard(c.in("france"), "OPEN regions/france OPEN 1: ")
 }
 
+// A backup from before the escalation knows less than the international body, until the case is escalated once more.
+func TestEscalatedAgainAfterARestore(t *testing.T) {
+	l := setupLine(t)
+	c := l.raise("golang-berlin", "europe", "No rooms")
+	l.decide(1, c.escalation("ANSWERED", "europe", "Rent."))
+	l.awaitEscalation(c)
+	l.awaitHeard(c.in("europe"), "OPEN regions/europe OPEN 1: ")
+	l.escalate(c.in("europe"), "Again.")
+	l.awaitHeard(c.in("europe"), "ESCALATED international ANSWERED 1: international Rent.")
+}
+
+// awaitEscalation waits until the service has heard of a concern of the international body.
+func (l *line) awaitEscalation(c *concern) {
+	l.t.Helper()
+	testkit.Eventually(l.t, patience, func() (bool, string) {
+		var found bool
+		err := l.pool.QueryRow(l.t.Context(), "SELECT EXISTS (SELECT FROM escalations WHERE name = $1)", "concerns/"+c.id()).Scan(&found)
+		return found, fmt.Sprint("no copy yet ", err)
+	})
+}
+
 func TestWhoHandlesCases(t *testing.T) {
 	l := setupLine(t)
 	c := l.raise("golang-paris", "france", "No rooms")
