@@ -125,14 +125,18 @@ func (g *gateway) register(ctx context.Context) error {
 		with(internationalv1.RegisterMemberServiceHandlerClient, internationalv1.NewMemberServiceClient(international)),
 		with(internationalv1.RegisterStandingServiceHandlerClient, internationalv1.NewStandingServiceClient(international)),
 		with(internationalv1.RegisterCharterServiceHandlerClient, internationalv1.NewCharterServiceClient(international)),
+		with(internationalv1.RegisterEscalationServiceHandlerClient, internationalv1.NewEscalationServiceClient(international)),
 		with(regionalv1.RegisterRegionServiceHandlerClient, regionalv1.NewRegionServiceClient(regional)),
 		with(regionalv1.RegisterCoordinatorServiceHandlerClient, regionalv1.NewCoordinatorServiceClient(regional)),
 		with(regionalv1.RegisterTransferServiceHandlerClient, regionalv1.NewTransferServiceClient(regional)),
+		with(regionalv1.RegisterCaseServiceHandlerClient, regionalv1.NewCaseServiceClient(regional)),
+		with(regionalv1.RegisterDigestServiceHandlerClient, regionalv1.NewDigestServiceClient(regional)),
 		with(localv1.RegisterChapterServiceHandlerClient, localv1.NewChapterServiceClient(local)),
 		with(localv1.RegisterListServiceHandlerClient, g.lists),
 		with(localv1.RegisterSyncServiceHandlerClient, g.syncs),
 		with(localv1.RegisterSubscriptionServiceHandlerClient, g.subscriptions),
 		with(localv1.RegisterConnectorServiceHandlerClient, localv1.NewConnectorServiceClient(local)),
+		with(localv1.RegisterConcernServiceHandlerClient, localv1.NewConcernServiceClient(local)),
 	} {
 		if err := register(ctx, g.api); err != nil {
 			return err

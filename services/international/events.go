@@ -79,6 +79,7 @@ func owners() []bus.Owner {
 	return []bus.Owner{
 		{Kind: "standing", Versions: standingVersions, Snapshot: standingSnapshot},
 		{Kind: "charter", Versions: charterVersions, Snapshot: charterSnapshot},
+		escalationOwner(),
 	}
 }
 
@@ -158,5 +159,10 @@ func (s *Service) beginEpoch(ctx context.Context, tx pgx.Tx, epoch int64) error 
 	for _, row := range charters {
 		events = append(events, charterChanged(row))
 	}
+	escalations, err := beginEscalationEpoch(ctx, q, epoch)
+	if err != nil {
+		return fmt.Errorf("begin epoch %d: %w", epoch, err)
+	}
+	events = append(events, escalations...)
 	return bus.Append(ctx, tx, events...)
 }

@@ -17,7 +17,8 @@ import (
 // tokensPerPart keeps a message of tokens at 720 kB, below what a NATS server takes.
 const tokensPerPart = 20_000
 
-// connectBus makes what publishes chapters and lists, answers for them, keeps the copy of the regions, and follows the placements.
+// connectBus makes what publishes chapters and lists, answers for them, keeps the copies of the regions and of cases, and
+// follows the placements.
 func (s *Service) connectBus(deps Deps) error {
 	s.publisher = bus.NewPublisher(bus.PublisherConfig{
 		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Local, Site: s.config.Site,
@@ -30,7 +31,7 @@ func (s *Service) connectBus(deps Deps) error {
 	var err error
 	s.consumer, err = bus.NewConsumer(bus.ConsumerConfig{
 		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Local, Site: s.config.Site,
-		FromTier: bus.Regional, FromSite: bus.MainSite, Topics: []bus.Topic{regionTopic(), s.placementTopic()}, Workers: 1,
+		FromTier: bus.Regional, FromSite: bus.MainSite, Topics: []bus.Topic{regionTopic(), s.placementTopic(), caseTopic()}, Workers: 1,
 		AfterCommit: s.publisher.Wake,
 		Log:         deps.Log, Registerer: deps.Registerer, GapWait: s.config.GapWait, CompareEvery: s.config.CompareEvery,
 	})
@@ -105,13 +106,18 @@ func beginEpoch(ctx context.Context, tx pgx.Tx, epoch int64) error {
 	for _, list := range lists {
 		events = append(events, listChanged(list))
 	}
-	return bus.Append(ctx, tx, events...)
+	concerns, err := beginConcernEpoch(ctx, tx, epoch)
+	if err != nil {
+		return fmt.Errorf("begin epoch %d: %w", epoch, err)
+	}
+	return bus.Append(ctx, tx, append(events, concerns...)...)
 }
 
 func owners() []bus.Owner {
 	return []bus.Owner{
 		{Kind: "chapter", Versions: chapterVersions, Snapshot: chapterSnapshot},
 		{Kind: "list", Versions: listVersions, Snapshot: listSnapshot},
+		concernOwner(),
 	}
 }
 

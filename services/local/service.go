@@ -72,6 +72,7 @@ type Service struct {
 	localv1.UnimplementedSyncServiceServer
 	localv1.UnimplementedSubscriptionServiceServer
 	localv1.UnimplementedConnectorServiceServer
+	localv1.UnimplementedConcernServiceServer
 
 	pool      *pgxpool.Pool
 	clock     clock.Clock
@@ -131,6 +132,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	localv1.RegisterSyncServiceServer(r, s)
 	localv1.RegisterSubscriptionServiceServer(r, s)
 	localv1.RegisterConnectorServiceServer(r, s)
+	localv1.RegisterConcernServiceServer(r, s)
 }
 
 // Run publishes, consumes, answers and works off jobs until ctx ends.

@@ -6,6 +6,10 @@ import "time"
 type Config struct {
 	Sites []string `help:"Local sites whose chapters are shown in the tree." default:"main" env:"CHAPTERHOUSE_SITES"`
 
+	AnswerDue   time.Duration `help:"How long a region may take to answer a concern." default:"336h"`
+	RemindAgain time.Duration `help:"How long after a reminder of a concern the next one comes." default:"168h"`
+	RemindTick  time.Duration `help:"How often concerns are looked for whose answer is due." default:"1m"`
+
 	// GapWait and CompareEvery are the bus's; tests shorten them.
 	GapWait      time.Duration `hidden:"" default:"2s"`
 	CompareEvery time.Duration `hidden:"" default:"10m"`
@@ -16,5 +20,15 @@ func (c Config) withDefaults() Config {
 	if len(c.Sites) == 0 {
 		c.Sites = []string{"main"}
 	}
+	orDefault(&c.AnswerDue, 14*24*time.Hour)
+	orDefault(&c.RemindAgain, 7*24*time.Hour)
+	orDefault(&c.RemindTick, time.Minute)
 	return c
+}
+
+func orDefault[T comparable](value *T, otherwise T) {
+	var zero T
+	if *value == zero {
+		*value = otherwise
+	}
 }

@@ -28,14 +28,15 @@ func (s *Service) connectBus(deps Deps) error {
 		Log: deps.Log, Registerer: deps.Registerer,
 	},
 		bus.Owner{Kind: "region", Versions: regionVersions, Snapshot: regionSnapshot},
-		bus.Owner{Kind: "placement", Versions: placementVersions, Snapshot: placementSnapshot})
+		bus.Owner{Kind: "placement", Versions: placementVersions, Snapshot: placementSnapshot},
+		caseOwner())
 	s.background = append(s.background, s.publisher.Run, responder.Run)
 
-	if err := s.consume(deps, bus.International, bus.MainSite, standingTopic, charterTopic); err != nil {
+	if err := s.consume(deps, bus.International, bus.MainSite, standingTopic, charterTopic, s.escalationTopic()); err != nil {
 		return err
 	}
 	for _, site := range deps.Config.Sites {
-		if err := s.consume(deps, bus.Local, site, s.chapterTopic(site)); err != nil {
+		if err := s.consume(deps, bus.Local, site, s.chapterTopic(site), s.concernTopic()); err != nil {
 			return err
 		}
 	}
@@ -102,7 +103,7 @@ func (s *Service) announce(ctx context.Context) error {
 	return err
 }
 
-// onRestored begins a new epoch for every region and placement and tells of all of them again.
+// onRestored begins a new epoch for every region, placement and case, and tells of all of them again.
 func onRestored(ctx context.Context, tx pgx.Tx, epoch int64) error {
 	regions, err := db.New(tx).BeginEpoch(ctx, epoch)
 	if err != nil {
@@ -116,7 +117,10 @@ func onRestored(ctx context.Context, tx pgx.Tx, epoch int64) error {
 	for _, region := range regions {
 		events = append(events, regionChanged(region))
 	}
-	return bus.Append(ctx, tx, events...)
+	if err := bus.Append(ctx, tx, events...); err != nil {
+		return err
+	}
+	return beginCaseEpoch(ctx, tx, epoch)
 }
 
 func regionVersions(ctx context.Context, tx pgx.Tx, after string, limit int) ([]bus.AggregateVersion, error) {

@@ -39,8 +39,10 @@ func etag(r db.Region) string {
 	if r.Version == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%d-%d", r.Epoch, r.Version)
+	return versionEtag(r.Epoch, r.Version)
 }
+
+func versionEtag(epoch, version int64) string { return fmt.Sprintf("%d-%d", epoch, version) }
 
 // CreateRegion makes a region below an existing one.
 func (s *Service) CreateRegion(ctx context.Context, req *regionalv1.CreateRegionRequest) (*regionalv1.Region, error) {

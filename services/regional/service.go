@@ -42,10 +42,14 @@ type Service struct {
 	regionalv1.UnimplementedRegionServiceServer
 	regionalv1.UnimplementedCoordinatorServiceServer
 	regionalv1.UnimplementedTransferServiceServer
+	regionalv1.UnimplementedCaseServiceServer
+	regionalv1.UnimplementedDigestServiceServer
 
-	pool  *pgxpool.Pool
-	clock clock.Clock
-	pages *rpc.Sealer
+	pool   *pgxpool.Pool
+	clock  clock.Clock
+	log    *slog.Logger
+	config Config
+	pages  *rpc.Sealer
 
 	publisher *bus.Publisher
 	// background is what Run runs: publisher, responder, consumers.
@@ -70,15 +74,16 @@ func Migrations() []postgres.Migration {
 
 // New returns the service over a migrated database. Run has to run beside it.
 func New(ctx context.Context, deps Deps) (*Service, error) {
-	s := &Service{pool: deps.Pool, clock: deps.Clock}
+	deps.Config = deps.Config.withDefaults()
+	s := &Service{pool: deps.Pool, clock: deps.Clock, log: deps.Log, config: deps.Config}
 	var err error
 	if s.pages, err = rpc.LoadSealer(ctx, deps.Pool); err != nil {
 		return nil, err
 	}
-	deps.Config = deps.Config.withDefaults()
 	if err := s.connectBus(deps); err != nil {
 		return nil, err
 	}
+	s.background = append(s.background, s.remindAlways)
 	if err := s.announce(ctx); err != nil {
 		return nil, fmt.Errorf("announce regions and placements: %w", err)
 	}
@@ -90,6 +95,8 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	regionalv1.RegisterRegionServiceServer(r, s)
 	regionalv1.RegisterCoordinatorServiceServer(r, s)
 	regionalv1.RegisterTransferServiceServer(r, s)
+	regionalv1.RegisterCaseServiceServer(r, s)
+	regionalv1.RegisterDigestServiceServer(r, s)
 }
 
 // Run publishes, answers and consumes until ctx ends.

@@ -54,6 +54,7 @@ var rolePermissions = map[Role][]Permission{
 		"standings.read", "standings.audit",
 		"charters.read", "charters.review", "charters.approve", "charters.decline",
 		"policy.read", "policy.update",
+		"concerns.read", "concerns.decide", "cases.read",
 		"bus.inspect",
 	},
 	Auditor: {
@@ -63,6 +64,7 @@ var rolePermissions = map[Role][]Permission{
 		"standings.read", "standings.audit",
 		"charters.read",
 		"policy.read",
+		"concerns.read", "cases.read",
 		"bus.inspect",
 	},
 	Coordinator: {
@@ -73,6 +75,7 @@ var rolePermissions = map[Role][]Permission{
 		"lists.read",
 		"standings.read",
 		"charters.read",
+		"concerns.read", "cases.read", "cases.handle",
 	},
 	ChapterAdmin: {
 		"chapters.update",
@@ -82,10 +85,12 @@ var rolePermissions = map[Role][]Permission{
 		"connectors.read", "connectors.write",
 		"standings.read",
 		"charters.read", "charters.apply", "charters.withdraw",
+		"concerns.read", "concerns.raise",
 	},
 	Member: {
 		"members.read",
 		"addresses.add", "addresses.read", "addresses.remove",
+		"concerns.raise",
 	},
 	Site: {
 		"standings.preview",

@@ -6,6 +6,8 @@ package db
 
 import (
 	"time"
+
+	"github.com/google/uuid"
 )
 
 type Address struct {
@@ -55,6 +57,33 @@ type CharterHistory struct {
 	Standing       []byte
 	PolicyRevision int32
 	CreateTime     time.Time
+}
+
+type Escalation struct {
+	Name            string
+	CaseName        string
+	Subject         string
+	Body            string
+	Summary         string
+	RaiserCount     int32
+	Raisers         []string
+	State           string
+	VendorNote      string
+	DueTime         time.Time
+	Overdue         bool
+	RemindedTime    *time.Time
+	FirstAnswerTime *time.Time
+	Epoch           int64
+	Version         int64
+	CreateTime      time.Time
+	UpdateTime      time.Time
+}
+
+type EscalationAnswer struct {
+	ID         uuid.UUID
+	Name       string
+	Body       string
+	CreateTime time.Time
 }
 
 type List struct {

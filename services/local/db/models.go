@@ -10,6 +10,35 @@ import (
 	"github.com/google/uuid"
 )
 
+type Case struct {
+	Name            string
+	Region          string
+	Subject         string
+	Body            string
+	Shared          bool
+	State           string
+	MergedInto      string
+	LiesWith        string
+	LiesState       string
+	DueTime         *time.Time
+	Overdue         bool
+	FirstAnswerTime *time.Time
+	VendorNote      string
+	RaiserCount     int32
+	Epoch           int64
+	Version         int64
+	CreateTime      time.Time
+	UpdateTime      time.Time
+}
+
+type CaseAnswer struct {
+	CaseName   string
+	ID         uuid.UUID
+	GivenBy    string
+	Body       string
+	CreateTime time.Time
+}
+
 type Chapter struct {
 	ID              string
 	DisplayName     string
@@ -25,6 +54,23 @@ type Chapter struct {
 	UpdateTime      time.Time
 	PlacementEpoch  int64
 	PlacementNumber int64
+}
+
+type Concern struct {
+	Name       string
+	ChapterID  string
+	Subject    string
+	Body       string
+	Shared     bool
+	Region     string
+	CaseName   string
+	Joins      string
+	Raiser     string
+	Withdrawn  bool
+	Epoch      int64
+	Version    int64
+	CreateTime time.Time
+	UpdateTime time.Time
 }
 
 type Connector struct {

@@ -10,6 +10,38 @@ import (
 	"github.com/google/uuid"
 )
 
+type Case struct {
+	Name              string
+	RegionID          string
+	Concern           string
+	Withdrawn         bool
+	FromRegion        string
+	Subject           string
+	Body              string
+	Shared            bool
+	Summary           string
+	EscalationSummary string
+	State             string
+	LeadsTo           *string
+	DueTime           time.Time
+	Overdue           bool
+	RemindedTime      *time.Time
+	FirstAnswerTime   *time.Time
+	RaiseTime         time.Time
+	Epoch             int64
+	Version           int64
+	CreateTime        time.Time
+	UpdateTime        time.Time
+}
+
+type CaseAnswer struct {
+	ID         uuid.UUID
+	GivenAt    string
+	GivenBy    string
+	Body       string
+	CreateTime time.Time
+}
+
 type Coordinator struct {
 	ID            uuid.UUID
 	RegionID      string
@@ -24,6 +56,14 @@ type Coordinator struct {
 	Version       int64
 	CreateTime    time.Time
 	UpdateTime    time.Time
+}
+
+type Escalation struct {
+	Name       string
+	State      string
+	DueTime    *time.Time
+	Overdue    bool
+	VendorNote string
 }
 
 type Placement struct {

@@ -143,6 +143,12 @@ const (
 	Reason_REASON_SUBSTITUTE_INVALID Reason = 100
 	// A term or a time away ends before it begins, or has an end and no beginning.
 	Reason_REASON_PERIOD_INVALID Reason = 101
+	// The concern's state does not allow the verb; metadata `state`.
+	Reason_REASON_CONCERN_STATE Reason = 120
+	// A case can be merged only into another of the same region that has not come to its end and does not lead back to it.
+	Reason_REASON_CONCERN_MERGE_INVALID Reason = 121
+	// Nobody has answered it yet. Remedy: give an answer with the request.
+	Reason_REASON_CONCERN_NOT_ANSWERED Reason = 122
 )
 
 // Enum value maps for Reason.
@@ -205,6 +211,9 @@ var (
 		99:  "REASON_PLACEMENT_MOVED",
 		100: "REASON_SUBSTITUTE_INVALID",
 		101: "REASON_PERIOD_INVALID",
+		120: "REASON_CONCERN_STATE",
+		121: "REASON_CONCERN_MERGE_INVALID",
+		122: "REASON_CONCERN_NOT_ANSWERED",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":              0,
@@ -264,6 +273,9 @@ var (
 		"REASON_PLACEMENT_MOVED":          99,
 		"REASON_SUBSTITUTE_INVALID":       100,
 		"REASON_PERIOD_INVALID":           101,
+		"REASON_CONCERN_STATE":            120,
+		"REASON_CONCERN_MERGE_INVALID":    121,
+		"REASON_CONCERN_NOT_ANSWERED":     122,
 	}
 )
 
@@ -318,7 +330,7 @@ var File_chapterhouse_error_v1_error_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xd8\f\n" +
+	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xb5\r\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_UNAUTHENTICATED\x10\x01\x12\x1c\n" +
@@ -377,7 +389,10 @@ const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\x1bREASON_CHAPTER_PLACED_THERE\x10b\x12\x1a\n" +
 	"\x16REASON_PLACEMENT_MOVED\x10c\x12\x1d\n" +
 	"\x19REASON_SUBSTITUTE_INVALID\x10d\x12\x19\n" +
-	"\x15REASON_PERIOD_INVALID\x10e:W\n" +
+	"\x15REASON_PERIOD_INVALID\x10e\x12\x18\n" +
+	"\x14REASON_CONCERN_STATE\x10x\x12 \n" +
+	"\x1cREASON_CONCERN_MERGE_INVALID\x10y\x12\x1f\n" +
+	"\x1bREASON_CONCERN_NOT_ANSWERED\x10z:W\n" +
 	"\x06errors\x12\x1e.google.protobuf.MethodOptions\x18\xf2\xa2\x04 \x03(\x0e2\x1d.chapterhouse.error.v1.ReasonR\x06errorsBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1;errorv1b\x06proto3"
 
 var (
