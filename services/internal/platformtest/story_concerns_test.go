@@ -25,6 +25,12 @@ var concerning = []step{
 		keep: map[string]string{"concern": "name", "lies": "case"},
 	},
 	{
+		does: "SoonItLiesWithTheRegion", as: admin, within: patience, // so that it is the earlier of the two there
+		grpc: `local.v1.ConcernService/GetConcern {"name":"$concern"}`,
+		rest: `GET /v1/$concern`,
+		want: `{"state":"OPEN","liesWith":"regions/france-$x"}`,
+	},
+	{
 		does: "AMemberRaisesAnother", as: role{"member", "members/eve-$x"},
 		grpc: `local.v1.ConcernService/CreateConcern {"parent":"chapters/rust-$x","concern":{"subject":"Rooms","body":"Rooms of the university are closed."}}`,
 		rest: `POST /v1/chapters/rust-$x/concerns {"subject":"Rooms","body":"Rooms of the university are closed."}`,
