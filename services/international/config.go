@@ -13,6 +13,8 @@ type Config struct {
 	PreviewWait   time.Duration `help:"How long a preview waits for the list version that it is based on." default:"1s"`
 	LookupTimeout time.Duration `help:"How long to ask a local site for a chapter that is not known yet." default:"2s"`
 	Workers       int           `help:"Changes of different chapters that are counted at once." default:"8"`
+	RelayDeadline time.Duration `help:"How long a region that does nothing holds up an announcement, unless it says otherwise." default:"168h"`
+	PublishEvery  time.Duration `help:"How often scheduled announcements that are due are looked for." default:"1s"`
 
 	// GapWait and CompareEvery are the bus's; tests shorten them.
 	GapWait      time.Duration `hidden:"" default:"2s"`
@@ -30,6 +32,8 @@ func (c Config) withDefaults() Config {
 	c.PreviewBurst = orElse(c.PreviewBurst, 500)
 	c.PreviewWait = orElse(c.PreviewWait, time.Second)
 	c.LookupTimeout = orElse(c.LookupTimeout, 2*time.Second)
+	c.RelayDeadline = orElse(c.RelayDeadline, 7*24*time.Hour)
+	c.PublishEvery = orElse(c.PublishEvery, time.Second)
 	c.Workers = orElse(c.Workers, 8)
 	return c
 }

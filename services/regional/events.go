@@ -25,14 +25,14 @@ func (s *Service) connectBus(deps Deps) error {
 	responder := bus.NewResponder(bus.ResponderConfig{
 		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Regional, Site: bus.MainSite,
 		Log: deps.Log, Registerer: deps.Registerer,
-	}, bus.Owner{Kind: "region", Versions: regionVersions, Snapshot: regionSnapshot})
-	s.background = append(s.background, s.publisher.Run, responder.Run)
+	}, owners()...)
+	s.background = append(s.background, s.publisher.Run, responder.Run, s.runClockwork)
 
-	if err := s.consume(deps, bus.International, bus.MainSite, standingTopic, charterTopic); err != nil {
+	if err := s.consume(deps, bus.International, bus.MainSite, standingTopic, charterTopic, s.announcementTopic()); err != nil {
 		return err
 	}
 	for _, site := range deps.Config.Sites {
-		if err := s.consume(deps, bus.Local, site, chapterTopic(site)); err != nil {
+		if err := s.consume(deps, bus.Local, site, chapterTopic(site), s.receiptTopic()); err != nil {
 			return err
 		}
 	}
@@ -43,13 +43,22 @@ func (s *Service) consume(deps Deps, tier, site string, topics ...bus.Topic) err
 	consumer, err := bus.NewConsumer(bus.ConsumerConfig{
 		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Regional, Site: bus.MainSite,
 		FromTier: tier, FromSite: site, Topics: topics, Log: deps.Log, Registerer: deps.Registerer,
-		GapWait: deps.Config.GapWait, CompareEvery: deps.Config.CompareEvery,
+		GapWait: deps.Config.GapWait, CompareEvery: deps.Config.CompareEvery, AfterCommit: s.publisher.Wake,
 	})
 	if err != nil {
 		return fmt.Errorf("consume from %s %s: %w", tier, site, err)
 	}
 	s.background = append(s.background, consumer.Run)
 	return nil
+}
+
+// owners answer what others missed.
+func owners() []bus.Owner {
+	return []bus.Owner{
+		{Kind: "region", Versions: regionVersions, Snapshot: regionSnapshot},
+		{Kind: "relay", Versions: relayVersions, Snapshot: relaySnapshot},
+		{Kind: "announcement", Versions: ownVersions, Snapshot: ownSnapshot},
+	}
 }
 
 // appendChanged tells the other tiers what has become of regions. The caller holds their locks.
@@ -96,13 +105,99 @@ func (s *Service) announceRoot(ctx context.Context) error {
 	return err
 }
 
-// onRestored begins a new epoch for every region and tells of all of them again.
+// onRestored begins a new epoch for everything that is owned here, and tells of all of it again.
 func onRestored(ctx context.Context, tx pgx.Tx, epoch int64) error {
 	regions, err := db.New(tx).BeginEpoch(ctx, epoch)
 	if err != nil {
 		return err
 	}
-	return appendChanged(ctx, tx, regions...)
+	if err := appendChanged(ctx, tx, regions...); err != nil {
+		return err
+	}
+	return beginRelayEpoch(ctx, tx, epoch)
+}
+
+func beginRelayEpoch(ctx context.Context, tx pgx.Tx, epoch int64) error {
+	q := db.New(tx)
+	own, err := q.BeginAnnouncementEpoch(ctx, epoch)
+	if err != nil {
+		return err
+	}
+	for _, row := range own {
+		a, err := readAnnouncement(row, nil)
+		if err != nil {
+			return err
+		}
+		if err := bus.Append(ctx, tx, ownChanged(a)); err != nil {
+			return err
+		}
+	}
+	relays, err := q.BeginRelayEpoch(ctx, epoch)
+	if err != nil {
+		return err
+	}
+	return appendMixedRelays(ctx, tx, relays)
+}
+
+func relayVersions(ctx context.Context, tx pgx.Tx, after string, limit int) ([]bus.AggregateVersion, error) {
+	rows, err := db.New(tx).RelayVersions(ctx, db.RelayVersionsParams{After: regionID(after), Size: int32(limit)})
+	versions := make([]bus.AggregateVersion, 0, len(rows))
+	for _, row := range rows {
+		versions = append(versions, bus.AggregateVersion{
+			Aggregate: relayName(row.RegionID, row.AnnouncementID), Version: bus.Version{Epoch: row.Epoch, Number: row.Version},
+		})
+	}
+	return versions, err
+}
+
+func relaySnapshot(ctx context.Context, tx pgx.Tx, aggregate string, send func(proto.Message) error) (bus.Version, bool, error) {
+	region, id, err := splitName(aggregate)
+	if err != nil {
+		return bus.Version{}, false, nil //nolint:nilerr // what is no relay's name is no relay
+	}
+	q := db.New(tx)
+	relay, err := q.Relay(ctx, db.RelayParams{RegionID: region, AnnouncementID: id})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return bus.Version{}, false, nil
+	}
+	if err != nil {
+		return bus.Version{}, false, err
+	}
+	a, err := readAnnouncement(q.Announcement(ctx, id))
+	if err != nil {
+		return bus.Version{}, false, err
+	}
+	event, err := relayEvent(relay, a)
+	if err != nil {
+		return bus.Version{}, false, err
+	}
+	return bus.Version{Epoch: relay.Epoch, Number: relay.Version}, true, send(event)
+}
+
+func ownVersions(ctx context.Context, tx pgx.Tx, after string, limit int) ([]bus.AggregateVersion, error) {
+	rows, err := db.New(tx).OwnAnnouncementVersions(ctx, db.OwnAnnouncementVersionsParams{After: regionID(after), Size: int32(limit)})
+	versions := make([]bus.AggregateVersion, 0, len(rows))
+	for _, row := range rows {
+		versions = append(versions, bus.AggregateVersion{
+			Aggregate: ownName(row.RegionID, row.ID), Version: bus.Version{Epoch: row.Epoch, Number: row.Version},
+		})
+	}
+	return versions, err
+}
+
+func ownSnapshot(ctx context.Context, tx pgx.Tx, aggregate string, send func(proto.Message) error) (bus.Version, bool, error) {
+	region, id, err := splitName(aggregate)
+	if err != nil {
+		return bus.Version{}, false, nil //nolint:nilerr // what is no announcement's name is no announcement
+	}
+	a, err := readAnnouncement(db.New(tx).Announcement(ctx, id))
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && (a.RegionID == nil || *a.RegionID != region) {
+		return bus.Version{}, false, nil
+	}
+	if err != nil {
+		return bus.Version{}, false, err
+	}
+	return bus.Version{Epoch: a.Epoch, Number: a.Version}, true, send(a.said)
 }
 
 func regionVersions(ctx context.Context, tx pgx.Tx, after string, limit int) ([]bus.AggregateVersion, error) {

@@ -86,7 +86,7 @@ func (w *world) startService() {
 	w.t.Helper()
 	service, err := regional.New(w.t.Context(), regional.Deps{
 		Pool: w.pool, NATS: w.connect(bus.Regional), Clock: w.clock, Log: quiet,
-		Config: regional.Config{CompareEvery: time.Second},
+		Config: regional.Config{CompareEvery: time.Second, Tick: 20 * time.Millisecond},
 	})
 	w.must(err)
 	w.service = service
@@ -139,10 +139,15 @@ func (w *world) as(role authz.Role, scope string) regionalv1.RegionServiceClient
 
 func (w *world) client(p authz.Principal) regionalv1.RegionServiceClient {
 	w.t.Helper()
+	return regionalv1.NewRegionServiceClient(w.dial(p))
+}
+
+func (w *world) dial(p authz.Principal) *grpc.ClientConn {
+	w.t.Helper()
 	conn, err := rpc.Dial(w.address, rpc.MintedToken(w.signer, p, w.clock))
 	w.must(err)
 	w.t.Cleanup(func() { _ = conn.Close() })
-	return regionalv1.NewRegionServiceClient(conn)
+	return conn
 }
 
 func (w *world) must(err error) {

@@ -51,6 +51,7 @@ var rolePermissions = map[Role][]Permission{
 		"lists.read",
 		"standings.read", "standings.audit",
 		"charters.read", "charters.review", "charters.approve", "charters.decline",
+		"announcements.read", "announcements.write", "relays.read",
 		"policy.read", "policy.update",
 		"bus.inspect",
 	},
@@ -59,6 +60,7 @@ var rolePermissions = map[Role][]Permission{
 		"lists.read",
 		"standings.read", "standings.audit",
 		"charters.read",
+		"announcements.read", "relays.read",
 		"policy.read",
 		"bus.inspect",
 	},
@@ -68,6 +70,7 @@ var rolePermissions = map[Role][]Permission{
 		"lists.read",
 		"standings.read",
 		"charters.read",
+		"announcements.read", "announcements.publish", "relays.read", "relays.forward",
 	},
 	ChapterAdmin: {
 		"chapters.update",
@@ -77,6 +80,7 @@ var rolePermissions = map[Role][]Permission{
 		"connectors.read", "connectors.write",
 		"standings.read",
 		"charters.read", "charters.apply", "charters.withdraw",
+		"announcements.read",
 	},
 	Member: {
 		"members.read",

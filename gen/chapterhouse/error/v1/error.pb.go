@@ -118,56 +118,72 @@ const (
 	Reason_REASON_CONFLICT_OF_INTEREST Reason = 74
 	// The waiting time after the last decision is not over; metadata `reapplyTime`.
 	Reason_REASON_WAITING_TIME Reason = 75
+	// The announcement's state does not allow the verb; metadata `state`.
+	Reason_REASON_ANNOUNCEMENT_STATE Reason = 102
+	// A region of the audience is not known; metadata `region`.
+	Reason_REASON_AUDIENCE_UNKNOWN Reason = 103
+	// The relay's state does not allow the verb; metadata `state`. What was forwarded stays as it is.
+	Reason_REASON_RELAY_STATE Reason = 104
+	// A region to forward to does not lie directly below or is not touched by the audience, or a chapter does not lie in
+	// the region; metadata `target`.
+	Reason_REASON_RELAY_TARGET_INVALID Reason = 105
+	// The hold would end in the past, or later than a relay can be held; metadata `latest`.
+	Reason_REASON_HOLD_TIME_INVALID Reason = 106
 )
 
 // Enum value maps for Reason.
 var (
 	Reason_name = map[int32]string{
-		0:  "REASON_UNSPECIFIED",
-		1:  "REASON_UNAUTHENTICATED",
-		2:  "REASON_PERMISSION_DENIED",
-		3:  "REASON_INVALID_FIELD",
-		4:  "REASON_MALFORMED_REQUEST",
-		5:  "REASON_PAGE_TOKEN_INVALID",
-		6:  "REASON_NOT_FOUND",
-		7:  "REASON_ALREADY_EXISTS",
-		8:  "REASON_ETAG_MISMATCH",
-		9:  "REASON_IDEMPOTENCY_KEY_REUSED",
-		10: "REASON_IDEMPOTENCY_KEY_IN_USE",
-		11: "REASON_TIER_UNAVAILABLE",
-		12: "REASON_TOO_LARGE",
-		13: "REASON_RATE_LIMITED",
-		14: "REASON_UNKNOWN_ROUTE",
-		15: "REASON_INTERNAL",
-		16: "REASON_CANCELLED",
-		17: "REASON_UNSUPPORTED_MEDIA_TYPE",
-		30: "REASON_ADDRESS_TAKEN",
-		31: "REASON_ADDRESS_INVALID",
-		32: "REASON_MEMBER_STATE",
-		33: "REASON_TERM_END_INVALID",
-		40: "REASON_REGION_PARENT_INVALID",
-		50: "REASON_SOURCE_EMPTY",
-		51: "REASON_SOURCE_UNREADABLE",
-		52: "REASON_SOURCE_NO_ADDRESS_COLUMN",
-		53: "REASON_REMOVALS_NOT_CONFIRMED",
-		54: "REASON_PLAN_STALE",
-		55: "REASON_SYNC_STATE",
-		56: "REASON_LIST_PERMANENT",
-		57: "REASON_ENTRY_SUPPRESSED",
-		58: "REASON_UPLOAD_INTERRUPTED",
-		59: "REASON_REVERT_EXPIRED",
-		60: "REASON_ENTRY_STATE",
-		61: "REASON_CHANGES_EXPIRED",
-		62: "REASON_LINK_INVALID",
-		63: "REASON_CONNECTOR_REFUSED",
-		64: "REASON_CONNECTOR_UNREACHABLE",
-		65: "REASON_CONNECTOR_BUSY",
-		70: "REASON_NOT_ELIGIBLE",
-		71: "REASON_STANDING_MOVED",
-		72: "REASON_CHARTER_STATE",
-		73: "REASON_CLAIMED_BY_ANOTHER",
-		74: "REASON_CONFLICT_OF_INTEREST",
-		75: "REASON_WAITING_TIME",
+		0:   "REASON_UNSPECIFIED",
+		1:   "REASON_UNAUTHENTICATED",
+		2:   "REASON_PERMISSION_DENIED",
+		3:   "REASON_INVALID_FIELD",
+		4:   "REASON_MALFORMED_REQUEST",
+		5:   "REASON_PAGE_TOKEN_INVALID",
+		6:   "REASON_NOT_FOUND",
+		7:   "REASON_ALREADY_EXISTS",
+		8:   "REASON_ETAG_MISMATCH",
+		9:   "REASON_IDEMPOTENCY_KEY_REUSED",
+		10:  "REASON_IDEMPOTENCY_KEY_IN_USE",
+		11:  "REASON_TIER_UNAVAILABLE",
+		12:  "REASON_TOO_LARGE",
+		13:  "REASON_RATE_LIMITED",
+		14:  "REASON_UNKNOWN_ROUTE",
+		15:  "REASON_INTERNAL",
+		16:  "REASON_CANCELLED",
+		17:  "REASON_UNSUPPORTED_MEDIA_TYPE",
+		30:  "REASON_ADDRESS_TAKEN",
+		31:  "REASON_ADDRESS_INVALID",
+		32:  "REASON_MEMBER_STATE",
+		33:  "REASON_TERM_END_INVALID",
+		40:  "REASON_REGION_PARENT_INVALID",
+		50:  "REASON_SOURCE_EMPTY",
+		51:  "REASON_SOURCE_UNREADABLE",
+		52:  "REASON_SOURCE_NO_ADDRESS_COLUMN",
+		53:  "REASON_REMOVALS_NOT_CONFIRMED",
+		54:  "REASON_PLAN_STALE",
+		55:  "REASON_SYNC_STATE",
+		56:  "REASON_LIST_PERMANENT",
+		57:  "REASON_ENTRY_SUPPRESSED",
+		58:  "REASON_UPLOAD_INTERRUPTED",
+		59:  "REASON_REVERT_EXPIRED",
+		60:  "REASON_ENTRY_STATE",
+		61:  "REASON_CHANGES_EXPIRED",
+		62:  "REASON_LINK_INVALID",
+		63:  "REASON_CONNECTOR_REFUSED",
+		64:  "REASON_CONNECTOR_UNREACHABLE",
+		65:  "REASON_CONNECTOR_BUSY",
+		70:  "REASON_NOT_ELIGIBLE",
+		71:  "REASON_STANDING_MOVED",
+		72:  "REASON_CHARTER_STATE",
+		73:  "REASON_CLAIMED_BY_ANOTHER",
+		74:  "REASON_CONFLICT_OF_INTEREST",
+		75:  "REASON_WAITING_TIME",
+		102: "REASON_ANNOUNCEMENT_STATE",
+		103: "REASON_AUDIENCE_UNKNOWN",
+		104: "REASON_RELAY_STATE",
+		105: "REASON_RELAY_TARGET_INVALID",
+		106: "REASON_HOLD_TIME_INVALID",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":              0,
@@ -215,6 +231,11 @@ var (
 		"REASON_CLAIMED_BY_ANOTHER":       73,
 		"REASON_CONFLICT_OF_INTEREST":     74,
 		"REASON_WAITING_TIME":             75,
+		"REASON_ANNOUNCEMENT_STATE":       102,
+		"REASON_AUDIENCE_UNKNOWN":         103,
+		"REASON_RELAY_STATE":              104,
+		"REASON_RELAY_TARGET_INVALID":     105,
+		"REASON_HOLD_TIME_INVALID":        106,
 	}
 )
 
@@ -269,7 +290,7 @@ var File_chapterhouse_error_v1_error_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xf2\t\n" +
+	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\x85\v\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_UNAUTHENTICATED\x10\x01\x12\x1c\n" +
@@ -316,7 +337,12 @@ const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\x14REASON_CHARTER_STATE\x10H\x12\x1d\n" +
 	"\x19REASON_CLAIMED_BY_ANOTHER\x10I\x12\x1f\n" +
 	"\x1bREASON_CONFLICT_OF_INTEREST\x10J\x12\x17\n" +
-	"\x13REASON_WAITING_TIME\x10K:W\n" +
+	"\x13REASON_WAITING_TIME\x10K\x12\x1d\n" +
+	"\x19REASON_ANNOUNCEMENT_STATE\x10f\x12\x1b\n" +
+	"\x17REASON_AUDIENCE_UNKNOWN\x10g\x12\x16\n" +
+	"\x12REASON_RELAY_STATE\x10h\x12\x1f\n" +
+	"\x1bREASON_RELAY_TARGET_INVALID\x10i\x12\x1c\n" +
+	"\x18REASON_HOLD_TIME_INVALID\x10j:W\n" +
 	"\x06errors\x12\x1e.google.protobuf.MethodOptions\x18\xf2\xa2\x04 \x03(\x0e2\x1d.chapterhouse.error.v1.ReasonR\x06errorsBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1;errorv1b\x06proto3"
 
 var (
