@@ -143,7 +143,7 @@ func previewAudience(ctx context.Context, q *db.Queries, audience *international
 		return nil, fmt.Errorf("count the audience: %w", err)
 	}
 	preview := &internationalv1.AnnouncementPreview{
-		Regions: int32(len(touched)), UnknownRegions: tree.unknown(audience.GetRegions()), //nolint:gosec // far fewer regions than 2^31
+		Regions: int32(len(touched)), UnknownRegions: tree.unknown(audience.GetRegions()),
 	}
 	byRegion := map[string]*internationalv1.RegionPreview{}
 	for _, region := range touched {

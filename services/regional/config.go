@@ -4,7 +4,7 @@ import "time"
 
 // Config is every setting of the regional service that is not an address or a secret.
 type Config struct {
-	Sites []string `help:"Local sites whose chapters are shown in the tree." default:"main" env:"CHAPTERHOUSE_SITES"`
+	Sites         []string      `help:"Local sites whose chapters are shown in the tree." default:"main" env:"CHAPTERHOUSE_SITES"`
 	RelayDeadline time.Duration `help:"How long a region that does nothing holds up an announcement of a region, unless it says otherwise." default:"168h"`
 
 	// Tick is how often what is due by itself is looked for; tests shorten it.

@@ -35,7 +35,9 @@ const (
 	maxAddition = 900 << 10
 )
 
-func relayName(region string, id uuid.UUID) string { return regionName(region) + "/relays/" + id.String() }
+func relayName(region string, id uuid.UUID) string {
+	return regionName(region) + "/relays/" + id.String()
+}
 
 // relayCase is a relay that a coordinator decides on, with its announcement, both locked.
 type relayCase struct {

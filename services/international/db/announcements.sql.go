@@ -183,8 +183,9 @@ LEFT JOIN standings s USING (chapter_no)
 LEFT JOIN charters ch USING (chapter_no)
 WHERE c.region = ANY($1::text[])
   AND (cardinality($2::text[]) = 0 OR ch.state = ANY($2::text[]))
-  AND (cardinality($3::text[]) = 0 OR c.language = ''
-       OR EXISTS (SELECT FROM unnest($3::text[]) AS l WHERE c.language = l OR starts_with(c.language, l || '-')))
+  AND (cardinality($3::text[]) = 0
+       OR EXISTS (SELECT FROM unnest($3::text[]) AS l
+                  WHERE lower(c.language) = lower(l) OR starts_with(lower(c.language), lower(l) || '-')))
 GROUP BY c.region
 ORDER BY c.region
 `
@@ -201,7 +202,8 @@ type AudienceByRegionRow struct {
 	People   int32
 }
 
-// Chapters and people of an audience, by the region that they are in.
+// Chapters and people of an audience, by the region that they are in. A tag stands for its variants too, and a chapter that
+// has not said its language is in no audience of languages: as the local tier has it.
 func (q *Queries) AudienceByRegion(ctx context.Context, arg AudienceByRegionParams) ([]AudienceByRegionRow, error) {
 	rows, err := q.db.Query(ctx, AudienceByRegion, arg.Regions, arg.CharterStates, arg.Languages)
 	if err != nil {

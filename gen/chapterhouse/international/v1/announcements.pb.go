@@ -510,7 +510,7 @@ type Audience struct {
 	// Chapters whose charter is in one of these states.
 	CharterStates []Charter_State `protobuf:"varint,2,rep,packed,name=charter_states,json=charterStates,proto3,enum=chapterhouse.international.v1.Charter_State" json:"charter_states,omitempty"`
 	// Chapters whose languageCode is one of these, or one of these with a region or script: "pt" is for "pt-BR" too.
-	// Chapters that have not said their language are always among them.
+	// Chapters that have not said their language are not among them.
 	Languages     []string `protobuf:"bytes,3,rep,name=languages,proto3" json:"languages,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

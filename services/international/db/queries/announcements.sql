@@ -56,7 +56,8 @@ SELECT * FROM announcements WHERE edition > 0 ORDER BY id;
 -- name: AllRegions :many
 SELECT * FROM regions ORDER BY id;
 
--- Chapters and people of an audience, by the region that they are in.
+-- Chapters and people of an audience, by the region that they are in. A tag stands for its variants too, and a chapter that
+-- has not said its language is in no audience of languages: as the local tier has it.
 -- name: AudienceByRegion :many
 SELECT c.region, count(*)::integer AS chapters,
        coalesce(sum(greatest(s.membership_total, s.mailing_total)), 0)::integer AS people
@@ -65,8 +66,9 @@ LEFT JOIN standings s USING (chapter_no)
 LEFT JOIN charters ch USING (chapter_no)
 WHERE c.region = ANY(@regions::text[])
   AND (cardinality(@charter_states::text[]) = 0 OR ch.state = ANY(@charter_states::text[]))
-  AND (cardinality(@languages::text[]) = 0 OR c.language = ''
-       OR EXISTS (SELECT FROM unnest(@languages::text[]) AS l WHERE c.language = l OR starts_with(c.language, l || '-')))
+  AND (cardinality(@languages::text[]) = 0
+       OR EXISTS (SELECT FROM unnest(@languages::text[]) AS l
+                  WHERE lower(c.language) = lower(l) OR starts_with(lower(c.language), lower(l) || '-')))
 GROUP BY c.region
 ORDER BY c.region;
 
