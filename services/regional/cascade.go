@@ -201,12 +201,13 @@ func (s *Service) moveDue(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("look for relays that are due: %w", err)
 	}
+	var failed error // one that fails stops no other
 	for _, id := range due {
 		if err := s.moveDueOf(ctx, id); err != nil {
-			return 0, fmt.Errorf("move the relays of %s: %w", id, err)
+			failed = errors.Join(failed, fmt.Errorf("move the relays of %s: %w", id, err))
 		}
 	}
-	return len(due), nil
+	return len(due), failed
 }
 
 func (s *Service) moveDueOf(ctx context.Context, id uuid.UUID) error {

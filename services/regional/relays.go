@@ -30,7 +30,7 @@ const (
 	// maxHold is how long a coordinator can hold a relay; a longer one is a decline that says so to nobody.
 	maxHold = 90 * 24 * time.Hour
 	// maxForwardAll bounds what one call forwards in its transaction.
-	maxForwardAll = 1000
+	maxForwardAll = 200
 	// maxAddition is what a coordinator may add: a relay's event has to fit into one message, with up to 10,000 chapters.
 	maxAddition = 900 << 10
 )
@@ -324,11 +324,20 @@ func (s *Service) ListRelays(ctx context.Context, req *regionalv1.ListRelaysRequ
 		if err != nil {
 			return nil, err
 		}
-		relay.Translations = nil
-		relay.Content.Body, relay.Content.Translations, relay.Content.Links = "", nil, nil
-		answer.Relays = append(answer.Relays, relay)
+		answer.Relays = append(answer.Relays, shorten(relay))
 	}
 	return answer, nil
+}
+
+// shorten leaves out what is long, so that a page of a thousand fits into one message.
+func shorten(relay *regionalv1.Relay) *regionalv1.Relay {
+	whole := relay.GetContent()
+	relay.Note, relay.Translations, relay.Chapters = "", nil, nil
+	relay.Content = &regionalv1.RelayedAnnouncement{
+		Edition: whole.GetEdition(), Language: whole.GetLanguage(), Subject: whole.GetSubject(), Urgent: whole.GetUrgent(),
+		PublishTime: whole.GetPublishTime(),
+	}
+	return relay
 }
 
 func announcementsOf(ctx context.Context, q *db.Queries, relays []db.Relay) (map[uuid.UUID]announcement, error) {

@@ -33,7 +33,8 @@ const (
 //
 // RelayService is each region's inbox of announcements on their way down.
 type RelayServiceClient interface {
-	// Lists a region's relays by announcement, the latest first, without body, translations and links.
+	// Lists a region's relays by announcement, the latest first, without what is long: the announcement has no more than its
+	// subject and what comes with it, and note, translations and chosen chapters are left out.
 	ListRelays(ctx context.Context, in *ListRelaysRequest, opts ...grpc.CallOption) (*ListRelaysResponse, error)
 	// Reads a relay with the announcement as it is now.
 	GetRelay(ctx context.Context, in *GetRelayRequest, opts ...grpc.CallOption) (*Relay, error)
@@ -45,7 +46,7 @@ type RelayServiceClient interface {
 	HoldRelay(ctx context.Context, in *HoldRelayRequest, opts ...grpc.CallOption) (*Relay, error)
 	// Declines a relay: it goes no further here. The reason travels up.
 	DeclineRelay(ctx context.Context, in *DeclineRelayRequest, opts ...grpc.CallOption) (*Relay, error)
-	// Forwards all of a region's relays that the filter finds, to everybody, in one go; at most 1,000 a call.
+	// Forwards all of a region's relays that the filter finds, to everybody, in one go; at most 200 a call.
 	ForwardAllRelays(ctx context.Context, in *ForwardAllRelaysRequest, opts ...grpc.CallOption) (*ForwardAllRelaysResponse, error)
 }
 
@@ -123,7 +124,8 @@ func (c *relayServiceClient) ForwardAllRelays(ctx context.Context, in *ForwardAl
 //
 // RelayService is each region's inbox of announcements on their way down.
 type RelayServiceServer interface {
-	// Lists a region's relays by announcement, the latest first, without body, translations and links.
+	// Lists a region's relays by announcement, the latest first, without what is long: the announcement has no more than its
+	// subject and what comes with it, and note, translations and chosen chapters are left out.
 	ListRelays(context.Context, *ListRelaysRequest) (*ListRelaysResponse, error)
 	// Reads a relay with the announcement as it is now.
 	GetRelay(context.Context, *GetRelayRequest) (*Relay, error)
@@ -135,7 +137,7 @@ type RelayServiceServer interface {
 	HoldRelay(context.Context, *HoldRelayRequest) (*Relay, error)
 	// Declines a relay: it goes no further here. The reason travels up.
 	DeclineRelay(context.Context, *DeclineRelayRequest) (*Relay, error)
-	// Forwards all of a region's relays that the filter finds, to everybody, in one go; at most 1,000 a call.
+	// Forwards all of a region's relays that the filter finds, to everybody, in one go; at most 200 a call.
 	ForwardAllRelays(context.Context, *ForwardAllRelaysRequest) (*ForwardAllRelaysResponse, error)
 	mustEmbedUnimplementedRelayServiceServer()
 }
