@@ -3,12 +3,15 @@ package regional_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 	eventv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/event/v1"
+	regionalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/regional/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/testkit"
 )
 
@@ -147,6 +150,30 @@ func TestReachIsExact(t *testing.T) {
 		}
 		return true, ""
 	})
+	c.waysAddUp(a, regions)
+}
+
+// waysAddUp compares what a region shows of itself and all below it with the sum of the relays there.
+func (c *cascade) waysAddUp(a *announced, regions []string) {
+	c.t.Helper()
+	for _, region := range regions {
+		way, err := c.everywhere.GetRelayReach(c.t.Context(), &regionalv1.GetRelayReachRequest{Name: a.relay(region) + "/reach"})
+		c.must(err)
+		var mailed, reached int32
+		for _, below := range regions {
+			path, err := c.service.Ancestors(c.t.Context(), "regions/"+below)
+			c.must(err)
+			if below == region || slices.Contains(path, "regions/"+region) {
+				reach := a.get(below).GetReach()
+				mailed, reached = mailed+reach.GetPeopleMailed(), reached+reach.GetChaptersReached()
+			}
+		}
+		if total := way.GetStop().GetTotal(); total.GetPeopleMailed() != mailed || total.GetChaptersReached() != reached || way.GetStop().GetDisplayName() == "" {
+			c.t.Errorf("%s shows %v, want %d people and %d chapters", region, total, mailed, reached)
+		}
+	}
+	_, err := c.everywhere.GetRelayReach(c.t.Context(), &regionalv1.GetRelayReachRequest{Name: "regions/atlantis/relays/" + a.id + "/reach"})
+	refuses(c.t, err, errorv1.Reason_REASON_NOT_FOUND)
 }
 
 func addReach(sum, more *eventv1.Reach) {

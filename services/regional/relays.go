@@ -365,7 +365,6 @@ func viewRelay(r db.Relay, a announcement) (*regionalv1.Relay, error) {
 	if err != nil {
 		return nil, err
 	}
-	reach := event.GetReach()
 	return &regionalv1.Relay{
 		Name:           event.GetRelay(),
 		Announcement:   event.GetAnnouncement(),
@@ -385,15 +384,19 @@ func viewRelay(r db.Relay, a announcement) (*regionalv1.Relay, error) {
 		Chapters:       r.Chapters,
 		ChaptersChosen: r.ChaptersChosen,
 		ChildRegions:   event.GetChildRegions(),
-		Reach: &regionalv1.RelayReach{
-			ChaptersReached: reach.GetChaptersReached(), ChaptersSent: reach.GetChaptersSent(), ChaptersDismissed: reach.GetChaptersDismissed(),
-			PeopleQueued: reach.GetPeopleQueued(), PeopleMailed: reach.GetPeopleMailed(), PeopleBounced: reach.GetPeopleBounced(),
-			PeopleFailed: reach.GetPeopleFailed(), PeopleUncertain: reach.GetPeopleUncertain(), PeopleUnsubscribed: reach.GetPeopleUnsubscribed(),
-		},
-		UpdateTime: event.GetUpdateTime(),
-		Etag:       relayEtag(r),
-		Content:    viewContent(a.said),
+		Reach:          viewReach(event.GetReach()),
+		UpdateTime:     event.GetUpdateTime(),
+		Etag:           relayEtag(r),
+		Content:        viewContent(a.said),
 	}, nil
+}
+
+func viewReach(reach *eventv1.Reach) *regionalv1.RelayReach {
+	return &regionalv1.RelayReach{
+		ChaptersReached: reach.GetChaptersReached(), ChaptersSent: reach.GetChaptersSent(), ChaptersDismissed: reach.GetChaptersDismissed(),
+		PeopleQueued: reach.GetPeopleQueued(), PeopleMailed: reach.GetPeopleMailed(), PeopleBounced: reach.GetPeopleBounced(),
+		PeopleFailed: reach.GetPeopleFailed(), PeopleUncertain: reach.GetPeopleUncertain(), PeopleUnsubscribed: reach.GetPeopleUnsubscribed(),
+	}
 }
 
 func viewContent(said *eventv1.AnnouncementChanged) *regionalv1.RelayedAnnouncement {

@@ -1334,6 +1334,64 @@ func (q *Queries) RelaysForUpdate(ctx context.Context, arg RelaysForUpdateParams
 	return items, nil
 }
 
+const relaysOf = `-- name: RelaysOf :many
+SELECT r.region_id, r.announcement_id, r.parent_id, r.state, r.edition, r.automatic, r.arrive_time, r.deadline_time, r.remind_time, r.hold_until_time, r.hold_reason, r.forward_time, r.decline_reason, r.note, r.translations, r.chapters, r.chapters_chosen, r.child_regions, r.reach, r.due_time, r.reach_due_time, r.epoch, r.version, r.update_time, coalesce(g.display_name, '')::text AS display_name
+FROM relays r LEFT JOIN regions g ON g.id = r.region_id
+WHERE r.announcement_id = $1
+ORDER BY r.region_id
+`
+
+type RelaysOfRow struct {
+	Relay       Relay
+	DisplayName string
+}
+
+func (q *Queries) RelaysOf(ctx context.Context, announcementID uuid.UUID) ([]RelaysOfRow, error) {
+	rows, err := q.db.Query(ctx, relaysOf, announcementID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []RelaysOfRow{}
+	for rows.Next() {
+		var i RelaysOfRow
+		if err := rows.Scan(
+			&i.Relay.RegionID,
+			&i.Relay.AnnouncementID,
+			&i.Relay.ParentID,
+			&i.Relay.State,
+			&i.Relay.Edition,
+			&i.Relay.Automatic,
+			&i.Relay.ArriveTime,
+			&i.Relay.DeadlineTime,
+			&i.Relay.RemindTime,
+			&i.Relay.HoldUntilTime,
+			&i.Relay.HoldReason,
+			&i.Relay.ForwardTime,
+			&i.Relay.DeclineReason,
+			&i.Relay.Note,
+			&i.Relay.Translations,
+			&i.Relay.Chapters,
+			&i.Relay.ChaptersChosen,
+			&i.Relay.ChildRegions,
+			&i.Relay.Reach,
+			&i.Relay.DueTime,
+			&i.Relay.ReachDueTime,
+			&i.Relay.Epoch,
+			&i.Relay.Version,
+			&i.Relay.UpdateTime,
+			&i.DisplayName,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const relaysToForward = `-- name: RelaysToForward :many
 SELECT r.announcement_id FROM relays r JOIN announcements a ON a.id = r.announcement_id
 WHERE r.region_id = $1 AND r.state = $2

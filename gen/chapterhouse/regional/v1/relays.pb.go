@@ -135,7 +135,7 @@ func (x RegionalAnnouncement_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RegionalAnnouncement_State.Descriptor instead.
 func (RegionalAnnouncement_State) EnumDescriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{5, 0}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{7, 0}
 }
 
 type ForwardAllRelaysRequest_Origin int32
@@ -184,7 +184,7 @@ func (x ForwardAllRelaysRequest_Origin) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ForwardAllRelaysRequest_Origin.Descriptor instead.
 func (ForwardAllRelaysRequest_Origin) EnumDescriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{12, 0}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{15, 0}
 }
 
 // Relay is an announcement in one region's inbox.
@@ -779,6 +779,215 @@ func (x *RelayReach) GetPeopleUnsubscribed() int32 {
 	return 0
 }
 
+// RelayWay is the way of an announcement from one region on.
+type RelayWay struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `regions/<region>/relays/<uuid>/reach`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// `announcements/<uuid>` or `regions/<region>/announcements/<uuid>`.
+	Announcement  string     `protobuf:"bytes,2,opt,name=announcement,proto3" json:"announcement,omitempty"`
+	Stop          *RelayStop `protobuf:"bytes,3,opt,name=stop,proto3" json:"stop,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelayWay) Reset() {
+	*x = RelayWay{}
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelayWay) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelayWay) ProtoMessage() {}
+
+func (x *RelayWay) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelayWay.ProtoReflect.Descriptor instead.
+func (*RelayWay) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RelayWay) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RelayWay) GetAnnouncement() string {
+	if x != nil {
+		return x.Announcement
+	}
+	return ""
+}
+
+func (x *RelayWay) GetStop() *RelayStop {
+	if x != nil {
+		return x.Stop
+	}
+	return nil
+}
+
+// RelayStop is an announcement in one region, with the regions to which it went from there.
+type RelayStop struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `regions/<region>`.
+	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	DisplayName   string                 `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	State         Relay_State            `protobuf:"varint,3,opt,name=state,proto3,enum=chapterhouse.regional.v1.Relay_State" json:"state,omitempty"`
+	ArriveTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=arrive_time,json=arriveTime,proto3" json:"arrive_time,omitempty"`
+	DeadlineTime  *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=deadline_time,json=deadlineTime,proto3" json:"deadline_time,omitempty"`
+	HoldUntilTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=hold_until_time,json=holdUntilTime,proto3" json:"hold_until_time,omitempty"`
+	ForwardTime   *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=forward_time,json=forwardTime,proto3" json:"forward_time,omitempty"`
+	// Nobody forwarded it: the deadline passed, or it is urgent.
+	Automatic     bool   `protobuf:"varint,8,opt,name=automatic,proto3" json:"automatic,omitempty"`
+	DeclineReason string `protobuf:"bytes,9,opt,name=decline_reason,json=declineReason,proto3" json:"decline_reason,omitempty"`
+	// The edition that was forwarded last.
+	Edition int32 `protobuf:"varint,10,opt,name=edition,proto3" json:"edition,omitempty"`
+	// Of the region's own chapters.
+	Reach *RelayReach `protobuf:"bytes,11,opt,name=reach,proto3" json:"reach,omitempty"`
+	// With all regions below.
+	Total         *RelayReach  `protobuf:"bytes,12,opt,name=total,proto3" json:"total,omitempty"`
+	Children      []*RelayStop `protobuf:"bytes,13,rep,name=children,proto3" json:"children,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelayStop) Reset() {
+	*x = RelayStop{}
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelayStop) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelayStop) ProtoMessage() {}
+
+func (x *RelayStop) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelayStop.ProtoReflect.Descriptor instead.
+func (*RelayStop) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RelayStop) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *RelayStop) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *RelayStop) GetState() Relay_State {
+	if x != nil {
+		return x.State
+	}
+	return Relay_STATE_UNSPECIFIED
+}
+
+func (x *RelayStop) GetArriveTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ArriveTime
+	}
+	return nil
+}
+
+func (x *RelayStop) GetDeadlineTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeadlineTime
+	}
+	return nil
+}
+
+func (x *RelayStop) GetHoldUntilTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.HoldUntilTime
+	}
+	return nil
+}
+
+func (x *RelayStop) GetForwardTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ForwardTime
+	}
+	return nil
+}
+
+func (x *RelayStop) GetAutomatic() bool {
+	if x != nil {
+		return x.Automatic
+	}
+	return false
+}
+
+func (x *RelayStop) GetDeclineReason() string {
+	if x != nil {
+		return x.DeclineReason
+	}
+	return ""
+}
+
+func (x *RelayStop) GetEdition() int32 {
+	if x != nil {
+		return x.Edition
+	}
+	return 0
+}
+
+func (x *RelayStop) GetReach() *RelayReach {
+	if x != nil {
+		return x.Reach
+	}
+	return nil
+}
+
+func (x *RelayStop) GetTotal() *RelayReach {
+	if x != nil {
+		return x.Total
+	}
+	return nil
+}
+
+func (x *RelayStop) GetChildren() []*RelayStop {
+	if x != nil {
+		return x.Children
+	}
+	return nil
+}
+
 // RegionalAnnouncement is a message of a region to its own chapters and the regions below it.
 type RegionalAnnouncement struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -813,7 +1022,7 @@ type RegionalAnnouncement struct {
 
 func (x *RegionalAnnouncement) Reset() {
 	*x = RegionalAnnouncement{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[5]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -825,7 +1034,7 @@ func (x *RegionalAnnouncement) String() string {
 func (*RegionalAnnouncement) ProtoMessage() {}
 
 func (x *RegionalAnnouncement) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[5]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +1047,7 @@ func (x *RegionalAnnouncement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionalAnnouncement.ProtoReflect.Descriptor instead.
 func (*RegionalAnnouncement) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{5}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RegionalAnnouncement) GetName() string {
@@ -973,7 +1182,7 @@ type ListRelaysRequest struct {
 
 func (x *ListRelaysRequest) Reset() {
 	*x = ListRelaysRequest{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[6]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -985,7 +1194,7 @@ func (x *ListRelaysRequest) String() string {
 func (*ListRelaysRequest) ProtoMessage() {}
 
 func (x *ListRelaysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[6]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -998,7 +1207,7 @@ func (x *ListRelaysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRelaysRequest.ProtoReflect.Descriptor instead.
 func (*ListRelaysRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{6}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListRelaysRequest) GetParent() string {
@@ -1039,7 +1248,7 @@ type ListRelaysResponse struct {
 
 func (x *ListRelaysResponse) Reset() {
 	*x = ListRelaysResponse{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[7]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1260,7 @@ func (x *ListRelaysResponse) String() string {
 func (*ListRelaysResponse) ProtoMessage() {}
 
 func (x *ListRelaysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[7]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +1273,7 @@ func (x *ListRelaysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRelaysResponse.ProtoReflect.Descriptor instead.
 func (*ListRelaysResponse) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{7}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListRelaysResponse) GetRelays() []*Relay {
@@ -1090,7 +1299,7 @@ type GetRelayRequest struct {
 
 func (x *GetRelayRequest) Reset() {
 	*x = GetRelayRequest{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[8]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1102,7 +1311,7 @@ func (x *GetRelayRequest) String() string {
 func (*GetRelayRequest) ProtoMessage() {}
 
 func (x *GetRelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[8]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1115,10 +1324,54 @@ func (x *GetRelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRelayRequest.ProtoReflect.Descriptor instead.
 func (*GetRelayRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{8}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetRelayRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type GetRelayReachRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRelayReachRequest) Reset() {
+	*x = GetRelayReachRequest{}
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRelayReachRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRelayReachRequest) ProtoMessage() {}
+
+func (x *GetRelayReachRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRelayReachRequest.ProtoReflect.Descriptor instead.
+func (*GetRelayReachRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *GetRelayReachRequest) GetName() string {
 	if x != nil {
 		return x.Name
 	}
@@ -1147,7 +1400,7 @@ type ForwardRelayRequest struct {
 
 func (x *ForwardRelayRequest) Reset() {
 	*x = ForwardRelayRequest{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[9]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1412,7 @@ func (x *ForwardRelayRequest) String() string {
 func (*ForwardRelayRequest) ProtoMessage() {}
 
 func (x *ForwardRelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[9]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1425,7 @@ func (x *ForwardRelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardRelayRequest.ProtoReflect.Descriptor instead.
 func (*ForwardRelayRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{9}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ForwardRelayRequest) GetName() string {
@@ -1252,7 +1505,7 @@ type HoldRelayRequest struct {
 
 func (x *HoldRelayRequest) Reset() {
 	*x = HoldRelayRequest{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[10]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1517,7 @@ func (x *HoldRelayRequest) String() string {
 func (*HoldRelayRequest) ProtoMessage() {}
 
 func (x *HoldRelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[10]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1530,7 @@ func (x *HoldRelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldRelayRequest.ProtoReflect.Descriptor instead.
 func (*HoldRelayRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{10}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *HoldRelayRequest) GetName() string {
@@ -1328,7 +1581,7 @@ type DeclineRelayRequest struct {
 
 func (x *DeclineRelayRequest) Reset() {
 	*x = DeclineRelayRequest{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[11]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1593,7 @@ func (x *DeclineRelayRequest) String() string {
 func (*DeclineRelayRequest) ProtoMessage() {}
 
 func (x *DeclineRelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[11]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1606,7 @@ func (x *DeclineRelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeclineRelayRequest.ProtoReflect.Descriptor instead.
 func (*DeclineRelayRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{11}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeclineRelayRequest) GetName() string {
@@ -1403,7 +1656,7 @@ type ForwardAllRelaysRequest struct {
 
 func (x *ForwardAllRelaysRequest) Reset() {
 	*x = ForwardAllRelaysRequest{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[12]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1415,7 +1668,7 @@ func (x *ForwardAllRelaysRequest) String() string {
 func (*ForwardAllRelaysRequest) ProtoMessage() {}
 
 func (x *ForwardAllRelaysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[12]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1428,7 +1681,7 @@ func (x *ForwardAllRelaysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardAllRelaysRequest.ProtoReflect.Descriptor instead.
 func (*ForwardAllRelaysRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{12}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ForwardAllRelaysRequest) GetParent() string {
@@ -1492,7 +1745,7 @@ type ForwardAllRelaysResponse struct {
 
 func (x *ForwardAllRelaysResponse) Reset() {
 	*x = ForwardAllRelaysResponse{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[13]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1504,7 +1757,7 @@ func (x *ForwardAllRelaysResponse) String() string {
 func (*ForwardAllRelaysResponse) ProtoMessage() {}
 
 func (x *ForwardAllRelaysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[13]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1517,7 +1770,7 @@ func (x *ForwardAllRelaysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardAllRelaysResponse.ProtoReflect.Descriptor instead.
 func (*ForwardAllRelaysResponse) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{13}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ForwardAllRelaysResponse) GetRelays() []string {
@@ -1548,7 +1801,7 @@ type CreateRegionalAnnouncementRequest struct {
 
 func (x *CreateRegionalAnnouncementRequest) Reset() {
 	*x = CreateRegionalAnnouncementRequest{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[14]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1813,7 @@ func (x *CreateRegionalAnnouncementRequest) String() string {
 func (*CreateRegionalAnnouncementRequest) ProtoMessage() {}
 
 func (x *CreateRegionalAnnouncementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[14]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1573,7 +1826,7 @@ func (x *CreateRegionalAnnouncementRequest) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use CreateRegionalAnnouncementRequest.ProtoReflect.Descriptor instead.
 func (*CreateRegionalAnnouncementRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{14}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CreateRegionalAnnouncementRequest) GetParent() string {
@@ -1613,7 +1866,7 @@ type GetRegionalAnnouncementRequest struct {
 
 func (x *GetRegionalAnnouncementRequest) Reset() {
 	*x = GetRegionalAnnouncementRequest{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[15]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1625,7 +1878,7 @@ func (x *GetRegionalAnnouncementRequest) String() string {
 func (*GetRegionalAnnouncementRequest) ProtoMessage() {}
 
 func (x *GetRegionalAnnouncementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[15]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1638,7 +1891,7 @@ func (x *GetRegionalAnnouncementRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRegionalAnnouncementRequest.ProtoReflect.Descriptor instead.
 func (*GetRegionalAnnouncementRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{15}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetRegionalAnnouncementRequest) GetName() string {
@@ -1659,7 +1912,7 @@ type ListRegionalAnnouncementsRequest struct {
 
 func (x *ListRegionalAnnouncementsRequest) Reset() {
 	*x = ListRegionalAnnouncementsRequest{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[16]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1671,7 +1924,7 @@ func (x *ListRegionalAnnouncementsRequest) String() string {
 func (*ListRegionalAnnouncementsRequest) ProtoMessage() {}
 
 func (x *ListRegionalAnnouncementsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[16]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1684,7 +1937,7 @@ func (x *ListRegionalAnnouncementsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRegionalAnnouncementsRequest.ProtoReflect.Descriptor instead.
 func (*ListRegionalAnnouncementsRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{16}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListRegionalAnnouncementsRequest) GetParent() string {
@@ -1718,7 +1971,7 @@ type ListRegionalAnnouncementsResponse struct {
 
 func (x *ListRegionalAnnouncementsResponse) Reset() {
 	*x = ListRegionalAnnouncementsResponse{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[17]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +1983,7 @@ func (x *ListRegionalAnnouncementsResponse) String() string {
 func (*ListRegionalAnnouncementsResponse) ProtoMessage() {}
 
 func (x *ListRegionalAnnouncementsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[17]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +1996,7 @@ func (x *ListRegionalAnnouncementsResponse) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use ListRegionalAnnouncementsResponse.ProtoReflect.Descriptor instead.
 func (*ListRegionalAnnouncementsResponse) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{17}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListRegionalAnnouncementsResponse) GetAnnouncements() []*RegionalAnnouncement {
@@ -1779,7 +2032,7 @@ type CorrectRegionalAnnouncementRequest struct {
 
 func (x *CorrectRegionalAnnouncementRequest) Reset() {
 	*x = CorrectRegionalAnnouncementRequest{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[18]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1791,7 +2044,7 @@ func (x *CorrectRegionalAnnouncementRequest) String() string {
 func (*CorrectRegionalAnnouncementRequest) ProtoMessage() {}
 
 func (x *CorrectRegionalAnnouncementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[18]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1804,7 +2057,7 @@ func (x *CorrectRegionalAnnouncementRequest) ProtoReflect() protoreflect.Message
 
 // Deprecated: Use CorrectRegionalAnnouncementRequest.ProtoReflect.Descriptor instead.
 func (*CorrectRegionalAnnouncementRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{18}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CorrectRegionalAnnouncementRequest) GetName() string {
@@ -1869,7 +2122,7 @@ type RecallRegionalAnnouncementRequest struct {
 
 func (x *RecallRegionalAnnouncementRequest) Reset() {
 	*x = RecallRegionalAnnouncementRequest{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[19]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1881,7 +2134,7 @@ func (x *RecallRegionalAnnouncementRequest) String() string {
 func (*RecallRegionalAnnouncementRequest) ProtoMessage() {}
 
 func (x *RecallRegionalAnnouncementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[19]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1894,7 +2147,7 @@ func (x *RecallRegionalAnnouncementRequest) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use RecallRegionalAnnouncementRequest.ProtoReflect.Descriptor instead.
 func (*RecallRegionalAnnouncementRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{19}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RecallRegionalAnnouncementRequest) GetName() string {
@@ -1998,7 +2251,27 @@ const file_chapterhouse_regional_v1_relays_proto_rawDesc = "" +
 	"\x0epeople_bounced\x18\x06 \x01(\x05R\rpeopleBounced\x12#\n" +
 	"\rpeople_failed\x18\a \x01(\x05R\fpeopleFailed\x12)\n" +
 	"\x10people_uncertain\x18\b \x01(\x05R\x0fpeopleUncertain\x12/\n" +
-	"\x13people_unsubscribed\x18\t \x01(\x05R\x12peopleUnsubscribed\"\x92\b\n" +
+	"\x13people_unsubscribed\x18\t \x01(\x05R\x12peopleUnsubscribed\"{\n" +
+	"\bRelayWay\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\"\n" +
+	"\fannouncement\x18\x02 \x01(\tR\fannouncement\x127\n" +
+	"\x04stop\x18\x03 \x01(\v2#.chapterhouse.regional.v1.RelayStopR\x04stop\"\x9c\x05\n" +
+	"\tRelayStop\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12!\n" +
+	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12;\n" +
+	"\x05state\x18\x03 \x01(\x0e2%.chapterhouse.regional.v1.Relay.StateR\x05state\x12;\n" +
+	"\varrive_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"arriveTime\x12?\n" +
+	"\rdeadline_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\fdeadlineTime\x12B\n" +
+	"\x0fhold_until_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\rholdUntilTime\x12=\n" +
+	"\fforward_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vforwardTime\x12\x1c\n" +
+	"\tautomatic\x18\b \x01(\bR\tautomatic\x12%\n" +
+	"\x0edecline_reason\x18\t \x01(\tR\rdeclineReason\x12\x18\n" +
+	"\aedition\x18\n" +
+	" \x01(\x05R\aedition\x12:\n" +
+	"\x05reach\x18\v \x01(\v2$.chapterhouse.regional.v1.RelayReachR\x05reach\x12:\n" +
+	"\x05total\x18\f \x01(\v2$.chapterhouse.regional.v1.RelayReachR\x05total\x12?\n" +
+	"\bchildren\x18\r \x03(\v2#.chapterhouse.regional.v1.RelayStopR\bchildren\"\x92\b\n" +
 	"\x14RegionalAnnouncement\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x120\n" +
 	"\asubject\x18\x02 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\xc8\x012\n" +
@@ -2034,7 +2307,9 @@ const file_chapterhouse_regional_v1_relays_proto_rawDesc = "" +
 	"\x06relays\x18\x01 \x03(\v2\x1f.chapterhouse.regional.v1.RelayR\x06relays\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9c\x01\n" +
 	"\x0fGetRelayRequest\x12\x88\x01\n" +
-	"\x04name\x18\x01 \x01(\tBt\xbaHqro2m^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/relays/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$R\x04name\"\xdb\x04\n" +
+	"\x04name\x18\x01 \x01(\tBt\xbaHqro2m^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/relays/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$R\x04name\"\xa7\x01\n" +
+	"\x14GetRelayReachRequest\x12\x8e\x01\n" +
+	"\x04name\x18\x01 \x01(\tBz\xbaHwru2s^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/relays/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/reach$R\x04name\"\xdb\x04\n" +
 	"\x13ForwardRelayRequest\x12\x88\x01\n" +
 	"\x04name\x18\x01 \x01(\tBt\xbaHqro2m^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/relays/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$R\x04name\x12\x1d\n" +
 	"\x04note\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x01R\x04note\x12X\n" +
@@ -2111,13 +2386,15 @@ const file_chapterhouse_regional_v1_relays_proto_rawDesc = "" +
 	"\xbaH\ar\x05\x10\x01\x18\xd0\x0fR\x06reason\x12\x12\n" +
 	"\x04etag\x18\x03 \x01(\tR\x04etag\x12'\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId2\xaf\b\n" +
+	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId2\xd9\t\n" +
 	"\fRelayService\x12\xa7\x01\n" +
 	"\n" +
 	"ListRelays\x12+.chapterhouse.regional.v1.ListRelaysRequest\x1a,.chapterhouse.regional.v1.ListRelaysResponse\">\x8a\x97\"\x15\"\x06parent\n" +
 	"\vrelays.read\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{parent=regions/*}/relays\x12\x94\x01\n" +
 	"\bGetRelay\x12).chapterhouse.regional.v1.GetRelayRequest\x1a\x1f.chapterhouse.regional.v1.Relay\"<\x8a\x97\"\x13\"\x04name\n" +
-	"\vrelays.read\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=regions/*/relays/*}\x12\xb2\x01\n" +
+	"\vrelays.read\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=regions/*/relays/*}\x12\xa7\x01\n" +
+	"\rGetRelayReach\x12..chapterhouse.regional.v1.GetRelayReachRequest\x1a\".chapterhouse.regional.v1.RelayWay\"B\x8a\x97\"\x13\"\x04name\n" +
+	"\vrelays.read\x82\xd3\xe4\x93\x02%\x12#/v1/{name=regions/*/relays/*/reach}\x12\xb2\x01\n" +
 	"\fForwardRelay\x12-.chapterhouse.regional.v1.ForwardRelayRequest\x1a\x1f.chapterhouse.regional.v1.Relay\"R\x8a\x97\"\x16\"\x04name\n" +
 	"\x0erelays.forward\x92\x97\"\x04\bhi\f\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/{name=regions/*/relays/*}:forward\x12\xa8\x01\n" +
 	"\tHoldRelay\x12*.chapterhouse.regional.v1.HoldRelayRequest\x1a\x1f.chapterhouse.regional.v1.Relay\"N\x8a\x97\"\x16\"\x04name\n" +
@@ -2151,7 +2428,7 @@ func file_chapterhouse_regional_v1_relays_proto_rawDescGZIP() []byte {
 }
 
 var file_chapterhouse_regional_v1_relays_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_chapterhouse_regional_v1_relays_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_chapterhouse_regional_v1_relays_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_chapterhouse_regional_v1_relays_proto_goTypes = []any{
 	(Relay_State)(0),                           // 0: chapterhouse.regional.v1.Relay.State
 	(RegionalAnnouncement_State)(0),            // 1: chapterhouse.regional.v1.RegionalAnnouncement.State
@@ -2161,83 +2438,97 @@ var file_chapterhouse_regional_v1_relays_proto_goTypes = []any{
 	(*RelayTranslation)(nil),                   // 5: chapterhouse.regional.v1.RelayTranslation
 	(*RelayLink)(nil),                          // 6: chapterhouse.regional.v1.RelayLink
 	(*RelayReach)(nil),                         // 7: chapterhouse.regional.v1.RelayReach
-	(*RegionalAnnouncement)(nil),               // 8: chapterhouse.regional.v1.RegionalAnnouncement
-	(*ListRelaysRequest)(nil),                  // 9: chapterhouse.regional.v1.ListRelaysRequest
-	(*ListRelaysResponse)(nil),                 // 10: chapterhouse.regional.v1.ListRelaysResponse
-	(*GetRelayRequest)(nil),                    // 11: chapterhouse.regional.v1.GetRelayRequest
-	(*ForwardRelayRequest)(nil),                // 12: chapterhouse.regional.v1.ForwardRelayRequest
-	(*HoldRelayRequest)(nil),                   // 13: chapterhouse.regional.v1.HoldRelayRequest
-	(*DeclineRelayRequest)(nil),                // 14: chapterhouse.regional.v1.DeclineRelayRequest
-	(*ForwardAllRelaysRequest)(nil),            // 15: chapterhouse.regional.v1.ForwardAllRelaysRequest
-	(*ForwardAllRelaysResponse)(nil),           // 16: chapterhouse.regional.v1.ForwardAllRelaysResponse
-	(*CreateRegionalAnnouncementRequest)(nil),  // 17: chapterhouse.regional.v1.CreateRegionalAnnouncementRequest
-	(*GetRegionalAnnouncementRequest)(nil),     // 18: chapterhouse.regional.v1.GetRegionalAnnouncementRequest
-	(*ListRegionalAnnouncementsRequest)(nil),   // 19: chapterhouse.regional.v1.ListRegionalAnnouncementsRequest
-	(*ListRegionalAnnouncementsResponse)(nil),  // 20: chapterhouse.regional.v1.ListRegionalAnnouncementsResponse
-	(*CorrectRegionalAnnouncementRequest)(nil), // 21: chapterhouse.regional.v1.CorrectRegionalAnnouncementRequest
-	(*RecallRegionalAnnouncementRequest)(nil),  // 22: chapterhouse.regional.v1.RecallRegionalAnnouncementRequest
-	(*timestamppb.Timestamp)(nil),              // 23: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),                // 24: google.protobuf.Duration
+	(*RelayWay)(nil),                           // 8: chapterhouse.regional.v1.RelayWay
+	(*RelayStop)(nil),                          // 9: chapterhouse.regional.v1.RelayStop
+	(*RegionalAnnouncement)(nil),               // 10: chapterhouse.regional.v1.RegionalAnnouncement
+	(*ListRelaysRequest)(nil),                  // 11: chapterhouse.regional.v1.ListRelaysRequest
+	(*ListRelaysResponse)(nil),                 // 12: chapterhouse.regional.v1.ListRelaysResponse
+	(*GetRelayRequest)(nil),                    // 13: chapterhouse.regional.v1.GetRelayRequest
+	(*GetRelayReachRequest)(nil),               // 14: chapterhouse.regional.v1.GetRelayReachRequest
+	(*ForwardRelayRequest)(nil),                // 15: chapterhouse.regional.v1.ForwardRelayRequest
+	(*HoldRelayRequest)(nil),                   // 16: chapterhouse.regional.v1.HoldRelayRequest
+	(*DeclineRelayRequest)(nil),                // 17: chapterhouse.regional.v1.DeclineRelayRequest
+	(*ForwardAllRelaysRequest)(nil),            // 18: chapterhouse.regional.v1.ForwardAllRelaysRequest
+	(*ForwardAllRelaysResponse)(nil),           // 19: chapterhouse.regional.v1.ForwardAllRelaysResponse
+	(*CreateRegionalAnnouncementRequest)(nil),  // 20: chapterhouse.regional.v1.CreateRegionalAnnouncementRequest
+	(*GetRegionalAnnouncementRequest)(nil),     // 21: chapterhouse.regional.v1.GetRegionalAnnouncementRequest
+	(*ListRegionalAnnouncementsRequest)(nil),   // 22: chapterhouse.regional.v1.ListRegionalAnnouncementsRequest
+	(*ListRegionalAnnouncementsResponse)(nil),  // 23: chapterhouse.regional.v1.ListRegionalAnnouncementsResponse
+	(*CorrectRegionalAnnouncementRequest)(nil), // 24: chapterhouse.regional.v1.CorrectRegionalAnnouncementRequest
+	(*RecallRegionalAnnouncementRequest)(nil),  // 25: chapterhouse.regional.v1.RecallRegionalAnnouncementRequest
+	(*timestamppb.Timestamp)(nil),              // 26: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),                // 27: google.protobuf.Duration
 }
 var file_chapterhouse_regional_v1_relays_proto_depIdxs = []int32{
 	0,  // 0: chapterhouse.regional.v1.Relay.state:type_name -> chapterhouse.regional.v1.Relay.State
-	23, // 1: chapterhouse.regional.v1.Relay.arrive_time:type_name -> google.protobuf.Timestamp
-	23, // 2: chapterhouse.regional.v1.Relay.deadline_time:type_name -> google.protobuf.Timestamp
-	23, // 3: chapterhouse.regional.v1.Relay.remind_time:type_name -> google.protobuf.Timestamp
-	23, // 4: chapterhouse.regional.v1.Relay.hold_until_time:type_name -> google.protobuf.Timestamp
-	23, // 5: chapterhouse.regional.v1.Relay.forward_time:type_name -> google.protobuf.Timestamp
+	26, // 1: chapterhouse.regional.v1.Relay.arrive_time:type_name -> google.protobuf.Timestamp
+	26, // 2: chapterhouse.regional.v1.Relay.deadline_time:type_name -> google.protobuf.Timestamp
+	26, // 3: chapterhouse.regional.v1.Relay.remind_time:type_name -> google.protobuf.Timestamp
+	26, // 4: chapterhouse.regional.v1.Relay.hold_until_time:type_name -> google.protobuf.Timestamp
+	26, // 5: chapterhouse.regional.v1.Relay.forward_time:type_name -> google.protobuf.Timestamp
 	5,  // 6: chapterhouse.regional.v1.Relay.translations:type_name -> chapterhouse.regional.v1.RelayTranslation
 	7,  // 7: chapterhouse.regional.v1.Relay.reach:type_name -> chapterhouse.regional.v1.RelayReach
-	23, // 8: chapterhouse.regional.v1.Relay.update_time:type_name -> google.protobuf.Timestamp
+	26, // 8: chapterhouse.regional.v1.Relay.update_time:type_name -> google.protobuf.Timestamp
 	4,  // 9: chapterhouse.regional.v1.Relay.content:type_name -> chapterhouse.regional.v1.RelayedAnnouncement
 	5,  // 10: chapterhouse.regional.v1.RelayedAnnouncement.translations:type_name -> chapterhouse.regional.v1.RelayTranslation
 	6,  // 11: chapterhouse.regional.v1.RelayedAnnouncement.links:type_name -> chapterhouse.regional.v1.RelayLink
-	23, // 12: chapterhouse.regional.v1.RelayedAnnouncement.publish_time:type_name -> google.protobuf.Timestamp
-	5,  // 13: chapterhouse.regional.v1.RegionalAnnouncement.translations:type_name -> chapterhouse.regional.v1.RelayTranslation
-	6,  // 14: chapterhouse.regional.v1.RegionalAnnouncement.links:type_name -> chapterhouse.regional.v1.RelayLink
-	24, // 15: chapterhouse.regional.v1.RegionalAnnouncement.relay_deadline:type_name -> google.protobuf.Duration
-	1,  // 16: chapterhouse.regional.v1.RegionalAnnouncement.state:type_name -> chapterhouse.regional.v1.RegionalAnnouncement.State
-	23, // 17: chapterhouse.regional.v1.RegionalAnnouncement.publish_time:type_name -> google.protobuf.Timestamp
-	23, // 18: chapterhouse.regional.v1.RegionalAnnouncement.relay_deadline_time:type_name -> google.protobuf.Timestamp
-	23, // 19: chapterhouse.regional.v1.RegionalAnnouncement.update_time:type_name -> google.protobuf.Timestamp
-	0,  // 20: chapterhouse.regional.v1.ListRelaysRequest.state:type_name -> chapterhouse.regional.v1.Relay.State
-	3,  // 21: chapterhouse.regional.v1.ListRelaysResponse.relays:type_name -> chapterhouse.regional.v1.Relay
-	5,  // 22: chapterhouse.regional.v1.ForwardRelayRequest.translations:type_name -> chapterhouse.regional.v1.RelayTranslation
-	23, // 23: chapterhouse.regional.v1.HoldRelayRequest.until_time:type_name -> google.protobuf.Timestamp
-	0,  // 24: chapterhouse.regional.v1.ForwardAllRelaysRequest.state:type_name -> chapterhouse.regional.v1.Relay.State
-	23, // 25: chapterhouse.regional.v1.ForwardAllRelaysRequest.arrive_before_time:type_name -> google.protobuf.Timestamp
-	2,  // 26: chapterhouse.regional.v1.ForwardAllRelaysRequest.origin:type_name -> chapterhouse.regional.v1.ForwardAllRelaysRequest.Origin
-	8,  // 27: chapterhouse.regional.v1.CreateRegionalAnnouncementRequest.announcement:type_name -> chapterhouse.regional.v1.RegionalAnnouncement
-	8,  // 28: chapterhouse.regional.v1.ListRegionalAnnouncementsResponse.announcements:type_name -> chapterhouse.regional.v1.RegionalAnnouncement
-	5,  // 29: chapterhouse.regional.v1.CorrectRegionalAnnouncementRequest.translations:type_name -> chapterhouse.regional.v1.RelayTranslation
-	6,  // 30: chapterhouse.regional.v1.CorrectRegionalAnnouncementRequest.links:type_name -> chapterhouse.regional.v1.RelayLink
-	9,  // 31: chapterhouse.regional.v1.RelayService.ListRelays:input_type -> chapterhouse.regional.v1.ListRelaysRequest
-	11, // 32: chapterhouse.regional.v1.RelayService.GetRelay:input_type -> chapterhouse.regional.v1.GetRelayRequest
-	12, // 33: chapterhouse.regional.v1.RelayService.ForwardRelay:input_type -> chapterhouse.regional.v1.ForwardRelayRequest
-	13, // 34: chapterhouse.regional.v1.RelayService.HoldRelay:input_type -> chapterhouse.regional.v1.HoldRelayRequest
-	14, // 35: chapterhouse.regional.v1.RelayService.DeclineRelay:input_type -> chapterhouse.regional.v1.DeclineRelayRequest
-	15, // 36: chapterhouse.regional.v1.RelayService.ForwardAllRelays:input_type -> chapterhouse.regional.v1.ForwardAllRelaysRequest
-	17, // 37: chapterhouse.regional.v1.RegionalAnnouncementService.CreateRegionalAnnouncement:input_type -> chapterhouse.regional.v1.CreateRegionalAnnouncementRequest
-	18, // 38: chapterhouse.regional.v1.RegionalAnnouncementService.GetRegionalAnnouncement:input_type -> chapterhouse.regional.v1.GetRegionalAnnouncementRequest
-	19, // 39: chapterhouse.regional.v1.RegionalAnnouncementService.ListRegionalAnnouncements:input_type -> chapterhouse.regional.v1.ListRegionalAnnouncementsRequest
-	21, // 40: chapterhouse.regional.v1.RegionalAnnouncementService.CorrectRegionalAnnouncement:input_type -> chapterhouse.regional.v1.CorrectRegionalAnnouncementRequest
-	22, // 41: chapterhouse.regional.v1.RegionalAnnouncementService.RecallRegionalAnnouncement:input_type -> chapterhouse.regional.v1.RecallRegionalAnnouncementRequest
-	10, // 42: chapterhouse.regional.v1.RelayService.ListRelays:output_type -> chapterhouse.regional.v1.ListRelaysResponse
-	3,  // 43: chapterhouse.regional.v1.RelayService.GetRelay:output_type -> chapterhouse.regional.v1.Relay
-	3,  // 44: chapterhouse.regional.v1.RelayService.ForwardRelay:output_type -> chapterhouse.regional.v1.Relay
-	3,  // 45: chapterhouse.regional.v1.RelayService.HoldRelay:output_type -> chapterhouse.regional.v1.Relay
-	3,  // 46: chapterhouse.regional.v1.RelayService.DeclineRelay:output_type -> chapterhouse.regional.v1.Relay
-	16, // 47: chapterhouse.regional.v1.RelayService.ForwardAllRelays:output_type -> chapterhouse.regional.v1.ForwardAllRelaysResponse
-	8,  // 48: chapterhouse.regional.v1.RegionalAnnouncementService.CreateRegionalAnnouncement:output_type -> chapterhouse.regional.v1.RegionalAnnouncement
-	8,  // 49: chapterhouse.regional.v1.RegionalAnnouncementService.GetRegionalAnnouncement:output_type -> chapterhouse.regional.v1.RegionalAnnouncement
-	20, // 50: chapterhouse.regional.v1.RegionalAnnouncementService.ListRegionalAnnouncements:output_type -> chapterhouse.regional.v1.ListRegionalAnnouncementsResponse
-	8,  // 51: chapterhouse.regional.v1.RegionalAnnouncementService.CorrectRegionalAnnouncement:output_type -> chapterhouse.regional.v1.RegionalAnnouncement
-	8,  // 52: chapterhouse.regional.v1.RegionalAnnouncementService.RecallRegionalAnnouncement:output_type -> chapterhouse.regional.v1.RegionalAnnouncement
-	42, // [42:53] is the sub-list for method output_type
-	31, // [31:42] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	26, // 12: chapterhouse.regional.v1.RelayedAnnouncement.publish_time:type_name -> google.protobuf.Timestamp
+	9,  // 13: chapterhouse.regional.v1.RelayWay.stop:type_name -> chapterhouse.regional.v1.RelayStop
+	0,  // 14: chapterhouse.regional.v1.RelayStop.state:type_name -> chapterhouse.regional.v1.Relay.State
+	26, // 15: chapterhouse.regional.v1.RelayStop.arrive_time:type_name -> google.protobuf.Timestamp
+	26, // 16: chapterhouse.regional.v1.RelayStop.deadline_time:type_name -> google.protobuf.Timestamp
+	26, // 17: chapterhouse.regional.v1.RelayStop.hold_until_time:type_name -> google.protobuf.Timestamp
+	26, // 18: chapterhouse.regional.v1.RelayStop.forward_time:type_name -> google.protobuf.Timestamp
+	7,  // 19: chapterhouse.regional.v1.RelayStop.reach:type_name -> chapterhouse.regional.v1.RelayReach
+	7,  // 20: chapterhouse.regional.v1.RelayStop.total:type_name -> chapterhouse.regional.v1.RelayReach
+	9,  // 21: chapterhouse.regional.v1.RelayStop.children:type_name -> chapterhouse.regional.v1.RelayStop
+	5,  // 22: chapterhouse.regional.v1.RegionalAnnouncement.translations:type_name -> chapterhouse.regional.v1.RelayTranslation
+	6,  // 23: chapterhouse.regional.v1.RegionalAnnouncement.links:type_name -> chapterhouse.regional.v1.RelayLink
+	27, // 24: chapterhouse.regional.v1.RegionalAnnouncement.relay_deadline:type_name -> google.protobuf.Duration
+	1,  // 25: chapterhouse.regional.v1.RegionalAnnouncement.state:type_name -> chapterhouse.regional.v1.RegionalAnnouncement.State
+	26, // 26: chapterhouse.regional.v1.RegionalAnnouncement.publish_time:type_name -> google.protobuf.Timestamp
+	26, // 27: chapterhouse.regional.v1.RegionalAnnouncement.relay_deadline_time:type_name -> google.protobuf.Timestamp
+	26, // 28: chapterhouse.regional.v1.RegionalAnnouncement.update_time:type_name -> google.protobuf.Timestamp
+	0,  // 29: chapterhouse.regional.v1.ListRelaysRequest.state:type_name -> chapterhouse.regional.v1.Relay.State
+	3,  // 30: chapterhouse.regional.v1.ListRelaysResponse.relays:type_name -> chapterhouse.regional.v1.Relay
+	5,  // 31: chapterhouse.regional.v1.ForwardRelayRequest.translations:type_name -> chapterhouse.regional.v1.RelayTranslation
+	26, // 32: chapterhouse.regional.v1.HoldRelayRequest.until_time:type_name -> google.protobuf.Timestamp
+	0,  // 33: chapterhouse.regional.v1.ForwardAllRelaysRequest.state:type_name -> chapterhouse.regional.v1.Relay.State
+	26, // 34: chapterhouse.regional.v1.ForwardAllRelaysRequest.arrive_before_time:type_name -> google.protobuf.Timestamp
+	2,  // 35: chapterhouse.regional.v1.ForwardAllRelaysRequest.origin:type_name -> chapterhouse.regional.v1.ForwardAllRelaysRequest.Origin
+	10, // 36: chapterhouse.regional.v1.CreateRegionalAnnouncementRequest.announcement:type_name -> chapterhouse.regional.v1.RegionalAnnouncement
+	10, // 37: chapterhouse.regional.v1.ListRegionalAnnouncementsResponse.announcements:type_name -> chapterhouse.regional.v1.RegionalAnnouncement
+	5,  // 38: chapterhouse.regional.v1.CorrectRegionalAnnouncementRequest.translations:type_name -> chapterhouse.regional.v1.RelayTranslation
+	6,  // 39: chapterhouse.regional.v1.CorrectRegionalAnnouncementRequest.links:type_name -> chapterhouse.regional.v1.RelayLink
+	11, // 40: chapterhouse.regional.v1.RelayService.ListRelays:input_type -> chapterhouse.regional.v1.ListRelaysRequest
+	13, // 41: chapterhouse.regional.v1.RelayService.GetRelay:input_type -> chapterhouse.regional.v1.GetRelayRequest
+	14, // 42: chapterhouse.regional.v1.RelayService.GetRelayReach:input_type -> chapterhouse.regional.v1.GetRelayReachRequest
+	15, // 43: chapterhouse.regional.v1.RelayService.ForwardRelay:input_type -> chapterhouse.regional.v1.ForwardRelayRequest
+	16, // 44: chapterhouse.regional.v1.RelayService.HoldRelay:input_type -> chapterhouse.regional.v1.HoldRelayRequest
+	17, // 45: chapterhouse.regional.v1.RelayService.DeclineRelay:input_type -> chapterhouse.regional.v1.DeclineRelayRequest
+	18, // 46: chapterhouse.regional.v1.RelayService.ForwardAllRelays:input_type -> chapterhouse.regional.v1.ForwardAllRelaysRequest
+	20, // 47: chapterhouse.regional.v1.RegionalAnnouncementService.CreateRegionalAnnouncement:input_type -> chapterhouse.regional.v1.CreateRegionalAnnouncementRequest
+	21, // 48: chapterhouse.regional.v1.RegionalAnnouncementService.GetRegionalAnnouncement:input_type -> chapterhouse.regional.v1.GetRegionalAnnouncementRequest
+	22, // 49: chapterhouse.regional.v1.RegionalAnnouncementService.ListRegionalAnnouncements:input_type -> chapterhouse.regional.v1.ListRegionalAnnouncementsRequest
+	24, // 50: chapterhouse.regional.v1.RegionalAnnouncementService.CorrectRegionalAnnouncement:input_type -> chapterhouse.regional.v1.CorrectRegionalAnnouncementRequest
+	25, // 51: chapterhouse.regional.v1.RegionalAnnouncementService.RecallRegionalAnnouncement:input_type -> chapterhouse.regional.v1.RecallRegionalAnnouncementRequest
+	12, // 52: chapterhouse.regional.v1.RelayService.ListRelays:output_type -> chapterhouse.regional.v1.ListRelaysResponse
+	3,  // 53: chapterhouse.regional.v1.RelayService.GetRelay:output_type -> chapterhouse.regional.v1.Relay
+	8,  // 54: chapterhouse.regional.v1.RelayService.GetRelayReach:output_type -> chapterhouse.regional.v1.RelayWay
+	3,  // 55: chapterhouse.regional.v1.RelayService.ForwardRelay:output_type -> chapterhouse.regional.v1.Relay
+	3,  // 56: chapterhouse.regional.v1.RelayService.HoldRelay:output_type -> chapterhouse.regional.v1.Relay
+	3,  // 57: chapterhouse.regional.v1.RelayService.DeclineRelay:output_type -> chapterhouse.regional.v1.Relay
+	19, // 58: chapterhouse.regional.v1.RelayService.ForwardAllRelays:output_type -> chapterhouse.regional.v1.ForwardAllRelaysResponse
+	10, // 59: chapterhouse.regional.v1.RegionalAnnouncementService.CreateRegionalAnnouncement:output_type -> chapterhouse.regional.v1.RegionalAnnouncement
+	10, // 60: chapterhouse.regional.v1.RegionalAnnouncementService.GetRegionalAnnouncement:output_type -> chapterhouse.regional.v1.RegionalAnnouncement
+	23, // 61: chapterhouse.regional.v1.RegionalAnnouncementService.ListRegionalAnnouncements:output_type -> chapterhouse.regional.v1.ListRegionalAnnouncementsResponse
+	10, // 62: chapterhouse.regional.v1.RegionalAnnouncementService.CorrectRegionalAnnouncement:output_type -> chapterhouse.regional.v1.RegionalAnnouncement
+	10, // 63: chapterhouse.regional.v1.RegionalAnnouncementService.RecallRegionalAnnouncement:output_type -> chapterhouse.regional.v1.RegionalAnnouncement
+	52, // [52:64] is the sub-list for method output_type
+	40, // [40:52] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_regional_v1_relays_proto_init() }
@@ -2251,7 +2542,7 @@ func file_chapterhouse_regional_v1_relays_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chapterhouse_regional_v1_relays_proto_rawDesc), len(file_chapterhouse_regional_v1_relays_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   20,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	RelayService_ListRelays_FullMethodName       = "/chapterhouse.regional.v1.RelayService/ListRelays"
 	RelayService_GetRelay_FullMethodName         = "/chapterhouse.regional.v1.RelayService/GetRelay"
+	RelayService_GetRelayReach_FullMethodName    = "/chapterhouse.regional.v1.RelayService/GetRelayReach"
 	RelayService_ForwardRelay_FullMethodName     = "/chapterhouse.regional.v1.RelayService/ForwardRelay"
 	RelayService_HoldRelay_FullMethodName        = "/chapterhouse.regional.v1.RelayService/HoldRelay"
 	RelayService_DeclineRelay_FullMethodName     = "/chapterhouse.regional.v1.RelayService/DeclineRelay"
@@ -38,6 +39,9 @@ type RelayServiceClient interface {
 	ListRelays(ctx context.Context, in *ListRelaysRequest, opts ...grpc.CallOption) (*ListRelaysResponse, error)
 	// Reads a relay with the announcement as it is now.
 	GetRelay(ctx context.Context, in *GetRelayRequest, opts ...grpc.CallOption) (*Relay, error)
+	// Shows what became of an announcement in a region and below it: the way that it took from there, where it waits, and
+	// what came of it.
+	GetRelayReach(ctx context.Context, in *GetRelayReachRequest, opts ...grpc.CallOption) (*RelayWay, error)
 	// Forwards a relay that is waiting or held to the regions below and to the region's own chapters. What was forwarded
 	// stays as it is; a correction follows by itself.
 	ForwardRelay(ctx context.Context, in *ForwardRelayRequest, opts ...grpc.CallOption) (*Relay, error)
@@ -72,6 +76,16 @@ func (c *relayServiceClient) GetRelay(ctx context.Context, in *GetRelayRequest, 
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Relay)
 	err := c.cc.Invoke(ctx, RelayService_GetRelay_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *relayServiceClient) GetRelayReach(ctx context.Context, in *GetRelayReachRequest, opts ...grpc.CallOption) (*RelayWay, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RelayWay)
+	err := c.cc.Invoke(ctx, RelayService_GetRelayReach_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +143,9 @@ type RelayServiceServer interface {
 	ListRelays(context.Context, *ListRelaysRequest) (*ListRelaysResponse, error)
 	// Reads a relay with the announcement as it is now.
 	GetRelay(context.Context, *GetRelayRequest) (*Relay, error)
+	// Shows what became of an announcement in a region and below it: the way that it took from there, where it waits, and
+	// what came of it.
+	GetRelayReach(context.Context, *GetRelayReachRequest) (*RelayWay, error)
 	// Forwards a relay that is waiting or held to the regions below and to the region's own chapters. What was forwarded
 	// stays as it is; a correction follows by itself.
 	ForwardRelay(context.Context, *ForwardRelayRequest) (*Relay, error)
@@ -154,6 +171,9 @@ func (UnimplementedRelayServiceServer) ListRelays(context.Context, *ListRelaysRe
 }
 func (UnimplementedRelayServiceServer) GetRelay(context.Context, *GetRelayRequest) (*Relay, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetRelay not implemented")
+}
+func (UnimplementedRelayServiceServer) GetRelayReach(context.Context, *GetRelayReachRequest) (*RelayWay, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetRelayReach not implemented")
 }
 func (UnimplementedRelayServiceServer) ForwardRelay(context.Context, *ForwardRelayRequest) (*Relay, error) {
 	return nil, status.Error(codes.Unimplemented, "method ForwardRelay not implemented")
@@ -220,6 +240,24 @@ func _RelayService_GetRelay_Handler(srv interface{}, ctx context.Context, dec fu
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(RelayServiceServer).GetRelay(ctx, req.(*GetRelayRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RelayService_GetRelayReach_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRelayReachRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RelayServiceServer).GetRelayReach(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RelayService_GetRelayReach_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RelayServiceServer).GetRelayReach(ctx, req.(*GetRelayReachRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -310,6 +348,10 @@ var RelayService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetRelay",
 			Handler:    _RelayService_GetRelay_Handler,
+		},
+		{
+			MethodName: "GetRelayReach",
+			Handler:    _RelayService_GetRelayReach_Handler,
 		},
 		{
 			MethodName: "ForwardRelay",

@@ -62,6 +62,12 @@ RETURNING *;
 -- name: Relay :one
 SELECT * FROM relays WHERE region_id = @region_id AND announcement_id = @announcement_id;
 
+-- name: RelaysOf :many
+SELECT sqlc.embed(r), coalesce(g.display_name, '')::text AS display_name
+FROM relays r LEFT JOIN regions g ON g.id = r.region_id
+WHERE r.announcement_id = @announcement_id
+ORDER BY r.region_id;
+
 -- name: RelayForUpdate :one
 SELECT * FROM relays WHERE region_id = @region_id AND announcement_id = @announcement_id FOR NO KEY UPDATE;
 
