@@ -29,14 +29,16 @@ func (s *Service) connectBus(deps Deps) error {
 	},
 		bus.Owner{Kind: "region", Versions: regionVersions, Snapshot: regionSnapshot},
 		bus.Owner{Kind: "placement", Versions: placementVersions, Snapshot: placementSnapshot},
+		bus.Owner{Kind: "relay", Versions: relayVersions, Snapshot: relaySnapshot},
+		bus.Owner{Kind: "announcement", Versions: ownVersions, Snapshot: ownSnapshot},
 		caseOwner())
-	s.background = append(s.background, s.publisher.Run, responder.Run)
+	s.background = append(s.background, s.publisher.Run, responder.Run, s.runClockwork)
 
-	if err := s.consume(deps, bus.International, bus.MainSite, standingTopic, charterTopic, s.escalationTopic()); err != nil {
+	if err := s.consume(deps, bus.International, bus.MainSite, standingTopic, charterTopic, s.escalationTopic(), s.announcementTopic()); err != nil {
 		return err
 	}
 	for _, site := range deps.Config.Sites {
-		if err := s.consume(deps, bus.Local, site, s.chapterTopic(site), s.concernTopic()); err != nil {
+		if err := s.consume(deps, bus.Local, site, s.chapterTopic(site), s.concernTopic(), s.receiptTopic()); err != nil {
 			return err
 		}
 	}
@@ -103,7 +105,7 @@ func (s *Service) announce(ctx context.Context) error {
 	return err
 }
 
-// onRestored begins a new epoch for every region, placement and case, and tells of all of them again.
+// onRestored begins a new epoch for everything that is owned here, and tells of all of it again.
 func onRestored(ctx context.Context, tx pgx.Tx, epoch int64) error {
 	regions, err := db.New(tx).BeginEpoch(ctx, epoch)
 	if err != nil {
@@ -118,6 +120,9 @@ func onRestored(ctx context.Context, tx pgx.Tx, epoch int64) error {
 		events = append(events, regionChanged(region))
 	}
 	if err := bus.Append(ctx, tx, events...); err != nil {
+		return err
+	}
+	if err := beginRelayEpoch(ctx, tx, epoch); err != nil {
 		return err
 	}
 	return beginCaseEpoch(ctx, tx, epoch)

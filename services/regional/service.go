@@ -44,6 +44,8 @@ type Service struct {
 	regionalv1.UnimplementedTransferServiceServer
 	regionalv1.UnimplementedCaseServiceServer
 	regionalv1.UnimplementedDigestServiceServer
+	regionalv1.UnimplementedRelayServiceServer
+	regionalv1.UnimplementedRegionalAnnouncementServiceServer
 
 	pool   *pgxpool.Pool
 	clock  clock.Clock
@@ -52,7 +54,7 @@ type Service struct {
 	pages  *rpc.Sealer
 
 	publisher *bus.Publisher
-	// background is what Run runs: publisher, responder, consumers.
+	// background is what Run runs: publisher, responder, consumers, clockwork.
 	background []func(context.Context) error
 }
 
@@ -97,6 +99,8 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	regionalv1.RegisterTransferServiceServer(r, s)
 	regionalv1.RegisterCaseServiceServer(r, s)
 	regionalv1.RegisterDigestServiceServer(r, s)
+	regionalv1.RegisterRelayServiceServer(r, s)
+	regionalv1.RegisterRegionalAnnouncementServiceServer(r, s)
 }
 
 // Run publishes, answers and consumes until ctx ends.

@@ -92,7 +92,7 @@ func (w *world) startService() {
 	w.t.Helper()
 	service, err := regional.New(w.t.Context(), regional.Deps{
 		Pool: w.pool, NATS: w.connect(bus.Regional), Clock: w.clock, Log: quiet,
-		Config: regional.Config{CompareEvery: time.Second, RemindTick: 50 * time.Millisecond},
+		Config: regional.Config{CompareEvery: time.Second, RemindTick: 50 * time.Millisecond, Tick: 20 * time.Millisecond},
 	})
 	w.must(err)
 	w.service = service

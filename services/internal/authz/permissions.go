@@ -53,6 +53,7 @@ var rolePermissions = map[Role][]Permission{
 		"lists.read",
 		"standings.read", "standings.audit",
 		"charters.read", "charters.review", "charters.approve", "charters.decline",
+		"announcements.read", "announcements.write", "relays.read",
 		"policy.read", "policy.update",
 		"concerns.read", "concerns.decide", "cases.read",
 		"bus.inspect",
@@ -63,6 +64,7 @@ var rolePermissions = map[Role][]Permission{
 		"lists.read",
 		"standings.read", "standings.audit",
 		"charters.read",
+		"announcements.read", "relays.read",
 		"policy.read",
 		"concerns.read", "cases.read",
 		"bus.inspect",
@@ -76,6 +78,7 @@ var rolePermissions = map[Role][]Permission{
 		"standings.read",
 		"charters.read",
 		"concerns.read", "cases.read", "cases.handle",
+		"announcements.read", "announcements.publish", "relays.read", "relays.forward",
 	},
 	ChapterAdmin: {
 		"chapters.update",
@@ -86,6 +89,7 @@ var rolePermissions = map[Role][]Permission{
 		"standings.read",
 		"charters.read", "charters.apply", "charters.withdraw",
 		"concerns.read", "concerns.raise",
+		"announcements.read",
 	},
 	Member: {
 		"members.read",

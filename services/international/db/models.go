@@ -19,6 +19,25 @@ type Address struct {
 	CreateTime time.Time
 }
 
+type Announcement struct {
+	ID            uuid.UUID
+	State         string
+	Subject       string
+	Content       []byte
+	Language      string
+	Urgent        bool
+	RelayDeadline int64
+	Edition       int32
+	PublishTime   *time.Time
+	DeadlineTime  *time.Time
+	RecallTime    *time.Time
+	RecallReason  string
+	Epoch         int64
+	Version       int64
+	CreateTime    time.Time
+	UpdateTime    time.Time
+}
+
 type Chapter struct {
 	ChapterNo   int64
 	ID          string
@@ -27,6 +46,7 @@ type Chapter struct {
 	DisplayName string
 	CountryCode string
 	City        string
+	Language    string
 }
 
 type Charter struct {
@@ -117,6 +137,35 @@ type Policy struct {
 	GraceDays         int32
 	ReapplyDays       int32
 	EffectiveTime     time.Time
+}
+
+type Region struct {
+	ID          string
+	Parent      *string
+	DisplayName string
+}
+
+type Relay struct {
+	AnnouncementID     uuid.UUID
+	Region             string
+	ParentRegion       string
+	State              string
+	Edition            int32
+	Automatic          bool
+	ArriveTime         *time.Time
+	DeadlineTime       *time.Time
+	HoldUntilTime      *time.Time
+	ForwardTime        *time.Time
+	DeclineReason      string
+	ChaptersReached    int32
+	ChaptersSent       int32
+	ChaptersDismissed  int32
+	PeopleQueued       int32
+	PeopleMailed       int32
+	PeopleBounced      int32
+	PeopleFailed       int32
+	PeopleUncertain    int32
+	PeopleUnsubscribed int32
 }
 
 type Site struct {

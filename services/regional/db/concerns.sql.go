@@ -255,7 +255,7 @@ func (q *Queries) CasesNamed(ctx context.Context, names []string) ([]Case, error
 }
 
 const childRegions = `-- name: ChildRegions :many
-SELECT id FROM regions WHERE parent_id = $1::text ORDER BY id
+SELECT id FROM regions WHERE parent_id = $1::text AND close_time IS NULL ORDER BY id
 `
 
 func (q *Queries) ChildRegions(ctx context.Context, regionID string) ([]string, error) {

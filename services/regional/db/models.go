@@ -10,6 +10,17 @@ import (
 	"github.com/google/uuid"
 )
 
+type Announcement struct {
+	ID         uuid.UUID
+	RegionID   *string
+	Edition    int32
+	Recalled   bool
+	Content    []byte
+	Epoch      int64
+	Version    int64
+	UpdateTime time.Time
+}
+
 type Case struct {
 	Name              string
 	RegionID          string
@@ -102,6 +113,33 @@ type RegionHistory struct {
 	CountryCodes []string
 	Actor        string
 	RecordTime   time.Time
+}
+
+type Relay struct {
+	RegionID       string
+	AnnouncementID uuid.UUID
+	ParentID       *string
+	State          string
+	Edition        int32
+	Automatic      bool
+	ArriveTime     time.Time
+	DeadlineTime   time.Time
+	RemindTime     *time.Time
+	HoldUntilTime  *time.Time
+	HoldReason     string
+	ForwardTime    *time.Time
+	DeclineReason  string
+	Note           string
+	Translations   []byte
+	Chapters       []string
+	ChaptersChosen bool
+	ChildRegions   []string
+	Reach          []byte
+	DueTime        *time.Time
+	ReachDueTime   time.Time
+	Epoch          int64
+	Version        int64
+	UpdateTime     time.Time
 }
 
 type Transfer struct {

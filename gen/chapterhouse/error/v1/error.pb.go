@@ -149,6 +149,17 @@ const (
 	Reason_REASON_CONCERN_MERGE_INVALID Reason = 121
 	// Nobody has answered it yet. Remedy: give an answer with the request.
 	Reason_REASON_CONCERN_NOT_ANSWERED Reason = 122
+	// The announcement's state does not allow the verb; metadata `state`.
+	Reason_REASON_ANNOUNCEMENT_STATE Reason = 102
+	// A region of the audience is not known; metadata `region`.
+	Reason_REASON_AUDIENCE_UNKNOWN Reason = 103
+	// The relay's state does not allow the verb; metadata `state`. What was forwarded stays as it is.
+	Reason_REASON_RELAY_STATE Reason = 104
+	// A region to forward to does not lie directly below or is not touched by the audience, or a chapter does not lie in
+	// the region; metadata `target`.
+	Reason_REASON_RELAY_TARGET_INVALID Reason = 105
+	// The hold would end in the past, or later than a relay can be held; metadata `latest`.
+	Reason_REASON_HOLD_TIME_INVALID Reason = 106
 )
 
 // Enum value maps for Reason.
@@ -214,6 +225,11 @@ var (
 		120: "REASON_CONCERN_STATE",
 		121: "REASON_CONCERN_MERGE_INVALID",
 		122: "REASON_CONCERN_NOT_ANSWERED",
+		102: "REASON_ANNOUNCEMENT_STATE",
+		103: "REASON_AUDIENCE_UNKNOWN",
+		104: "REASON_RELAY_STATE",
+		105: "REASON_RELAY_TARGET_INVALID",
+		106: "REASON_HOLD_TIME_INVALID",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":              0,
@@ -276,6 +292,11 @@ var (
 		"REASON_CONCERN_STATE":            120,
 		"REASON_CONCERN_MERGE_INVALID":    121,
 		"REASON_CONCERN_NOT_ANSWERED":     122,
+		"REASON_ANNOUNCEMENT_STATE":       102,
+		"REASON_AUDIENCE_UNKNOWN":         103,
+		"REASON_RELAY_STATE":              104,
+		"REASON_RELAY_TARGET_INVALID":     105,
+		"REASON_HOLD_TIME_INVALID":        106,
 	}
 )
 
@@ -330,7 +351,7 @@ var File_chapterhouse_error_v1_error_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xb5\r\n" +
+	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xc8\x0e\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_UNAUTHENTICATED\x10\x01\x12\x1c\n" +
@@ -392,7 +413,12 @@ const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\x15REASON_PERIOD_INVALID\x10e\x12\x18\n" +
 	"\x14REASON_CONCERN_STATE\x10x\x12 \n" +
 	"\x1cREASON_CONCERN_MERGE_INVALID\x10y\x12\x1f\n" +
-	"\x1bREASON_CONCERN_NOT_ANSWERED\x10z:W\n" +
+	"\x1bREASON_CONCERN_NOT_ANSWERED\x10z\x12\x1d\n" +
+	"\x19REASON_ANNOUNCEMENT_STATE\x10f\x12\x1b\n" +
+	"\x17REASON_AUDIENCE_UNKNOWN\x10g\x12\x16\n" +
+	"\x12REASON_RELAY_STATE\x10h\x12\x1f\n" +
+	"\x1bREASON_RELAY_TARGET_INVALID\x10i\x12\x1c\n" +
+	"\x18REASON_HOLD_TIME_INVALID\x10j:W\n" +
 	"\x06errors\x12\x1e.google.protobuf.MethodOptions\x18\xf2\xa2\x04 \x03(\x0e2\x1d.chapterhouse.error.v1.ReasonR\x06errorsBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1;errorv1b\x06proto3"
 
 var (

@@ -160,4 +160,4 @@ UPDATE cases SET epoch = @epoch, version = 1 RETURNING name;
 SELECT * FROM cases WHERE name = ANY (@names::text[]);
 
 -- name: ChildRegions :many
-SELECT id FROM regions WHERE parent_id = @region_id::text ORDER BY id;
+SELECT id FROM regions WHERE parent_id = @region_id::text AND close_time IS NULL ORDER BY id;
