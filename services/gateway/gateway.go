@@ -125,13 +125,22 @@ func (g *gateway) register(ctx context.Context) error {
 		with(internationalv1.RegisterMemberServiceHandlerClient, internationalv1.NewMemberServiceClient(international)),
 		with(internationalv1.RegisterStandingServiceHandlerClient, internationalv1.NewStandingServiceClient(international)),
 		with(internationalv1.RegisterCharterServiceHandlerClient, internationalv1.NewCharterServiceClient(international)),
+		with(internationalv1.RegisterAnnouncementServiceHandlerClient, internationalv1.NewAnnouncementServiceClient(international)),
+		with(internationalv1.RegisterEscalationServiceHandlerClient, internationalv1.NewEscalationServiceClient(international)),
 		with(regionalv1.RegisterRegionServiceHandlerClient, regionalv1.NewRegionServiceClient(regional)),
+		with(regionalv1.RegisterCoordinatorServiceHandlerClient, regionalv1.NewCoordinatorServiceClient(regional)),
+		with(regionalv1.RegisterTransferServiceHandlerClient, regionalv1.NewTransferServiceClient(regional)),
+		with(regionalv1.RegisterCaseServiceHandlerClient, regionalv1.NewCaseServiceClient(regional)),
+		with(regionalv1.RegisterDigestServiceHandlerClient, regionalv1.NewDigestServiceClient(regional)),
+		with(regionalv1.RegisterRelayServiceHandlerClient, regionalv1.NewRelayServiceClient(regional)),
+		with(regionalv1.RegisterRegionalAnnouncementServiceHandlerClient, regionalv1.NewRegionalAnnouncementServiceClient(regional)),
 		with(localv1.RegisterChapterServiceHandlerClient, localv1.NewChapterServiceClient(local)),
 		with(localv1.RegisterListServiceHandlerClient, g.lists),
 		with(localv1.RegisterSyncServiceHandlerClient, g.syncs),
 		with(localv1.RegisterSubscriptionServiceHandlerClient, g.subscriptions),
 		with(localv1.RegisterConnectorServiceHandlerClient, localv1.NewConnectorServiceClient(local)),
 		with(localv1.RegisterInboxServiceHandlerClient, localv1.NewInboxServiceClient(local)),
+		with(localv1.RegisterConcernServiceHandlerClient, localv1.NewConcernServiceClient(local)),
 	} {
 		if err := register(ctx, g.api); err != nil {
 			return err

@@ -26,13 +26,21 @@ func services() []protoreflect.ServiceDescriptor {
 		internationalv1.File_chapterhouse_international_v1_members_proto,
 		internationalv1.File_chapterhouse_international_v1_standings_proto,
 		internationalv1.File_chapterhouse_international_v1_charters_proto,
+		internationalv1.File_chapterhouse_international_v1_announcements_proto,
+		internationalv1.File_chapterhouse_international_v1_concerns_proto,
 		regionalv1.File_chapterhouse_regional_v1_regions_proto,
+		regionalv1.File_chapterhouse_regional_v1_coordinators_proto,
+		regionalv1.File_chapterhouse_regional_v1_transfers_proto,
+		regionalv1.File_chapterhouse_regional_v1_concerns_proto,
+		regionalv1.File_chapterhouse_regional_v1_digest_proto,
+		regionalv1.File_chapterhouse_regional_v1_relays_proto,
 		localv1.File_chapterhouse_local_v1_chapters_proto,
 		localv1.File_chapterhouse_local_v1_lists_proto,
 		localv1.File_chapterhouse_local_v1_syncs_proto,
 		localv1.File_chapterhouse_local_v1_subscriptions_proto,
 		localv1.File_chapterhouse_local_v1_connectors_proto,
 		localv1.File_chapterhouse_local_v1_inbox_proto,
+		localv1.File_chapterhouse_local_v1_concerns_proto,
 	} {
 		for i := range file.Services().Len() {
 			all = append(all, file.Services().Get(i))

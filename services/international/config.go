@@ -13,6 +13,11 @@ type Config struct {
 	PreviewWait   time.Duration `help:"How long a preview waits for the list version that it is based on." default:"1s"`
 	LookupTimeout time.Duration `help:"How long to ask a local site for a chapter that is not known yet." default:"2s"`
 	Workers       int           `help:"Changes of different chapters that are counted at once." default:"8"`
+	AnswerDue     time.Duration `help:"How long the international body may take to answer a concern." default:"336h"`
+	RemindAgain   time.Duration `help:"How long after a reminder of a concern the next one comes." default:"168h"`
+	RemindEvery   time.Duration `help:"How often concerns are looked for whose answer is due." default:"1m"`
+	RelayDeadline time.Duration `help:"How long a region that does nothing holds up an announcement, unless it says otherwise." default:"168h"`
+	PublishEvery  time.Duration `help:"How often scheduled announcements that are due are looked for." default:"1s"`
 
 	// GapWait and CompareEvery are the bus's; tests shorten them.
 	GapWait      time.Duration `hidden:"" default:"2s"`
@@ -30,7 +35,12 @@ func (c Config) withDefaults() Config {
 	c.PreviewBurst = orElse(c.PreviewBurst, 500)
 	c.PreviewWait = orElse(c.PreviewWait, time.Second)
 	c.LookupTimeout = orElse(c.LookupTimeout, 2*time.Second)
+	c.RelayDeadline = orElse(c.RelayDeadline, 7*24*time.Hour)
+	c.PublishEvery = orElse(c.PublishEvery, time.Second)
 	c.Workers = orElse(c.Workers, 8)
+	c.AnswerDue = orElse(c.AnswerDue, 14*24*time.Hour)
+	c.RemindAgain = orElse(c.RemindAgain, 7*24*time.Hour)
+	c.RemindEvery = orElse(c.RemindEvery, time.Minute)
 	return c
 }
 

@@ -57,6 +57,7 @@ func (s *Service) putChapter(ctx context.Context, tx pgx.Tx, siteNo int16, chapt
 		DisplayName: chapter.GetDisplayName(),
 		CountryCode: chapter.GetCountryCode(),
 		City:        chapter.GetCity(),
+		Language:    chapter.GetLanguageCode(),
 	})
 	if err != nil {
 		return fmt.Errorf("put chapter %s: %w", id, err)

@@ -79,6 +79,8 @@ func owners() []bus.Owner {
 	return []bus.Owner{
 		{Kind: "standing", Versions: standingVersions, Snapshot: standingSnapshot},
 		{Kind: "charter", Versions: charterVersions, Snapshot: charterSnapshot},
+		escalationOwner(),
+		{Kind: "announcement", Versions: announcementVersions, Snapshot: announcementSnapshot},
 	}
 }
 
@@ -138,7 +140,7 @@ func charterSnapshot(ctx context.Context, tx pgx.Tx, aggregate string, send func
 // versions for a second time, with other figures behind them.
 func (s *Service) beginEpoch(ctx context.Context, tx pgx.Tx, epoch int64) error {
 	q := db.New(tx)
-	for _, move := range []func(context.Context, int64) error{q.BeginEpoch, q.MoveStandingsToEpoch, q.MoveChartersToEpoch} {
+	for _, move := range []func(context.Context, int64) error{q.BeginEpoch, q.MoveStandingsToEpoch, q.MoveChartersToEpoch, q.MoveAnnouncementsToEpoch} {
 		if err := move(ctx, epoch); err != nil {
 			return fmt.Errorf("begin epoch %d: %w", epoch, err)
 		}
@@ -151,12 +153,28 @@ func (s *Service) beginEpoch(ctx context.Context, tx pgx.Tx, epoch int64) error 
 	if err != nil {
 		return fmt.Errorf("read the charters: %w", err)
 	}
-	events := make([]bus.Event, 0, len(standings)+len(charters))
+	announcements, err := q.PublishedAnnouncements(ctx)
+	if err != nil {
+		return fmt.Errorf("read the announcements: %w", err)
+	}
+	events := make([]bus.Event, 0, len(standings)+len(charters)+len(announcements))
 	for _, row := range standings {
 		events = append(events, standingChanged(row.ChapterID, row.Standing, standingEvent(row.ChapterID, row.Standing, row.Policy)))
 	}
 	for _, row := range charters {
 		events = append(events, charterChanged(row))
+	}
+	escalations, err := beginEscalationEpoch(ctx, q, epoch)
+	if err != nil {
+		return fmt.Errorf("begin epoch %d: %w", epoch, err)
+	}
+	events = append(events, escalations...)
+	for _, row := range announcements {
+		event, err := announcementChanged(row)
+		if err != nil {
+			return err
+		}
+		events = append(events, event)
 	}
 	return bus.Append(ctx, tx, events...)
 }

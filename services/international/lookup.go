@@ -62,12 +62,13 @@ func (s *Service) learnChapter(ctx context.Context, siteNo int16, chapter *local
 			return struct{}{}, err
 		}
 		return struct{}{}, s.putChapter(ctx, tx, siteNo, &eventv1.ChapterChanged{
-			Chapter:     chapter.GetName(),
-			DisplayName: chapter.GetDisplayName(),
-			Region:      chapter.GetRegion(),
-			City:        chapter.GetCity(),
-			CountryCode: chapter.GetCountryCode(),
-			CreateTime:  timestamppb.New(s.clock.Now()),
+			Chapter:      chapter.GetName(),
+			DisplayName:  chapter.GetDisplayName(),
+			Region:       chapter.GetRegion(),
+			City:         chapter.GetCity(),
+			CountryCode:  chapter.GetCountryCode(),
+			LanguageCode: chapter.GetLanguageCode(),
+			CreateTime:   timestamppb.New(s.clock.Now()),
 		})
 	})
 	if err == nil {

@@ -64,6 +64,8 @@ type Service struct {
 	internationalv1.UnimplementedMemberServiceServer
 	internationalv1.UnimplementedStandingServiceServer
 	internationalv1.UnimplementedCharterServiceServer
+	internationalv1.UnimplementedEscalationServiceServer
+	internationalv1.UnimplementedAnnouncementServiceServer
 
 	pool       *pgxpool.Pool
 	nats       *nats.Conn
@@ -117,6 +119,8 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	internationalv1.RegisterMemberServiceServer(r, s)
 	internationalv1.RegisterStandingServiceServer(r, s)
 	internationalv1.RegisterCharterServiceServer(r, s)
+	internationalv1.RegisterEscalationServiceServer(r, s)
+	internationalv1.RegisterAnnouncementServiceServer(r, s)
 }
 
 // Run publishes, consumes, answers and works off jobs until ctx ends.
@@ -135,13 +139,14 @@ func (s *Service) Run(ctx context.Context) error {
 		group.Go(func() error { return consumer.Run(ctx) })
 	}
 	group.Go(func() error { return s.runJobs(ctx) })
+	group.Go(func() error { return s.runSchedule(ctx) })
 	return group.Wait()
 }
 
 func (s *Service) consumers() ([]*bus.Consumer, error) {
 	config := bus.ConsumerConfig{
 		Pool: s.pool, NATS: s.nats, Tier: bus.International, Site: bus.MainSite,
-		FromTier: bus.Regional, FromSite: bus.MainSite, Topics: []bus.Topic{regionTopic()},
+		FromTier: bus.Regional, FromSite: bus.MainSite, Topics: []bus.Topic{regionTopic(), s.caseTopic(), relayTopic()},
 		Log: s.log, Registerer: s.registerer, AfterCommit: s.publisher.Wake,
 		GapWait: s.config.GapWait, CompareEvery: s.config.CompareEvery, Workers: 1,
 	}

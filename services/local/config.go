@@ -24,6 +24,7 @@ type Config struct {
 	KeepLog        time.Duration `help:"How long a list can be followed from." default:"168h"`
 	MaxUploadBytes int64         `help:"The largest source." default:"268435456"`
 	MaxUploadRows  int           `help:"The most rows of a source." default:"5000000"`
+	RowsInMemory   int           `help:"How many addresses of a source are kept in memory to see repetitions; those of larger ones are found by the database." default:"250000"`
 	PreviewTimeout time.Duration `help:"How long to wait for the standing before and after a plan." default:"10s"`
 	LookupTimeout  time.Duration `help:"How long to ask the regional service for a region that is not known yet." default:"2s"`
 	CleanEvery     time.Duration `help:"How often old plans and left-overs of uploads are looked for." default:"1m"`
@@ -84,6 +85,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.UploadLimit, time.Hour)
 	orDefault(&c.MaxUploadBytes, 256<<20)
 	orDefault(&c.MaxUploadRows, 5_000_000)
+	orDefault(&c.RowsInMemory, 250_000)
 	orDefault(&c.PreviewTimeout, 10*time.Second)
 	orDefault(&c.LookupTimeout, 2*time.Second)
 	orDefault(&c.CleanEvery, time.Minute)

@@ -17,7 +17,8 @@ import (
 // tokensPerPart keeps a message of tokens at 720 kB, below what a NATS server takes.
 const tokensPerPart = 20_000
 
-// connectBus makes what publishes chapters and lists, answers for them, and keeps the copy of the regions.
+// connectBus makes what publishes chapters and lists, answers for them, keeps the copies of the regions and of cases, and
+// follows the placements.
 func (s *Service) connectBus(deps Deps) error {
 	s.publisher = bus.NewPublisher(bus.PublisherConfig{
 		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Local, Site: s.config.Site,
@@ -28,7 +29,7 @@ func (s *Service) connectBus(deps Deps) error {
 		Log: deps.Log, Registerer: deps.Registerer,
 	}, owners()...)
 	for tier, topics := range map[string][]bus.Topic{
-		bus.Regional:      {regionTopic(), s.relayTopic(), s.announcementTopic()},
+		bus.Regional:      {regionTopic(), s.placementTopic(), caseTopic(), s.relayTopic(), s.announcementTopic()},
 		bus.International: {s.charterTopic(), s.announcementTopic()},
 	} {
 		// One worker takes events as they come, so that a charter is known before what is for the chartered.
@@ -114,7 +115,11 @@ func beginEpoch(ctx context.Context, tx pgx.Tx, epoch int64) error {
 	for _, list := range lists {
 		events = append(events, listChanged(list))
 	}
-	return bus.Append(ctx, tx, events...)
+	concerns, err := beginConcernEpoch(ctx, tx, epoch)
+	if err != nil {
+		return fmt.Errorf("begin epoch %d: %w", epoch, err)
+	}
+	return bus.Append(ctx, tx, append(events, concerns...)...)
 }
 
 func owners() []bus.Owner {
@@ -122,6 +127,7 @@ func owners() []bus.Owner {
 		{Kind: "chapter", Versions: chapterVersions, Snapshot: chapterSnapshot},
 		{Kind: "list", Versions: listVersions, Snapshot: listSnapshot},
 		{Kind: "receipt", Versions: receiptVersions, Snapshot: receiptSnapshot},
+		concernOwner(),
 	}
 }
 

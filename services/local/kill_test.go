@@ -129,11 +129,11 @@ func TestKillsSendNobodyTwice(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	begin := time.Now() //nolint:forbidigo // measures the test itself
+	begin := time.Now()
 	for i := range kills {
 		v.start()
 		// The last life has some mails left to send, whatever became of these.
-		arrived(min(len(sink.Messages())+rand.IntN(2*people/(kills+10)), people-connections*(kills-i))) //nolint:gosec // chance, no secret
+		arrived(min(len(sink.Messages())+rand.IntN(2*people/(kills+10)), people-connections*(kills-i)))
 		v.kill()
 	}
 	v.start()
@@ -143,7 +143,7 @@ func TestKillsSendNobodyTwice(t *testing.T) {
 		return states["QUEUED"]+states["SENDING"] == 0, fmt.Sprint(states)
 	})
 	v.kill()
-	t.Logf("%d kills in %s: %v, %d mails arrived", kills, time.Since(begin).Round(time.Second), states, len(sink.Messages())) //nolint:forbidigo // as above
+	t.Logf("%d kills in %s: %v, %d mails arrived", kills, time.Since(begin).Round(time.Second), states, len(sink.Messages()))
 	judge(t, pool, sink.Messages(), people, kills*connections)
 }
 

@@ -138,6 +138,10 @@ func (s *Service) plan(ctx context.Context, header *localv1.CreateSyncHeader, so
 		if err != nil {
 			return db.Sync{}, err
 		}
+		source, err := setRepeatedApart(ctx, q, source)
+		if err != nil {
+			return db.Sync{}, fmt.Errorf("look for repeated rows: %w", err)
+		}
 		fates, err := compare(ctx, q, header, list, source)
 		if err != nil {
 			return db.Sync{}, fmt.Errorf("compare with %s: %w", header.GetParent(), err)
@@ -160,6 +164,21 @@ func (s *Service) plan(ctx context.Context, header *localv1.CreateSyncHeader, so
 		stored.State = verdict
 		return stored, err
 	})
+}
+
+// setRepeatedApart takes the rows out that repeat others, where they were too many to be known while they arrived.
+func setRepeatedApart(ctx context.Context, q *db.Queries, source staged) (staged, error) {
+	if !source.crowded {
+		return source, nil
+	}
+	addresses, err := q.CountRepeated(ctx, source.syncNo)
+	if err != nil || addresses == 0 {
+		return source, err
+	}
+	repeated, err := q.StoreRepeated(ctx, source.syncNo)
+	source.valid -= int(repeated)
+	source.duplicate += int(repeated)
+	return source, err
 }
 
 var errUploadLost = rpc.Unavailable(errorv1.Reason_REASON_UPLOAD_INTERRUPTED, "the upload was lost; send it again")

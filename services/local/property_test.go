@@ -21,7 +21,7 @@ func TestSyncsAgreeWithTheRules(t *testing.T) {
 	for _, seed := range []uint64{1, 2, 3, 4} {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
-			w := setup(t)
+			w := setup(t, func(c *Config) { c.RowsInMemory = int(seed) * 8 })
 			h := &history{world: w, rand: rand.New(rand.NewPCG(seed, 0)), name: members, list: oracle{}}
 			if seed%2 == 0 {
 				h.name = w.createList("announce")

@@ -139,8 +139,47 @@ func putRegion(ctx context.Context, tx pgx.Tx, message proto.Message) error {
 		return nil
 	}
 	return db.New(tx).PutRegion(ctx, db.PutRegionParams{
-		ID: regionID(region.GetRegion()), Parent: optional(regionID(region.GetParentRegion())),
+		ID: regionID(region.GetRegion()), Parent: optional(regionID(region.GetParentRegion())), Closed: region.GetClosed(),
 	})
+}
+
+// placementTopic lays chapters where the regional tier has placed them.
+func (s *Service) placementTopic() bus.Topic {
+	return bus.Topic{
+		Kind: "placement",
+		Apply: func(ctx context.Context, tx pgx.Tx, parts []bus.Event) error {
+			for _, part := range parts {
+				placement, ok := part.Data.(*eventv1.PlacementChanged)
+				if !ok {
+					continue // later versions of the tier may say more
+				}
+				if err := s.placeChapter(ctx, tx, placement, part.Version); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// placeChapter passes over the chapters of other sites, and what is older than the placement that a chapter has.
+func (s *Service) placeChapter(ctx context.Context, tx pgx.Tx, placement *eventv1.PlacementChanged, version bus.Version) error {
+	q, region := db.New(tx), regionID(placement.GetRegion())
+	chapter, err := q.ChapterForUpdate(ctx, chapterID(placement.GetChapter()))
+	if err != nil {
+		return ignoreNoRows(err)
+	}
+	held := bus.Version{Epoch: chapter.PlacementEpoch, Number: chapter.PlacementNumber}
+	if !held.Less(version) {
+		return nil
+	}
+	placed, err := q.PlaceChapter(ctx, db.PlaceChapterParams{
+		ID: chapter.ID, Region: region, Epoch: version.Epoch, Number: version.Number, Now: s.clock.Now(),
+	})
+	if err != nil || placed.Region == chapter.Region {
+		return err
+	}
+	return bus.Append(ctx, tx, chapterChanged(placed))
 }
 
 // optional is nil for the empty text.

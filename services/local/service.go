@@ -73,6 +73,7 @@ type Service struct {
 	localv1.UnimplementedSubscriptionServiceServer
 	localv1.UnimplementedConnectorServiceServer
 	localv1.UnimplementedInboxServiceServer
+	localv1.UnimplementedConcernServiceServer
 
 	pool      *pgxpool.Pool
 	clock     clock.Clock
@@ -136,6 +137,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	localv1.RegisterSubscriptionServiceServer(r, s)
 	localv1.RegisterConnectorServiceServer(r, s)
 	localv1.RegisterInboxServiceServer(r, s)
+	localv1.RegisterConcernServiceServer(r, s)
 }
 
 // Run publishes, consumes, answers and works off jobs until ctx ends.

@@ -32,6 +32,8 @@ type staged struct {
 	syncNo int64
 	// Rows by their fate so far: valid ones are compared with the list.
 	valid, rejected, duplicate int
+	// crowded says that some of the valid rows may repeat others.
+	crowded bool
 	// pages is how many rows of sync_rows hold it.
 	pages  int32
 	format *localv1.SourceFormat
@@ -50,7 +52,7 @@ func (s *Service) stage(ctx context.Context, header *localv1.CreateSyncHeader, r
 	group, ctx := errgroup.WithContext(ctx)
 	steps := make(chan []db.CopySyncRowsParams)
 	st := &stager{
-		siteKey: s.siteKey, now: s.clock.Now(), seen: map[[seenBytes]byte]int32{},
+		siteKey: s.siteKey, now: s.clock.Now(), seen: map[[seenBytes]byte]int32{}, room: s.config.RowsInMemory,
 		staged: staged{syncNo: syncNo},
 		step:   func(pages []db.CopySyncRowsParams) error { return hand(ctx, steps, pages) },
 	}
@@ -100,8 +102,10 @@ type stager struct {
 
 	siteKey address.SiteKey
 	now     time.Time
-	// seen has the line on which each address came first.
+	// seen has the line on which each address came first, of the first so many addresses: memory does not grow with the
+	// source. Repetitions of the others are found by the database.
 	seen map[[seenBytes]byte]int32
+	room int
 	step func([]db.CopySyncRowsParams) error
 
 	rows, rejections, duplicates pageOf
@@ -162,12 +166,20 @@ func (st *stager) add(row source.Row) error {
 		p.page.FirstLines = append(p.page.FirstLines, first)
 	} else {
 		st.valid++
-		st.seen[key] = line
+		st.remember(key, line)
 	}
 	p.addToken(token)
 	p.page.Addresses = append(p.page.Addresses, row.Address)
 	p.page.DisplayNames = append(p.page.DisplayNames, row.DisplayName)
 	return st.fill(p, kind, line)
+}
+
+func (st *stager) remember(key [seenBytes]byte, line int32) {
+	if len(st.seen) < st.room {
+		st.seen[key] = line
+	} else {
+		st.crowded = true
+	}
 }
 
 func (p *pageOf) addToken(token address.Token) {

@@ -250,9 +250,9 @@ func TestMailIsTriedAgain(t *testing.T) {
 	w.sink.Reject("ada@example.org", 451)
 	w.add(list, "ada@example.org")
 	testkit.Eventually(t, patience, func() (bool, string) {
-		var attempts int
-		w.must(w.pool.QueryRow(t.Context(), "SELECT attempts FROM mails WHERE state = 'QUEUED'").Scan(&attempts))
-		return attempts == 1, "no attempt"
+		var putOff bool
+		w.must(w.pool.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM mails WHERE state = 'QUEUED' AND attempts = 1)").Scan(&putOff))
+		return putOff, "no attempt"
 	})
 	w.sink.Heal()
 	w.clock.Advance(time.Minute)

@@ -395,3 +395,28 @@ func (w *world) optIn(list string, double bool) {
 	})
 	w.must(err)
 }
+
+// What is too much to be remembered while it arrives is found by the database, and counts the same.
+func TestRepetitionsAmongManyRows(t *testing.T) {
+	t.Parallel()
+	var csv strings.Builder
+	csv.WriteString(people(0, 3000))
+	csv.WriteString(strings.TrimPrefix(people(500, 1500), "email,name\n")) // more than a page, and all of one
+	csv.WriteString(strings.TrimPrefix(people(0, 1), "email,name\n"))
+	for _, room := range []int{10, 1_000_000} {
+		w := setup(t, func(c *Config) { c.RowsInMemory = room })
+		plan := w.sync(replace("crm", csv.String()))
+		w.expect(plan, localv1.Sync_PLANNED, "add 3000 duplicate 1501")
+		repeated := map[int32]int32{}
+		for _, change := range w.changes(plan, "kind = DUPLICATE") {
+			repeated[change.GetLine()] = change.GetFirstLine()
+		}
+		if len(repeated) != 1501 || repeated[3002] != 502 || repeated[4502] != 2 {
+			t.Errorf("with room for %d, %d rows repeat others; line 3002 that of %d, line 4502 that of %d", room, len(repeated), repeated[3002], repeated[4502])
+		}
+		_, err := w.syncs.ApplySync(t.Context(), &localv1.ApplySyncRequest{Name: plan.GetName()})
+		w.must(err)
+		w.agrees(members)
+		w.noRowsLeft()
+	}
+}

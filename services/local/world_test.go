@@ -318,6 +318,8 @@ func (w *world) outbox() []bus.Event {
 			event.Data = &eventv1.ReceiptChanged{}
 		case "chapterhouse.event.v1.ChapterChanged":
 			event.Data = &eventv1.ChapterChanged{}
+		case "chapterhouse.event.v1.ConcernChanged":
+			event.Data = &eventv1.ConcernChanged{}
 		default:
 			return event, nil // the bus's own
 		}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	eventv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/event/v1"
+	regionalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/regional/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
 	"github.com/chapterhouse/chapterhouse/services/regional/db"
@@ -25,14 +26,19 @@ func (s *Service) connectBus(deps Deps) error {
 	responder := bus.NewResponder(bus.ResponderConfig{
 		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Regional, Site: bus.MainSite,
 		Log: deps.Log, Registerer: deps.Registerer,
-	}, bus.Owner{Kind: "region", Versions: regionVersions, Snapshot: regionSnapshot})
-	s.background = append(s.background, s.publisher.Run, responder.Run)
+	},
+		bus.Owner{Kind: "region", Versions: regionVersions, Snapshot: regionSnapshot},
+		bus.Owner{Kind: "placement", Versions: placementVersions, Snapshot: placementSnapshot},
+		bus.Owner{Kind: "relay", Versions: relayVersions, Snapshot: relaySnapshot},
+		bus.Owner{Kind: "announcement", Versions: ownVersions, Snapshot: ownSnapshot},
+		caseOwner())
+	s.background = append(s.background, s.publisher.Run, responder.Run, s.runClockwork)
 
-	if err := s.consume(deps, bus.International, bus.MainSite, standingTopic, charterTopic); err != nil {
+	if err := s.consume(deps, bus.International, bus.MainSite, standingTopic, charterTopic, s.escalationTopic(), s.announcementTopic()); err != nil {
 		return err
 	}
 	for _, site := range deps.Config.Sites {
-		if err := s.consume(deps, bus.Local, site, chapterTopic(site)); err != nil {
+		if err := s.consume(deps, bus.Local, site, s.chapterTopic(site), s.concernTopic(), s.receiptTopic()); err != nil {
 			return err
 		}
 	}
@@ -43,7 +49,7 @@ func (s *Service) consume(deps Deps, tier, site string, topics ...bus.Topic) err
 	consumer, err := bus.NewConsumer(bus.ConsumerConfig{
 		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Regional, Site: bus.MainSite,
 		FromTier: tier, FromSite: site, Topics: topics, Log: deps.Log, Registerer: deps.Registerer,
-		GapWait: deps.Config.GapWait, CompareEvery: deps.Config.CompareEvery,
+		AfterCommit: s.publisher.Wake, GapWait: deps.Config.GapWait, CompareEvery: deps.Config.CompareEvery,
 	})
 	if err != nil {
 		return fmt.Errorf("consume from %s %s: %w", tier, site, err)
@@ -52,57 +58,74 @@ func (s *Service) consume(deps Deps, tier, site string, topics ...bus.Topic) err
 	return nil
 }
 
-// appendChanged tells the other tiers what has become of regions. The caller holds their locks.
-func appendChanged(ctx context.Context, tx pgx.Tx, regions ...db.Region) error {
-	events := make([]bus.Event, 0, len(regions))
-	for _, region := range regions {
-		events = append(events, bus.Event{
-			Subject:   "region." + region.ID + ".changed",
-			Aggregate: regionName(region.ID),
-			Version:   bus.Version{Epoch: region.Epoch, Number: region.Version},
-			Data:      changed(region),
-		})
+// regionChanged tells what has become of a region. The caller holds its lock.
+func regionChanged(region db.Region) bus.Event {
+	return bus.Event{
+		Subject:   "region." + region.ID + ".changed",
+		Aggregate: regionName(region.ID),
+		Version:   bus.Version{Epoch: region.Epoch, Number: region.Version},
+		Data:      changed(region),
 	}
-	return bus.Append(ctx, tx, events...)
 }
 
 func changed(r db.Region) *eventv1.RegionChanged {
-	event := &eventv1.RegionChanged{
+	return &eventv1.RegionChanged{
 		Region:       regionName(r.ID),
 		DisplayName:  r.DisplayName,
 		CountryCodes: r.CountryCodes,
 		CreateTime:   timestamppb.New(r.CreateTime),
 		UpdateTime:   timestamppb.New(r.UpdateTime),
+
+		ParentRegion:  optionalRegion(r.ParentID),
+		EffectiveTime: timestamppb.New(r.EffectiveTime),
+		Closed:        r.CloseTime != nil,
+		MergedInto:    optionalRegion(r.MergedInto),
 	}
-	if r.ParentID != nil {
-		event.ParentRegion = regionName(*r.ParentID)
-	}
-	return event
 }
 
-// announceRoot tells of regions/world, which the migration made, once.
-func (s *Service) announceRoot(ctx context.Context) error {
+// announce tells once of what the migrations made: regions/world, and the placements of the chapters that were known.
+func (s *Service) announce(ctx context.Context) error {
 	_, err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) (struct{}, error) {
-		now := s.clock.Now()
-		root, err := db.New(tx).BeginRoot(ctx, db.BeginRootParams{Epoch: now.UnixMicro(), Now: now})
-		if errors.Is(err, pgx.ErrNoRows) {
-			return struct{}{}, nil
-		}
+		q, now := db.New(tx), s.clock.Now()
+		placements, err := q.FirstPlacements(ctx, now.UnixMicro())
 		if err != nil {
 			return struct{}{}, err
 		}
-		return struct{}{}, appendChanged(ctx, tx, root)
+		events := placementsChanged(placements...)
+		root, err := q.BeginRoot(ctx, db.BeginRootParams{Epoch: now.UnixMicro(), Now: now})
+		if err == nil {
+			events = append(events, regionChanged(root))
+			err = q.BeginHistory(ctx, db.BeginHistoryParams{ID: root.ID, Change: int16(regionalv1.RegionPeriod_CREATED)})
+		}
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return struct{}{}, err
+		}
+		return struct{}{}, bus.Append(ctx, tx, events...)
 	})
 	return err
 }
 
-// onRestored begins a new epoch for every region and tells of all of them again.
+// onRestored begins a new epoch for everything that is owned here, and tells of all of it again.
 func onRestored(ctx context.Context, tx pgx.Tx, epoch int64) error {
 	regions, err := db.New(tx).BeginEpoch(ctx, epoch)
 	if err != nil {
 		return err
 	}
-	return appendChanged(ctx, tx, regions...)
+	placements, err := db.New(tx).BeginPlacementEpoch(ctx, epoch)
+	if err != nil {
+		return err
+	}
+	events := placementsChanged(placements...)
+	for _, region := range regions {
+		events = append(events, regionChanged(region))
+	}
+	if err := bus.Append(ctx, tx, events...); err != nil {
+		return err
+	}
+	if err := beginRelayEpoch(ctx, tx, epoch); err != nil {
+		return err
+	}
+	return beginCaseEpoch(ctx, tx, epoch)
 }
 
 func regionVersions(ctx context.Context, tx pgx.Tx, after string, limit int) ([]bus.AggregateVersion, error) {
@@ -120,7 +143,7 @@ func regionVersions(ctx context.Context, tx pgx.Tx, after string, limit int) ([]
 }
 
 func regionSnapshot(ctx context.Context, tx pgx.Tx, aggregate string, send func(proto.Message) error) (bus.Version, bool, error) {
-	region, err := db.New(tx).Region(ctx, regionID(aggregate))
+	region, err := db.New(tx).AnyRegion(ctx, regionID(aggregate))
 	if errors.Is(err, pgx.ErrNoRows) || err == nil && region.Version == 0 {
 		return bus.Version{}, false, nil
 	}
@@ -128,19 +151,6 @@ func regionSnapshot(ctx context.Context, tx pgx.Tx, aggregate string, send func(
 		return bus.Version{}, false, err
 	}
 	return bus.Version{Epoch: region.Epoch, Number: region.Version}, true, send(changed(region))
-}
-
-// chapterTopic keeps the copy of a site's chapters.
-func chapterTopic(site string) bus.Topic {
-	return whole("chapter",
-		func(ctx context.Context, q *db.Queries, c *eventv1.ChapterChanged) error {
-			return q.PutChapter(ctx, db.PutChapterParams{
-				ID: chapterID(c.GetChapter()), Site: site, RegionID: regionID(c.GetRegion()),
-			})
-		},
-		func(ctx context.Context, q *db.Queries, aggregate string) error {
-			return q.DeleteChapter(ctx, db.DeleteChapterParams{ID: chapterID(aggregate), Site: site})
-		})
 }
 
 // standingTopic keeps who is eligible.
@@ -160,8 +170,6 @@ var charterTopic = whole("charter",
 	func(ctx context.Context, q *db.Queries, aggregate string) error {
 		return q.DeleteCharter(ctx, charterID(aggregate))
 	})
-
-func chapterID(name string) string { return strings.TrimPrefix(name, "chapters/") }
 
 // charterID is the chapter's id too.
 func charterID(name string) string { return strings.TrimPrefix(name, "charters/") }

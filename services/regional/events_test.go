@@ -73,7 +73,7 @@ func TestTreeCountsWhatTheOtherTiersTell(t *testing.T) {
 	international.charter("golang-lyon", "APPLIED", 1)
 	w.awaitTree("regions/world", "(World 0/3 e1 c1 (asia 0/0 e0 c0) (europe 1/3 e1 c1 (france 2/2 e1 c1)))")
 
-	local.chapter("golang-lyon", "regions/asia", 2)
+	w.adopt("asia", "golang-lyon")
 	international.standing("golang-paris", false, 2)
 	international.charter("golang-paris", "AT_RISK", 2)
 	international.charter("golang-lyon", "DECLINED", 2)

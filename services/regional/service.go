@@ -40,13 +40,21 @@ type Deps struct {
 // Service is the regional tier.
 type Service struct {
 	regionalv1.UnimplementedRegionServiceServer
+	regionalv1.UnimplementedCoordinatorServiceServer
+	regionalv1.UnimplementedTransferServiceServer
+	regionalv1.UnimplementedCaseServiceServer
+	regionalv1.UnimplementedDigestServiceServer
+	regionalv1.UnimplementedRelayServiceServer
+	regionalv1.UnimplementedRegionalAnnouncementServiceServer
 
-	pool  *pgxpool.Pool
-	clock clock.Clock
-	pages *rpc.Sealer
+	pool   *pgxpool.Pool
+	clock  clock.Clock
+	log    *slog.Logger
+	config Config
+	pages  *rpc.Sealer
 
 	publisher *bus.Publisher
-	// background is what Run runs: publisher, responder, consumers.
+	// background is what Run runs: publisher, responder, consumers, clockwork.
 	background []func(context.Context) error
 }
 
@@ -68,17 +76,18 @@ func Migrations() []postgres.Migration {
 
 // New returns the service over a migrated database. Run has to run beside it.
 func New(ctx context.Context, deps Deps) (*Service, error) {
-	s := &Service{pool: deps.Pool, clock: deps.Clock}
+	deps.Config = deps.Config.withDefaults()
+	s := &Service{pool: deps.Pool, clock: deps.Clock, log: deps.Log, config: deps.Config}
 	var err error
 	if s.pages, err = rpc.LoadSealer(ctx, deps.Pool); err != nil {
 		return nil, err
 	}
-	deps.Config = deps.Config.withDefaults()
 	if err := s.connectBus(deps); err != nil {
 		return nil, err
 	}
-	if err := s.announceRoot(ctx); err != nil {
-		return nil, fmt.Errorf("announce regions/world: %w", err)
+	s.background = append(s.background, s.remindAlways)
+	if err := s.announce(ctx); err != nil {
+		return nil, fmt.Errorf("announce regions and placements: %w", err)
 	}
 	return s, nil
 }
@@ -86,6 +95,12 @@ func New(ctx context.Context, deps Deps) (*Service, error) {
 // Register adds the tier's gRPC services to a server.
 func (s *Service) Register(r grpc.ServiceRegistrar) {
 	regionalv1.RegisterRegionServiceServer(r, s)
+	regionalv1.RegisterCoordinatorServiceServer(r, s)
+	regionalv1.RegisterTransferServiceServer(r, s)
+	regionalv1.RegisterCaseServiceServer(r, s)
+	regionalv1.RegisterDigestServiceServer(r, s)
+	regionalv1.RegisterRelayServiceServer(r, s)
+	regionalv1.RegisterRegionalAnnouncementServiceServer(r, s)
 }
 
 // Run publishes, answers and consumes until ctx ends.

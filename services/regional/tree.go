@@ -9,6 +9,13 @@ import (
 
 // GetRegionTree reads a region and all below it with one query.
 func (s *Service) GetRegionTree(ctx context.Context, req *regionalv1.GetRegionTreeRequest) (*regionalv1.RegionTree, error) {
+	if req.GetAsOfTime() != nil {
+		at, err := s.asOf(req.GetAsOfTime())
+		if err != nil {
+			return nil, err
+		}
+		return s.treeAt(ctx, req.GetName(), at)
+	}
 	id := regionID(req.GetName())
 	rows, err := db.New(s.pool).RegionTree(ctx, id)
 	if err != nil {
@@ -16,7 +23,8 @@ func (s *Service) GetRegionTree(ctx context.Context, req *regionalv1.GetRegionTr
 	}
 	tree := buildTree(rows, id)
 	if tree == nil {
-		return nil, notFound(req.GetName())
+		_, err := findRegion(ctx, db.New(s.pool), req.GetName())
+		return nil, orElse(err, notFound(req.GetName()))
 	}
 	return tree, nil
 }

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 	regionalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/regional/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/authz"
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
@@ -51,8 +52,13 @@ const password = "test"
 func setup(t *testing.T) *world {
 	t.Helper()
 	t.Parallel()
+	return setupOn(t, testkit.Pool(t, regional.Migrations()...))
+}
+
+func setupOn(t *testing.T, pool *pgxpool.Pool) *world {
+	t.Helper()
 	w := &world{
-		t: t, pool: testkit.Pool(t, regional.Migrations()...),
+		t: t, pool: pool,
 		clock: clock.NewFake(time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)),
 	}
 	w.startNATS()
@@ -86,7 +92,7 @@ func (w *world) startService() {
 	w.t.Helper()
 	service, err := regional.New(w.t.Context(), regional.Deps{
 		Pool: w.pool, NATS: w.connect(bus.Regional), Clock: w.clock, Log: quiet,
-		Config: regional.Config{CompareEvery: time.Second},
+		Config: regional.Config{CompareEvery: time.Second, RemindTick: 50 * time.Millisecond, Tick: 20 * time.Millisecond},
 	})
 	w.must(err)
 	w.service = service
@@ -98,8 +104,12 @@ func (w *world) startService() {
 	w.must(err)
 	verifier, err := authz.NewStaticVerifier(filepath.Join(keys, authz.JWKSFile), w.clock)
 	w.must(err)
-	server, err := rpc.NewServer(rpc.ServerConfig{Verifier: verifier, Hierarchy: service},
-		func(s *grpc.Server) { service.Register(s) })
+	server, err := rpc.NewServer(rpc.ServerConfig{
+		Verifier: verifier, Hierarchy: service,
+		Undeclared: func(method string, reason errorv1.Reason) {
+			w.t.Errorf("%s gave %s, which its proto does not declare", method, reason)
+		},
+	}, func(s *grpc.Server) { service.Register(s) })
 	w.must(err)
 	var config net.ListenConfig
 	lis, err := config.Listen(w.t.Context(), "tcp", "127.0.0.1:0")
@@ -139,10 +149,39 @@ func (w *world) as(role authz.Role, scope string) regionalv1.RegionServiceClient
 
 func (w *world) client(p authz.Principal) regionalv1.RegionServiceClient {
 	w.t.Helper()
+	return regionalv1.NewRegionServiceClient(w.dial(p))
+}
+
+func (w *world) dial(p authz.Principal) *grpc.ClientConn {
+	w.t.Helper()
 	conn, err := rpc.Dial(w.address, rpc.MintedToken(w.signer, p, w.clock))
 	w.must(err)
 	w.t.Cleanup(func() { _ = conn.Close() })
-	return regionalv1.NewRegionServiceClient(conn)
+	return conn
+}
+
+// coordinatorOf is somebody who holds the role on a region.
+func coordinatorOf(region string) authz.Principal {
+	return authz.Principal{Subject: "of-" + region, Grants: []authz.Grant{{Role: authz.Coordinator, Scope: "regions/" + region}}}
+}
+
+var staffMember = authz.Principal{Subject: "staff", Grants: []authz.Grant{{Role: authz.InternationalStaff, Scope: authz.Federation}}}
+
+func (w *world) transfers(p authz.Principal) regionalv1.TransferServiceClient {
+	w.t.Helper()
+	return regionalv1.NewTransferServiceClient(w.dial(p))
+}
+
+// adopt moves a chapter with the consent of both sides.
+func (w *world) adopt(region, chapter string) {
+	w.t.Helper()
+	moved, err := w.transfers(staffMember).AdoptChapter(w.t.Context(), &regionalv1.AdoptChapterRequest{
+		Region: "regions/" + region, Chapter: "chapters/" + chapter,
+	})
+	w.must(err)
+	if moved.GetState() != regionalv1.Transfer_COMPLETED {
+		w.t.Fatalf("adopt %s into %s: %v", chapter, region, moved)
+	}
 }
 
 func (w *world) must(err error) {

@@ -81,7 +81,7 @@ func (c *listSyncCommand) upload(ctx context.Context, d *door, file *source, lis
 	if err != nil {
 		return nil, err
 	}
-	return settled(ctx, d, sync, !c.DryRun)
+	return settled(ctx, d, sync)
 }
 
 func (c *listSyncCommand) parameters(from string) url.Values {
@@ -106,17 +106,9 @@ const (
 	longestPoll = 2 * time.Second
 )
 
-// settled asks for a sync until nothing more becomes of it, less and less often. One that is to be applied is a plan for
-// a moment, and stays one when the server is restarted just then: it is given the time that everything else has to pass.
-func settled(ctx context.Context, d *door, sync *localv1.Sync, apply bool) (*localv1.Sync, error) {
-	var planned time.Time
-	for pause := firstPoll; underWay(sync, apply); pause = min(pause*3/2, longestPoll) {
-		if sync.GetState() == localv1.Sync_PLANNED && planned.IsZero() {
-			planned = time.Now()
-		}
-		if !planned.IsZero() && time.Since(planned) > d.patience {
-			return sync, nil
-		}
+// settled asks for a sync until it is planned, and applied where it is to be, less and less often.
+func settled(ctx context.Context, d *door, sync *localv1.Sync) (*localv1.Sync, error) {
+	for pause := firstPoll; sync.GetState() == localv1.Sync_PLANNING; pause = min(pause*3/2, longestPoll) {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -129,10 +121,6 @@ func settled(ctx context.Context, d *door, sync *localv1.Sync, apply bool) (*loc
 		sync = now
 	}
 	return sync, nil
-}
-
-func underWay(sync *localv1.Sync, apply bool) bool {
-	return sync.GetState() == localv1.Sync_PLANNING || apply && sync.GetState() == localv1.Sync_PLANNED
 }
 
 // stopped says why nothing was done.

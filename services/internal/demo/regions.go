@@ -10,7 +10,9 @@ const world = "world"
 // region is a node below the root.
 type region struct {
 	id, name, parent string
-	countryCodes     []string // of the chapters in it and below, sorted
+	countryCodes     []string // of the chapters in it and below, sorted; none that a region beside it has more groups of
+
+	groups map[string]int // by country code
 }
 
 // tree is where the groups lie: continents, subregions, and countries that have several groups.
@@ -49,10 +51,24 @@ func growTree(groups []group) tree {
 		}
 		t.of[g.slug] = t.grow(path, g.countryCode)
 	}
-	for i := range t.regions {
+	t.shareCountries()
+	return t
+}
+
+// shareCountries gives each country to one region below a parent, as the regional service has it: the one that most of
+// its groups there are in. The United States have theirs in North America, though some lie in Oceania.
+func (t *tree) shareCountries() {
+	for i, r := range t.regions {
+		for code, groups := range r.groups {
+			better := func(other region) bool {
+				return other.parent == r.parent && (other.groups[code] > groups || other.groups[code] == groups && other.id < r.id)
+			}
+			if !slices.ContainsFunc(t.regions, better) {
+				t.regions[i].countryCodes = append(t.regions[i].countryCodes, code)
+			}
+		}
 		slices.Sort(t.regions[i].countryCodes)
 	}
-	return t
 }
 
 // homesOf returns for each subregion the continent that most of its groups are in.
@@ -80,11 +96,9 @@ func (t *tree) grow(path []string, countryCode string) string {
 		at := slices.IndexFunc(t.regions, func(r region) bool { return r.id == id })
 		if at < 0 {
 			at = len(t.regions)
-			t.regions = append(t.regions, region{id: id, name: name, parent: parent})
+			t.regions = append(t.regions, region{id: id, name: name, parent: parent, groups: map[string]int{}})
 		}
-		if r := &t.regions[at]; !slices.Contains(r.countryCodes, countryCode) {
-			r.countryCodes = append(r.countryCodes, countryCode)
-		}
+		t.regions[at].groups[countryCode]++
 		parent = id
 	}
 	return parent

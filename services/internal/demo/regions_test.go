@@ -12,7 +12,7 @@ func TestTreeIsSensible(t *testing.T) {
 	t.Parallel()
 	p := planned(t)
 	parents := map[string]string{world: ""}
-	children, chapters := map[string]int{}, map[string]int{}
+	children, chapters, covered := map[string]int{}, map[string]int{}, map[string]bool{}
 	for _, r := range p.regions {
 		if _, taken := parents[r.id]; taken || !resourceID.MatchString(r.id) {
 			t.Errorf("region id %q", r.id)
@@ -24,6 +24,12 @@ func TestTreeIsSensible(t *testing.T) {
 		children[r.parent]++
 		if len(r.countryCodes) == 0 || !slices.IsSorted(r.countryCodes) {
 			t.Errorf("%s covers %v", r.id, r.countryCodes)
+		}
+		for _, code := range r.countryCodes {
+			if covered[r.parent+" "+code] {
+				t.Errorf("%s is covered twice below %s", code, r.parent)
+			}
+			covered[r.parent+" "+code] = true
 		}
 	}
 	ids := map[string]bool{}

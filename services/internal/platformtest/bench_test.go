@@ -242,7 +242,7 @@ func BenchmarkSyncLikeOthers(b *testing.B) {
 
 // BenchmarkSyncMemory is the largest memory that the local service's process ever had, after syncs of so many entries.
 func BenchmarkSyncMemory(b *testing.B) {
-	for _, size := range []int{100_000, 1_000_000} {
+	for _, size := range []int{100_000, 1_000_000, 3_000_000} {
 		b.Run(fmt.Sprint("rows=", size), func(b *testing.B) {
 			d := deploy(b)
 			d.found(b, "paris")

@@ -52,6 +52,7 @@ type room struct {
 
 type settings struct {
 	international international.Config
+	regional      regional.Config
 	local         local.Config
 	gateway       gateway.Config
 }
@@ -71,6 +72,7 @@ func build(t testing.TB, change ...func(*settings)) *house {
 		},
 		settings: settings{
 			international: international.Config{Sites: []string{bus.MainSite}, LapseEvery: time.Second, GapWait: 300 * time.Millisecond, CompareEvery: 3 * time.Second},
+			regional:      regional.Config{Sites: []string{bus.MainSite}, GapWait: 300 * time.Millisecond, CompareEvery: 3 * time.Second},
 			local:         local.Config{GapWait: 300 * time.Millisecond, CompareEvery: 3 * time.Second},
 		},
 	}
@@ -147,7 +149,7 @@ func (h *house) furnish(tier *platform.Tier) {
 		master := get(platform.ReadMasterKey(filepath.Join(h.keys.Dir, "master.key")))(h.t)
 		tier.International(h.settings.international, master, map[string]*grpc.ClientConn{bus.MainSite: peer(bus.Local)})
 	case bus.Regional:
-		tier.Regional(regional.Config{Sites: []string{bus.MainSite}})
+		tier.Regional(h.settings.regional)
 	case bus.Local:
 		tier.Local(h.settings.local, h.siteKey(h.t), nil, peer(bus.International), peer(bus.Regional))
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
@@ -80,7 +81,27 @@ func (w *listWriter) sync(replace bool) {
 	if sync.GetState() != localv1.Sync_APPLIED {
 		w.t.Errorf("%s: %s is %s", w.id, what, sync.GetState())
 	}
+	before := maps.Clone(w.list.entries)
+	for address, entry := range before {
+		before[address] = &entryTruth{left: entry.left, claims: maps.Clone(entry.claims)}
+	}
 	w.truth.change(func() { w.list.apply(u) })
+	if w.chance(25) {
+		w.revert(sync.GetName(), before)
+	}
+}
+
+// revert undoes the sync that was just applied. Nobody else changes the list, so all is as before.
+func (w *listWriter) revert(sync string, before map[string]*entryTruth) {
+	request := &localv1.RevertSyncRequest{Name: sync, RequestId: w.requestID()}
+	reverted, err := call(w.admin, w.caller, "revert", func(ctx context.Context) (*localv1.Sync, error) { return w.syncs.RevertSync(ctx, request) })
+	if !w.expect("revert", err) {
+		return
+	}
+	if reverted.GetState() != localv1.Sync_REVERTED || reverted.GetConflicts() != 0 {
+		w.t.Errorf("%s: reverted, the sync is %s with %d conflicts", w.id, reverted.GetState(), reverted.GetConflicts())
+	}
+	w.truth.change(func() { w.list.entries = before })
 }
 
 // write writes a source in one of the three forms, and the addresses as people spell them.

@@ -3,6 +3,8 @@ package platformtest
 import (
 	"slices"
 	"testing"
+
+	"github.com/google/uuid"
 )
 
 // The story's addresses and names carry marks, by which they are found wherever they do not belong.
@@ -12,7 +14,7 @@ const (
 )
 
 func story(door string) variables {
-	return variables{"x": door, "d": secretDomain, "secret": secretName}
+	return variables{"x": door, "d": secretDomain, "secret": secretName, "u": uuid.NewSHA1(uuid.NameSpaceURL, []byte(door)).String()}
 }
 
 // TestMainJob is the main job, over gRPC and over REST with the same expectations.
@@ -50,7 +52,7 @@ func (f *federation) tell(t *testing.T, errs *recorder) {
 	for _, d := range f.doors(errs) {
 		t.Run(d.name(), func(t *testing.T) {
 			vars := story(map[string]string{"GRPC": "g", "REST": "r"}[d.name()])
-			play(t, d, slices.Concat(foundation, register, counting, keeping), vars)
+			play(t, d, slices.Concat(foundation, arranging, register, counting, keeping, leaving, concerning, announcing), vars)
 			t.Run("NobodyElseReachesEntries", func(t *testing.T) { wantEntriesClosed(t, d, vars) })
 		})
 	}
@@ -59,7 +61,7 @@ func (f *federation) tell(t *testing.T, errs *recorder) {
 // wantEntriesClosed tries every call that leads to entries as everybody but the chapter's admin.
 func wantEntriesClosed(t *testing.T, d door, vars variables) {
 	t.Helper()
-	for _, call := range entryCalls {
+	for _, call := range slices.Concat(entryCalls, leavingCalls) {
 		for _, who := range entryReaders {
 			call.as, call.fails = who, denied()
 			t.Run(call.does+"As"+string(who.role), func(t *testing.T) { take(t, d, vars.apply(call), vars) })

@@ -24,10 +24,13 @@ type meddler struct {
 }
 
 // meddle is with what the international tier consumes of the local tier.
-func (h *house) meddle() *meddler {
+func (h *house) meddle() *meddler { return h.meddleWith(bus.International, bus.Local) }
+
+// meddleWith is with what one tier consumes of another.
+func (h *house) meddleWith(reader, owner string) *meddler {
 	h.t.Helper()
 	js, ctx := h.jetStream(), bounded(h.t, patience)
-	stream, durable := bus.Stream(bus.Local, bus.MainSite), bus.Durable(bus.International, bus.MainSite)
+	stream, durable := bus.Stream(owner, bus.MainSite), bus.Durable(reader, bus.MainSite)
 	eventually(h.t, patience, func() string {
 		if _, err := js.Consumer(ctx, stream, durable); err != nil {
 			return err.Error()

@@ -262,7 +262,7 @@ func (q *Queries) LockSites(ctx context.Context) error {
 }
 
 const ReadChapter = `-- name: ReadChapter :one
-SELECT chapter_no, id, site_no, region, display_name, country_code, city FROM chapters WHERE id = $1
+SELECT chapter_no, id, site_no, region, display_name, country_code, city, language FROM chapters WHERE id = $1
 `
 
 func (q *Queries) ReadChapter(ctx context.Context, id string) (Chapter, error) {
@@ -276,6 +276,7 @@ func (q *Queries) ReadChapter(ctx context.Context, id string) (Chapter, error) {
 		&i.DisplayName,
 		&i.CountryCode,
 		&i.City,
+		&i.Language,
 	)
 	return i, err
 }
@@ -385,10 +386,11 @@ func (q *Queries) TokensAfter(ctx context.Context, arg TokensAfterParams) ([][]b
 }
 
 const UpsertChapter = `-- name: UpsertChapter :one
-INSERT INTO chapters (id, site_no, region, display_name, country_code, city)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO chapters (id, site_no, region, display_name, country_code, city, language)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (id) DO UPDATE
-SET region = excluded.region, display_name = excluded.display_name, country_code = excluded.country_code, city = excluded.city
+SET region = excluded.region, display_name = excluded.display_name, country_code = excluded.country_code, city = excluded.city,
+    language = excluded.language
 RETURNING chapter_no
 `
 
@@ -399,6 +401,7 @@ type UpsertChapterParams struct {
 	DisplayName string
 	CountryCode string
 	City        string
+	Language    string
 }
 
 func (q *Queries) UpsertChapter(ctx context.Context, arg UpsertChapterParams) (int64, error) {
@@ -409,6 +412,7 @@ func (q *Queries) UpsertChapter(ctx context.Context, arg UpsertChapterParams) (i
 		arg.DisplayName,
 		arg.CountryCode,
 		arg.City,
+		arg.Language,
 	)
 	var chapter_no int64
 	err := row.Scan(&chapter_no)

@@ -6,6 +6,8 @@ package db
 
 import (
 	"time"
+
+	"github.com/google/uuid"
 )
 
 type Address struct {
@@ -17,6 +19,25 @@ type Address struct {
 	CreateTime time.Time
 }
 
+type Announcement struct {
+	ID            uuid.UUID
+	State         string
+	Subject       string
+	Content       []byte
+	Language      string
+	Urgent        bool
+	RelayDeadline int64
+	Edition       int32
+	PublishTime   *time.Time
+	DeadlineTime  *time.Time
+	RecallTime    *time.Time
+	RecallReason  string
+	Epoch         int64
+	Version       int64
+	CreateTime    time.Time
+	UpdateTime    time.Time
+}
+
 type Chapter struct {
 	ChapterNo   int64
 	ID          string
@@ -25,6 +46,7 @@ type Chapter struct {
 	DisplayName string
 	CountryCode string
 	City        string
+	Language    string
 }
 
 type Charter struct {
@@ -55,6 +77,33 @@ type CharterHistory struct {
 	Standing       []byte
 	PolicyRevision int32
 	CreateTime     time.Time
+}
+
+type Escalation struct {
+	Name            string
+	CaseName        string
+	Subject         string
+	Body            string
+	Summary         string
+	RaiserCount     int32
+	Raisers         []string
+	State           string
+	VendorNote      string
+	DueTime         time.Time
+	Overdue         bool
+	RemindedTime    *time.Time
+	FirstAnswerTime *time.Time
+	Epoch           int64
+	Version         int64
+	CreateTime      time.Time
+	UpdateTime      time.Time
+}
+
+type EscalationAnswer struct {
+	ID         uuid.UUID
+	Name       string
+	Body       string
+	CreateTime time.Time
 }
 
 type List struct {
@@ -88,6 +137,35 @@ type Policy struct {
 	GraceDays         int32
 	ReapplyDays       int32
 	EffectiveTime     time.Time
+}
+
+type Region struct {
+	ID          string
+	Parent      *string
+	DisplayName string
+}
+
+type Relay struct {
+	AnnouncementID     uuid.UUID
+	Region             string
+	ParentRegion       string
+	State              string
+	Edition            int32
+	Automatic          bool
+	ArriveTime         *time.Time
+	DeadlineTime       *time.Time
+	HoldUntilTime      *time.Time
+	ForwardTime        *time.Time
+	DeclineReason      string
+	ChaptersReached    int32
+	ChaptersSent       int32
+	ChaptersDismissed  int32
+	PeopleQueued       int32
+	PeopleMailed       int32
+	PeopleBounced      int32
+	PeopleFailed       int32
+	PeopleUncertain    int32
+	PeopleUnsubscribed int32
 }
 
 type Site struct {

@@ -12,7 +12,7 @@ import (
 
 const beginChapterEpoch = `-- name: BeginChapterEpoch :many
 UPDATE chapters SET epoch = $1, version = version + 1
-RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, language_code
+RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code
 `
 
 func (q *Queries) BeginChapterEpoch(ctx context.Context, epoch int64) ([]Chapter, error) {
@@ -37,6 +37,8 @@ func (q *Queries) BeginChapterEpoch(ctx context.Context, epoch int64) ([]Chapter
 			&i.Version,
 			&i.CreateTime,
 			&i.UpdateTime,
+			&i.PlacementEpoch,
+			&i.PlacementNumber,
 			&i.LanguageCode,
 		); err != nil {
 			return nil, err
@@ -50,7 +52,7 @@ func (q *Queries) BeginChapterEpoch(ctx context.Context, epoch int64) ([]Chapter
 }
 
 const chapter = `-- name: Chapter :one
-SELECT id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, language_code FROM chapters WHERE id = $1
+SELECT id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code FROM chapters WHERE id = $1
 `
 
 func (q *Queries) Chapter(ctx context.Context, id string) (Chapter, error) {
@@ -69,13 +71,15 @@ func (q *Queries) Chapter(ctx context.Context, id string) (Chapter, error) {
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.PlacementEpoch,
+		&i.PlacementNumber,
 		&i.LanguageCode,
 	)
 	return i, err
 }
 
 const chapterForUpdate = `-- name: ChapterForUpdate :one
-SELECT id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, language_code FROM chapters WHERE id = $1 FOR NO KEY UPDATE
+SELECT id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code FROM chapters WHERE id = $1 FOR NO KEY UPDATE
 `
 
 func (q *Queries) ChapterForUpdate(ctx context.Context, id string) (Chapter, error) {
@@ -94,6 +98,8 @@ func (q *Queries) ChapterForUpdate(ctx context.Context, id string) (Chapter, err
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.PlacementEpoch,
+		&i.PlacementNumber,
 		&i.LanguageCode,
 	)
 	return i, err
@@ -138,7 +144,7 @@ func (q *Queries) ChapterVersions(ctx context.Context, arg ChapterVersionsParams
 }
 
 const chaptersAfter = `-- name: ChaptersAfter :many
-SELECT id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, language_code FROM chapters
+SELECT id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code FROM chapters
 WHERE id > $1 AND ($2::text = '' OR region = $2)
 ORDER BY id
 LIMIT $3
@@ -172,6 +178,8 @@ func (q *Queries) ChaptersAfter(ctx context.Context, arg ChaptersAfterParams) ([
 			&i.Version,
 			&i.CreateTime,
 			&i.UpdateTime,
+			&i.PlacementEpoch,
+			&i.PlacementNumber,
 			&i.LanguageCode,
 		); err != nil {
 			return nil, err
@@ -188,7 +196,7 @@ const insertChapter = `-- name: InsertChapter :one
 INSERT INTO chapters (id, display_name, region, city, country_code, latitude, longitude, url, language_code, epoch, version, create_time, update_time)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1, $11, $11)
 ON CONFLICT DO NOTHING
-RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, language_code
+RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code
 `
 
 type InsertChapterParams struct {
@@ -233,6 +241,55 @@ func (q *Queries) InsertChapter(ctx context.Context, arg InsertChapterParams) (C
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.PlacementEpoch,
+		&i.PlacementNumber,
+		&i.LanguageCode,
+	)
+	return i, err
+}
+
+const placeChapter = `-- name: PlaceChapter :one
+UPDATE chapters
+SET region = $1, placement_epoch = $2, placement_number = $3,
+    version = version + (region <> $1)::int,
+    update_time = CASE WHEN region <> $1 THEN $4::timestamptz ELSE update_time END
+WHERE id = $5
+RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code
+`
+
+type PlaceChapterParams struct {
+	Region string
+	Epoch  int64
+	Number int64
+	Now    time.Time
+	ID     string
+}
+
+// The chapter's version moves with its region alone: who reads it sees nothing of the placement's.
+func (q *Queries) PlaceChapter(ctx context.Context, arg PlaceChapterParams) (Chapter, error) {
+	row := q.db.QueryRow(ctx, placeChapter,
+		arg.Region,
+		arg.Epoch,
+		arg.Number,
+		arg.Now,
+		arg.ID,
+	)
+	var i Chapter
+	err := row.Scan(
+		&i.ID,
+		&i.DisplayName,
+		&i.Region,
+		&i.City,
+		&i.CountryCode,
+		&i.Latitude,
+		&i.Longitude,
+		&i.Url,
+		&i.Epoch,
+		&i.Version,
+		&i.CreateTime,
+		&i.UpdateTime,
+		&i.PlacementEpoch,
+		&i.PlacementNumber,
 		&i.LanguageCode,
 	)
 	return i, err
@@ -243,7 +300,7 @@ UPDATE chapters
 SET display_name = $1, city = $2, country_code = $3, latitude = $4,
     longitude = $5, url = $6, language_code = $7, version = version + 1, update_time = $8
 WHERE id = $9
-RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, language_code
+RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code
 `
 
 type UpdateChapterParams struct {
@@ -284,6 +341,8 @@ func (q *Queries) UpdateChapter(ctx context.Context, arg UpdateChapterParams) (C
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.PlacementEpoch,
+		&i.PlacementNumber,
 		&i.LanguageCode,
 	)
 	return i, err

@@ -21,20 +21,68 @@ type Announcement struct {
 	Recalled              bool
 }
 
+type Case struct {
+	Name            string
+	Region          string
+	Subject         string
+	Body            string
+	Shared          bool
+	State           string
+	MergedInto      string
+	LiesWith        string
+	LiesState       string
+	DueTime         *time.Time
+	Overdue         bool
+	FirstAnswerTime *time.Time
+	VendorNote      string
+	RaiserCount     int32
+	Epoch           int64
+	Version         int64
+	CreateTime      time.Time
+	UpdateTime      time.Time
+}
+
+type CaseAnswer struct {
+	CaseName   string
+	ID         uuid.UUID
+	GivenBy    string
+	Body       string
+	CreateTime time.Time
+}
+
 type Chapter struct {
-	ID           string
-	DisplayName  string
-	Region       string
-	City         string
-	CountryCode  string
-	Latitude     float64
-	Longitude    float64
-	Url          string
-	Epoch        int64
-	Version      int64
-	CreateTime   time.Time
-	UpdateTime   time.Time
-	LanguageCode string
+	ID              string
+	DisplayName     string
+	Region          string
+	City            string
+	CountryCode     string
+	Latitude        float64
+	Longitude       float64
+	Url             string
+	Epoch           int64
+	Version         int64
+	CreateTime      time.Time
+	UpdateTime      time.Time
+	PlacementEpoch  int64
+	PlacementNumber int64
+	LanguageCode    string
+}
+
+type Concern struct {
+	Name       string
+	ChapterID  string
+	Subject    string
+	Body       string
+	Shared     bool
+	Region     string
+	CaseName   string
+	Joins      string
+	Raiser     string
+	Withdrawn  bool
+	Epoch      int64
+	Version    int64
+	CreateTime time.Time
+	UpdateTime time.Time
 }
 
 type Connector struct {

@@ -19,17 +19,18 @@ func (q *Queries) DeleteRegion(ctx context.Context, id string) error {
 }
 
 const putRegion = `-- name: PutRegion :exec
-INSERT INTO regions (id, parent) VALUES ($1, $2)
-ON CONFLICT (id) DO UPDATE SET parent = excluded.parent
+INSERT INTO regions (id, parent, closed) VALUES ($1, $2, $3)
+ON CONFLICT (id) DO UPDATE SET parent = excluded.parent, closed = excluded.closed
 `
 
 type PutRegionParams struct {
 	ID     string
 	Parent *string
+	Closed bool
 }
 
 func (q *Queries) PutRegion(ctx context.Context, arg PutRegionParams) error {
-	_, err := q.db.Exec(ctx, putRegion, arg.ID, arg.Parent)
+	_, err := q.db.Exec(ctx, putRegion, arg.ID, arg.Parent, arg.Closed)
 	return err
 }
 
@@ -50,7 +51,7 @@ func (q *Queries) PutRegionIfNew(ctx context.Context, arg PutRegionIfNewParams) 
 }
 
 const regionExists = `-- name: RegionExists :one
-SELECT EXISTS (SELECT FROM regions WHERE id = $1)
+SELECT EXISTS (SELECT FROM regions WHERE id = $1 AND NOT closed)
 `
 
 func (q *Queries) RegionExists(ctx context.Context, id string) (bool, error) {

@@ -9,7 +9,7 @@ import (
 	"context"
 )
 
-const deleteChapter = `-- name: DeleteChapter :exec
+const deleteChapter = `-- name: DeleteChapter :execrows
 DELETE FROM chapters WHERE id = $1 AND site = $2
 `
 
@@ -18,9 +18,12 @@ type DeleteChapterParams struct {
 	Site string
 }
 
-func (q *Queries) DeleteChapter(ctx context.Context, arg DeleteChapterParams) error {
-	_, err := q.db.Exec(ctx, deleteChapter, arg.ID, arg.Site)
-	return err
+func (q *Queries) DeleteChapter(ctx context.Context, arg DeleteChapterParams) (int64, error) {
+	result, err := q.db.Exec(ctx, deleteChapter, arg.ID, arg.Site)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const deleteCharter = `-- name: DeleteCharter :exec
@@ -42,19 +45,19 @@ func (q *Queries) DeleteStanding(ctx context.Context, chapterID string) error {
 }
 
 const putChapter = `-- name: PutChapter :exec
-INSERT INTO chapters (id, site, region_id)
+INSERT INTO chapters (id, site, country_code)
 VALUES ($1, $2, $3)
-ON CONFLICT (id) DO UPDATE SET site = excluded.site, region_id = excluded.region_id
+ON CONFLICT (id) DO UPDATE SET site = excluded.site, country_code = excluded.country_code
 `
 
 type PutChapterParams struct {
-	ID       string
-	Site     string
-	RegionID string
+	ID          string
+	Site        string
+	CountryCode string
 }
 
 func (q *Queries) PutChapter(ctx context.Context, arg PutChapterParams) error {
-	_, err := q.db.Exec(ctx, putChapter, arg.ID, arg.Site, arg.RegionID)
+	_, err := q.db.Exec(ctx, putChapter, arg.ID, arg.Site, arg.CountryCode)
 	return err
 }
 

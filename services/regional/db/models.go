@@ -6,16 +6,153 @@ package db
 
 import (
 	"time"
+
+	"github.com/google/uuid"
 )
 
+type Announcement struct {
+	ID         uuid.UUID
+	RegionID   *string
+	Edition    int32
+	Recalled   bool
+	Content    []byte
+	Epoch      int64
+	Version    int64
+	UpdateTime time.Time
+}
+
+type Case struct {
+	Name              string
+	RegionID          string
+	Concern           string
+	Withdrawn         bool
+	FromRegion        string
+	Subject           string
+	Body              string
+	Shared            bool
+	Summary           string
+	EscalationSummary string
+	State             string
+	LeadsTo           *string
+	DueTime           time.Time
+	Overdue           bool
+	RemindedTime      *time.Time
+	FirstAnswerTime   *time.Time
+	RaiseTime         time.Time
+	Epoch             int64
+	Version           int64
+	CreateTime        time.Time
+	UpdateTime        time.Time
+}
+
+type CaseAnswer struct {
+	ID         uuid.UUID
+	GivenAt    string
+	GivenBy    string
+	Body       string
+	CreateTime time.Time
+}
+
+type Coordinator struct {
+	ID            uuid.UUID
+	RegionID      string
+	Subject       string
+	DisplayName   string
+	Role          int16
+	TermStartTime time.Time
+	TermEndTime   *time.Time
+	AwayStartTime *time.Time
+	AwayEndTime   *time.Time
+	SubstituteID  *uuid.UUID
+	Version       int64
+	CreateTime    time.Time
+	UpdateTime    time.Time
+}
+
+type Escalation struct {
+	Name       string
+	State      string
+	DueTime    *time.Time
+	Overdue    bool
+	VendorNote string
+}
+
+type Placement struct {
+	ChapterID string
+	Revision  int64
+	RegionID  string
+	FromTime  time.Time
+	ToTime    *time.Time
+	Epoch     int64
+	Version   int64
+}
+
 type Region struct {
-	ID           string
+	ID            string
+	DisplayName   string
+	ParentID      *string
+	Path          []string
+	CountryCodes  []string
+	Epoch         int64
+	Version       int64
+	CreateTime    time.Time
+	UpdateTime    time.Time
+	EffectiveTime time.Time
+	CloseTime     *time.Time
+	MergedInto    *string
+}
+
+type RegionHistory struct {
+	RegionID     string
+	Revision     int64
+	FromTime     time.Time
+	ToTime       *time.Time
+	Change       int16
 	DisplayName  string
 	ParentID     *string
-	Path         []string
 	CountryCodes []string
-	Epoch        int64
-	Version      int64
+	Actor        string
+	RecordTime   time.Time
+}
+
+type Relay struct {
+	RegionID       string
+	AnnouncementID uuid.UUID
+	ParentID       *string
+	State          string
+	Edition        int32
+	Automatic      bool
+	ArriveTime     time.Time
+	DeadlineTime   time.Time
+	RemindTime     *time.Time
+	HoldUntilTime  *time.Time
+	HoldReason     string
+	ForwardTime    *time.Time
+	DeclineReason  string
+	Note           string
+	Translations   []byte
+	Chapters       []string
+	ChaptersChosen bool
+	ChildRegions   []string
+	Reach          []byte
+	DueTime        *time.Time
+	ReachDueTime   time.Time
+	Epoch          int64
+	Version        int64
+	UpdateTime     time.Time
+}
+
+type Transfer struct {
+	ID           uuid.UUID
+	ChapterID    string
+	FromRegion   string
+	ToRegion     string
+	State        int16
+	ProposedBy   int16
+	Proposer     string
+	Decider      string
+	Note         string
+	DecisionNote string
 	CreateTime   time.Time
-	UpdateTime   time.Time
+	DecideTime   *time.Time
 }

@@ -10,10 +10,35 @@ import (
 	"time"
 )
 
+const anyRegion = `-- name: AnyRegion :one
+SELECT id, display_name, parent_id, path, country_codes, epoch, version, create_time, update_time, effective_time, close_time, merged_into FROM regions WHERE id = $1
+`
+
+// One that is closed too.
+func (q *Queries) AnyRegion(ctx context.Context, id string) (Region, error) {
+	row := q.db.QueryRow(ctx, anyRegion, id)
+	var i Region
+	err := row.Scan(
+		&i.ID,
+		&i.DisplayName,
+		&i.ParentID,
+		&i.Path,
+		&i.CountryCodes,
+		&i.Epoch,
+		&i.Version,
+		&i.CreateTime,
+		&i.UpdateTime,
+		&i.EffectiveTime,
+		&i.CloseTime,
+		&i.MergedInto,
+	)
+	return i, err
+}
+
 const beginEpoch = `-- name: BeginEpoch :many
 UPDATE regions
 SET epoch = $1, version = 1
-RETURNING id, display_name, parent_id, path, country_codes, epoch, version, create_time, update_time
+RETURNING id, display_name, parent_id, path, country_codes, epoch, version, create_time, update_time, effective_time, close_time, merged_into
 `
 
 func (q *Queries) BeginEpoch(ctx context.Context, epoch int64) ([]Region, error) {
@@ -35,6 +60,9 @@ func (q *Queries) BeginEpoch(ctx context.Context, epoch int64) ([]Region, error)
 			&i.Version,
 			&i.CreateTime,
 			&i.UpdateTime,
+			&i.EffectiveTime,
+			&i.CloseTime,
+			&i.MergedInto,
 		); err != nil {
 			return nil, err
 		}
@@ -46,11 +74,28 @@ func (q *Queries) BeginEpoch(ctx context.Context, epoch int64) ([]Region, error)
 	return items, nil
 }
 
+const beginHistory = `-- name: BeginHistory :exec
+INSERT INTO region_history (region_id, revision, from_time, change, display_name, parent_id, country_codes, actor, record_time)
+SELECT r.id, 1, r.effective_time, $1, r.display_name, r.parent_id, r.country_codes, $2, r.create_time
+FROM regions r WHERE r.id = $3
+`
+
+type BeginHistoryParams struct {
+	Change int16
+	Actor  string
+	ID     string
+}
+
+func (q *Queries) BeginHistory(ctx context.Context, arg BeginHistoryParams) error {
+	_, err := q.db.Exec(ctx, beginHistory, arg.Change, arg.Actor, arg.ID)
+	return err
+}
+
 const beginRoot = `-- name: BeginRoot :one
 UPDATE regions
-SET epoch = $1, version = 1, create_time = $2, update_time = $2
+SET epoch = $1, version = 1, create_time = $2, update_time = $2, effective_time = $2
 WHERE id = 'world' AND version = 0
-RETURNING id, display_name, parent_id, path, country_codes, epoch, version, create_time, update_time
+RETURNING id, display_name, parent_id, path, country_codes, epoch, version, create_time, update_time, effective_time, close_time, merged_into
 `
 
 type BeginRootParams struct {
@@ -71,50 +116,233 @@ func (q *Queries) BeginRoot(ctx context.Context, arg BeginRootParams) (Region, e
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.EffectiveTime,
+		&i.CloseTime,
+		&i.MergedInto,
+	)
+	return i, err
+}
+
+const changeRegion = `-- name: ChangeRegion :one
+WITH changed AS (
+    UPDATE regions
+    SET display_name = $1, country_codes = $2, version = version + 1, update_time = $3,
+        effective_time = greatest(effective_time, $4::timestamptz)
+    WHERE regions.id = $5
+    RETURNING id, display_name, parent_id, path, country_codes, epoch, version, create_time, update_time, effective_time, close_time, merged_into
+), ended AS (
+    UPDATE region_history h SET to_time = c.effective_time
+    FROM changed c WHERE h.region_id = c.id AND h.to_time IS NULL
+    RETURNING h.revision
+), begun AS (
+    INSERT INTO region_history (region_id, revision, from_time, change, display_name, parent_id, country_codes, actor, record_time)
+    SELECT c.id, e.revision + 1, c.effective_time, $6, c.display_name, c.parent_id, c.country_codes, $7, $3
+    FROM changed c, ended e
+)
+SELECT id, display_name, parent_id, path, country_codes, epoch, version, create_time, update_time, effective_time, close_time, merged_into FROM changed
+`
+
+type ChangeRegionParams struct {
+	DisplayName   string
+	CountryCodes  []string
+	Now           time.Time
+	EffectiveTime time.Time
+	ID            string
+	Change        int16
+	Actor         string
+}
+
+type ChangeRegionRow struct {
+	ID            string
+	DisplayName   string
+	ParentID      *string
+	Path          []string
+	CountryCodes  []string
+	Epoch         int64
+	Version       int64
+	CreateTime    time.Time
+	UpdateTime    time.Time
+	EffectiveTime time.Time
+	CloseTime     *time.Time
+	MergedInto    *string
+}
+
+// The next version of a region, and the next row of its history.
+func (q *Queries) ChangeRegion(ctx context.Context, arg ChangeRegionParams) (ChangeRegionRow, error) {
+	row := q.db.QueryRow(ctx, changeRegion,
+		arg.DisplayName,
+		arg.CountryCodes,
+		arg.Now,
+		arg.EffectiveTime,
+		arg.ID,
+		arg.Change,
+		arg.Actor,
+	)
+	var i ChangeRegionRow
+	err := row.Scan(
+		&i.ID,
+		&i.DisplayName,
+		&i.ParentID,
+		&i.Path,
+		&i.CountryCodes,
+		&i.Epoch,
+		&i.Version,
+		&i.CreateTime,
+		&i.UpdateTime,
+		&i.EffectiveTime,
+		&i.CloseTime,
+		&i.MergedInto,
 	)
 	return i, err
 }
 
 const chapterPlace = `-- name: ChapterPlace :one
-SELECT c.site, c.region_id, coalesce(r.path, '{}')::text[] AS path
+SELECT c.site, coalesce(r.path, '{}')::text[] AS path
 FROM chapters c
-LEFT JOIN regions r ON r.id = c.region_id
+LEFT JOIN placements p ON p.chapter_id = c.id AND p.to_time IS NULL
+LEFT JOIN regions r ON r.id = p.region_id
 WHERE c.id = $1
 `
 
 type ChapterPlaceRow struct {
-	Site     string
-	RegionID string
-	Path     []string
+	Site string
+	Path []string
 }
 
 func (q *Queries) ChapterPlace(ctx context.Context, id string) (ChapterPlaceRow, error) {
 	row := q.db.QueryRow(ctx, chapterPlace, id)
 	var i ChapterPlaceRow
-	err := row.Scan(&i.Site, &i.RegionID, &i.Path)
+	err := row.Scan(&i.Site, &i.Path)
 	return i, err
 }
 
+const children = `-- name: Children :many
+SELECT id, display_name, parent_id, path, country_codes, epoch, version, create_time, update_time, effective_time, close_time, merged_into FROM regions WHERE parent_id = $1 AND close_time IS NULL
+ORDER BY id
+`
+
+func (q *Queries) Children(ctx context.Context, parentID *string) ([]Region, error) {
+	rows, err := q.db.Query(ctx, children, parentID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []Region{}
+	for rows.Next() {
+		var i Region
+		if err := rows.Scan(
+			&i.ID,
+			&i.DisplayName,
+			&i.ParentID,
+			&i.Path,
+			&i.CountryCodes,
+			&i.Epoch,
+			&i.Version,
+			&i.CreateTime,
+			&i.UpdateTime,
+			&i.EffectiveTime,
+			&i.CloseTime,
+			&i.MergedInto,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const closeRegion = `-- name: CloseRegion :one
+WITH closed AS (
+    UPDATE regions
+    SET close_time = greatest(effective_time, $1::timestamptz), merged_into = $2, version = version + 1,
+        update_time = $1
+    WHERE regions.id = $3
+    RETURNING id, display_name, parent_id, path, country_codes, epoch, version, create_time, update_time, effective_time, close_time, merged_into
+), ended AS (
+    UPDATE region_history h SET to_time = c.close_time
+    FROM closed c WHERE h.region_id = c.id AND h.to_time IS NULL
+)
+SELECT id, display_name, parent_id, path, country_codes, epoch, version, create_time, update_time, effective_time, close_time, merged_into FROM closed
+`
+
+type CloseRegionParams struct {
+	Now        time.Time
+	MergedInto *string
+	ID         string
+}
+
+type CloseRegionRow struct {
+	ID            string
+	DisplayName   string
+	ParentID      *string
+	Path          []string
+	CountryCodes  []string
+	Epoch         int64
+	Version       int64
+	CreateTime    time.Time
+	UpdateTime    time.Time
+	EffectiveTime time.Time
+	CloseTime     *time.Time
+	MergedInto    *string
+}
+
+func (q *Queries) CloseRegion(ctx context.Context, arg CloseRegionParams) (CloseRegionRow, error) {
+	row := q.db.QueryRow(ctx, closeRegion, arg.Now, arg.MergedInto, arg.ID)
+	var i CloseRegionRow
+	err := row.Scan(
+		&i.ID,
+		&i.DisplayName,
+		&i.ParentID,
+		&i.Path,
+		&i.CountryCodes,
+		&i.Epoch,
+		&i.Version,
+		&i.CreateTime,
+		&i.UpdateTime,
+		&i.EffectiveTime,
+		&i.CloseTime,
+		&i.MergedInto,
+	)
+	return i, err
+}
+
+const height = `-- name: Height :one
+SELECT coalesce(max(cardinality(below.path)) - max(cardinality(top.path)) + 1, 0)::int
+FROM regions top
+JOIN regions below ON below.path @> ARRAY[top.id] AND below.close_time IS NULL
+WHERE top.id = $1
+`
+
+// How many levels a region has, itself among them.
+func (q *Queries) Height(ctx context.Context, id string) (int32, error) {
+	row := q.db.QueryRow(ctx, height, id)
+	var column_1 int32
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
 const insertRegion = `-- name: InsertRegion :one
-INSERT INTO regions (id, display_name, parent_id, path, country_codes, epoch, version, create_time, update_time)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+INSERT INTO regions (id, display_name, parent_id, path, country_codes, epoch, version, create_time, update_time, effective_time)
+VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $7, $8)
 ON CONFLICT DO NOTHING
-RETURNING id
+RETURNING id, display_name, parent_id, path, country_codes, epoch, version, create_time, update_time, effective_time, close_time, merged_into
 `
 
 type InsertRegionParams struct {
-	ID           string
-	DisplayName  string
-	ParentID     *string
-	Path         []string
-	CountryCodes []string
-	Epoch        int64
-	Version      int64
-	CreateTime   time.Time
-	UpdateTime   time.Time
+	ID            string
+	DisplayName   string
+	ParentID      *string
+	Path          []string
+	CountryCodes  []string
+	Epoch         int64
+	Now           time.Time
+	EffectiveTime time.Time
 }
 
-func (q *Queries) InsertRegion(ctx context.Context, arg InsertRegionParams) (string, error) {
+func (q *Queries) InsertRegion(ctx context.Context, arg InsertRegionParams) (Region, error) {
 	row := q.db.QueryRow(ctx, insertRegion,
 		arg.ID,
 		arg.DisplayName,
@@ -122,18 +350,30 @@ func (q *Queries) InsertRegion(ctx context.Context, arg InsertRegionParams) (str
 		arg.Path,
 		arg.CountryCodes,
 		arg.Epoch,
-		arg.Version,
-		arg.CreateTime,
-		arg.UpdateTime,
+		arg.Now,
+		arg.EffectiveTime,
 	)
-	var id string
-	err := row.Scan(&id)
-	return id, err
+	var i Region
+	err := row.Scan(
+		&i.ID,
+		&i.DisplayName,
+		&i.ParentID,
+		&i.Path,
+		&i.CountryCodes,
+		&i.Epoch,
+		&i.Version,
+		&i.CreateTime,
+		&i.UpdateTime,
+		&i.EffectiveTime,
+		&i.CloseTime,
+		&i.MergedInto,
+	)
+	return i, err
 }
 
 const listRegions = `-- name: ListRegions :many
-SELECT id, display_name, parent_id, path, country_codes, epoch, version, create_time, update_time FROM regions
-WHERE id > $1 AND ($2::text = '' OR parent_id = $2)
+SELECT id, display_name, parent_id, path, country_codes, epoch, version, create_time, update_time, effective_time, close_time, merged_into FROM regions
+WHERE id > $1 AND ($2::text = '' OR parent_id = $2) AND close_time IS NULL
 ORDER BY id
 LIMIT $3
 `
@@ -163,6 +403,9 @@ func (q *Queries) ListRegions(ctx context.Context, arg ListRegionsParams) ([]Reg
 			&i.Version,
 			&i.CreateTime,
 			&i.UpdateTime,
+			&i.EffectiveTime,
+			&i.CloseTime,
+			&i.MergedInto,
 		); err != nil {
 			return nil, err
 		}
@@ -174,8 +417,28 @@ func (q *Queries) ListRegions(ctx context.Context, arg ListRegionsParams) ([]Reg
 	return items, nil
 }
 
+const lockTree = `-- name: LockTree :exec
+SELECT pg_advisory_xact_lock($1::bigint)
+`
+
+// Who changes the tree, or where more than one chapter lies, is alone with it until the transaction ends.
+func (q *Queries) LockTree(ctx context.Context, key int64) error {
+	_, err := q.db.Exec(ctx, lockTree, key)
+	return err
+}
+
+const lockTreeShared = `-- name: LockTreeShared :exec
+SELECT pg_advisory_xact_lock_shared($1::bigint)
+`
+
+// Who places one chapter wants the tree to stay as it is meanwhile.
+func (q *Queries) LockTreeShared(ctx context.Context, key int64) error {
+	_, err := q.db.Exec(ctx, lockTreeShared, key)
+	return err
+}
+
 const region = `-- name: Region :one
-SELECT id, display_name, parent_id, path, country_codes, epoch, version, create_time, update_time FROM regions WHERE id = $1
+SELECT id, display_name, parent_id, path, country_codes, epoch, version, create_time, update_time, effective_time, close_time, merged_into FROM regions WHERE id = $1 AND close_time IS NULL
 `
 
 func (q *Queries) Region(ctx context.Context, id string) (Region, error) {
@@ -191,48 +454,9 @@ func (q *Queries) Region(ctx context.Context, id string) (Region, error) {
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
-	)
-	return i, err
-}
-
-const regionForShare = `-- name: RegionForShare :one
-SELECT id, display_name, parent_id, path, country_codes, epoch, version, create_time, update_time FROM regions WHERE id = $1 FOR SHARE
-`
-
-func (q *Queries) RegionForShare(ctx context.Context, id string) (Region, error) {
-	row := q.db.QueryRow(ctx, regionForShare, id)
-	var i Region
-	err := row.Scan(
-		&i.ID,
-		&i.DisplayName,
-		&i.ParentID,
-		&i.Path,
-		&i.CountryCodes,
-		&i.Epoch,
-		&i.Version,
-		&i.CreateTime,
-		&i.UpdateTime,
-	)
-	return i, err
-}
-
-const regionForUpdate = `-- name: RegionForUpdate :one
-SELECT id, display_name, parent_id, path, country_codes, epoch, version, create_time, update_time FROM regions WHERE id = $1 FOR NO KEY UPDATE
-`
-
-func (q *Queries) RegionForUpdate(ctx context.Context, id string) (Region, error) {
-	row := q.db.QueryRow(ctx, regionForUpdate, id)
-	var i Region
-	err := row.Scan(
-		&i.ID,
-		&i.DisplayName,
-		&i.ParentID,
-		&i.Path,
-		&i.CountryCodes,
-		&i.Epoch,
-		&i.Version,
-		&i.CreateTime,
-		&i.UpdateTime,
+		&i.EffectiveTime,
+		&i.CloseTime,
+		&i.MergedInto,
 	)
 	return i, err
 }
@@ -249,15 +473,15 @@ func (q *Queries) RegionPath(ctx context.Context, id string) ([]string, error) {
 }
 
 const regionTree = `-- name: RegionTree :many
-SELECT r.id, r.display_name, r.parent_id, r.path, r.country_codes, r.epoch, r.version, r.create_time, r.update_time,
-       count(c.id)::int AS chapters,
-       (count(c.id) FILTER (WHERE s.eligible))::int AS eligible,
-       (count(c.id) FILTER (WHERE t.state IN ('CHARTERED', 'AT_RISK')))::int AS chartered
+SELECT r.id, r.display_name, r.parent_id, r.path, r.country_codes, r.epoch, r.version, r.create_time, r.update_time, r.effective_time, r.close_time, r.merged_into,
+       count(p.chapter_id)::int AS chapters,
+       (count(p.chapter_id) FILTER (WHERE s.eligible))::int AS eligible,
+       (count(p.chapter_id) FILTER (WHERE t.state IN ('CHARTERED', 'AT_RISK')))::int AS chartered
 FROM regions r
-LEFT JOIN chapters c ON c.region_id = r.id
-LEFT JOIN standings s ON s.chapter_id = c.id
-LEFT JOIN charters t ON t.chapter_id = c.id
-WHERE r.path @> ARRAY[$1::text]
+LEFT JOIN placements p ON p.region_id = r.id AND p.to_time IS NULL
+LEFT JOIN standings s ON s.chapter_id = p.chapter_id
+LEFT JOIN charters t ON t.chapter_id = p.chapter_id
+WHERE r.path @> ARRAY[$1::text] AND r.close_time IS NULL
 GROUP BY r.id
 ORDER BY cardinality(r.path) DESC, r.id
 `
@@ -288,6 +512,9 @@ func (q *Queries) RegionTree(ctx context.Context, root string) ([]RegionTreeRow,
 			&i.Region.Version,
 			&i.Region.CreateTime,
 			&i.Region.UpdateTime,
+			&i.Region.EffectiveTime,
+			&i.Region.CloseTime,
+			&i.Region.MergedInto,
 			&i.Chapters,
 			&i.Eligible,
 			&i.Chartered,
@@ -340,38 +567,85 @@ func (q *Queries) RegionVersions(ctx context.Context, arg RegionVersionsParams) 
 	return items, nil
 }
 
-const updateRegion = `-- name: UpdateRegion :one
-UPDATE regions
-SET display_name = $1, country_codes = $2, version = version + 1, update_time = $3
-WHERE id = $4
-RETURNING id, display_name, parent_id, path, country_codes, epoch, version, create_time, update_time
+const regionsOf = `-- name: RegionsOf :many
+SELECT id, display_name, parent_id, path, country_codes, epoch, version, create_time, update_time, effective_time, close_time, merged_into FROM regions WHERE id = ANY($1::text[]) AND close_time IS NULL
+ORDER BY cardinality(path)
 `
 
-type UpdateRegionParams struct {
-	DisplayName  string
-	CountryCodes []string
-	Now          time.Time
-	ID           string
+func (q *Queries) RegionsOf(ctx context.Context, ids []string) ([]Region, error) {
+	rows, err := q.db.Query(ctx, regionsOf, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []Region{}
+	for rows.Next() {
+		var i Region
+		if err := rows.Scan(
+			&i.ID,
+			&i.DisplayName,
+			&i.ParentID,
+			&i.Path,
+			&i.CountryCodes,
+			&i.Epoch,
+			&i.Version,
+			&i.CreateTime,
+			&i.UpdateTime,
+			&i.EffectiveTime,
+			&i.CloseTime,
+			&i.MergedInto,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
-func (q *Queries) UpdateRegion(ctx context.Context, arg UpdateRegionParams) (Region, error) {
-	row := q.db.QueryRow(ctx, updateRegion,
-		arg.DisplayName,
-		arg.CountryCodes,
-		arg.Now,
-		arg.ID,
-	)
-	var i Region
-	err := row.Scan(
-		&i.ID,
-		&i.DisplayName,
-		&i.ParentID,
-		&i.Path,
-		&i.CountryCodes,
-		&i.Epoch,
-		&i.Version,
-		&i.CreateTime,
-		&i.UpdateTime,
-	)
+const rehang = `-- name: Rehang :exec
+UPDATE regions r
+SET path = $1::text[] || r.path[cardinality(top.path):],
+    parent_id = CASE WHEN r.id = top.id THEN $2 ELSE r.parent_id END
+FROM regions top
+WHERE top.id = $3 AND r.path @> ARRAY[top.id] AND r.close_time IS NULL
+`
+
+type RehangParams struct {
+	ParentPath []string
+	ParentID   *string
+	ID         string
+}
+
+// Moves a region and all below it under another parent.
+func (q *Queries) Rehang(ctx context.Context, arg RehangParams) error {
+	_, err := q.db.Exec(ctx, rehang, arg.ParentPath, arg.ParentID, arg.ID)
+	return err
+}
+
+const sharedCountry = `-- name: SharedCountry :one
+SELECT covered.country::text AS country, array_agg(covered.id ORDER BY covered.id)::text[] AS regions
+FROM (
+    SELECT id, parent_id, unnest(country_codes) AS country FROM regions
+    WHERE close_time IS NULL AND parent_id IN (SELECT c.parent_id FROM regions c WHERE c.id = ANY($1::text[]))
+) covered
+GROUP BY covered.parent_id, covered.country
+HAVING count(*) > 1 AND bool_or(covered.id = ANY($1::text[]))
+ORDER BY covered.country
+LIMIT 1
+`
+
+type SharedCountryRow struct {
+	Country string
+	Regions []string
+}
+
+// A country that two regions below one parent cover, where one of them is among those that changed.
+func (q *Queries) SharedCountry(ctx context.Context, changed []string) (SharedCountryRow, error) {
+	row := q.db.QueryRow(ctx, sharedCountry, changed)
+	var i SharedCountryRow
+	err := row.Scan(&i.Country, &i.Regions)
 	return i, err
 }

@@ -118,6 +118,48 @@ const (
 	Reason_REASON_CONFLICT_OF_INTEREST Reason = 74
 	// The waiting time after the last decision is not over; metadata `reapplyTime`.
 	Reason_REASON_WAITING_TIME Reason = 75
+	// The region still holds something; metadata `chapters` and `regions` count what lies directly in it.
+	Reason_REASON_REGION_NOT_EMPTY Reason = 90
+	// `regions/world` is the root: it cannot be moved, closed, dissolved, or split into siblings.
+	Reason_REASON_REGION_PERMANENT Reason = 91
+	// Another region below the same parent covers the country; metadata `country` and `region`.
+	Reason_REASON_REGION_COUNTRY_TAKEN Reason = 92
+	// The effective time lies in the future, too far back, or before something that it depends on last changed; metadata
+	// `earliest` says what would do.
+	Reason_REASON_EFFECTIVE_TIME_INVALID Reason = 93
+	// The time that is asked about lies in the future.
+	Reason_REASON_AS_OF_TIME_INVALID Reason = 94
+	// Two parts of the split claim the same, or a part claims what is not directly in the region.
+	Reason_REASON_SPLIT_INVALID Reason = 95
+	// The transfer is decided already; metadata `state`.
+	Reason_REASON_TRANSFER_STATE Reason = 96
+	// The chapter is proposed to another region; metadata `transfer`.
+	Reason_REASON_TRANSFER_PENDING Reason = 97
+	// The chapter lies in that region already.
+	Reason_REASON_CHAPTER_PLACED_THERE Reason = 98
+	// The chapter was moved meanwhile. Read again, then decide again.
+	Reason_REASON_PLACEMENT_MOVED Reason = 99
+	// The substitute is not known, or is the person to be substituted.
+	Reason_REASON_SUBSTITUTE_INVALID Reason = 100
+	// A term or a time away ends before it begins, or has an end and no beginning.
+	Reason_REASON_PERIOD_INVALID Reason = 101
+	// The concern's state does not allow the verb; metadata `state`.
+	Reason_REASON_CONCERN_STATE Reason = 120
+	// A case can be merged only into another of the same region that has not come to its end and does not lead back to it.
+	Reason_REASON_CONCERN_MERGE_INVALID Reason = 121
+	// Nobody has answered it yet. Remedy: give an answer with the request.
+	Reason_REASON_CONCERN_NOT_ANSWERED Reason = 122
+	// The announcement's state does not allow the verb; metadata `state`.
+	Reason_REASON_ANNOUNCEMENT_STATE Reason = 102
+	// A region of the audience is not known; metadata `region`.
+	Reason_REASON_AUDIENCE_UNKNOWN Reason = 103
+	// The relay's state does not allow the verb; metadata `state`. What was forwarded stays as it is.
+	Reason_REASON_RELAY_STATE Reason = 104
+	// A region to forward to does not lie directly below or is not touched by the audience, or a chapter does not lie in
+	// the region; metadata `target`.
+	Reason_REASON_RELAY_TARGET_INVALID Reason = 105
+	// The hold would end in the past, or later than a relay can be held; metadata `latest`.
+	Reason_REASON_HOLD_TIME_INVALID Reason = 106
 	// The inbox item's state does not allow the verb: it was recalled, sent or dismissed, or is too old; metadata `state`.
 	Reason_REASON_INBOX_ITEM_STATE Reason = 110
 	// The list's announcementMode is NEVER; metadata `resource`. Change it first.
@@ -176,6 +218,26 @@ var (
 		73:  "REASON_CLAIMED_BY_ANOTHER",
 		74:  "REASON_CONFLICT_OF_INTEREST",
 		75:  "REASON_WAITING_TIME",
+		90:  "REASON_REGION_NOT_EMPTY",
+		91:  "REASON_REGION_PERMANENT",
+		92:  "REASON_REGION_COUNTRY_TAKEN",
+		93:  "REASON_EFFECTIVE_TIME_INVALID",
+		94:  "REASON_AS_OF_TIME_INVALID",
+		95:  "REASON_SPLIT_INVALID",
+		96:  "REASON_TRANSFER_STATE",
+		97:  "REASON_TRANSFER_PENDING",
+		98:  "REASON_CHAPTER_PLACED_THERE",
+		99:  "REASON_PLACEMENT_MOVED",
+		100: "REASON_SUBSTITUTE_INVALID",
+		101: "REASON_PERIOD_INVALID",
+		120: "REASON_CONCERN_STATE",
+		121: "REASON_CONCERN_MERGE_INVALID",
+		122: "REASON_CONCERN_NOT_ANSWERED",
+		102: "REASON_ANNOUNCEMENT_STATE",
+		103: "REASON_AUDIENCE_UNKNOWN",
+		104: "REASON_RELAY_STATE",
+		105: "REASON_RELAY_TARGET_INVALID",
+		106: "REASON_HOLD_TIME_INVALID",
 		110: "REASON_INBOX_ITEM_STATE",
 		111: "REASON_LIST_TAKES_NO_ANNOUNCEMENTS",
 		112: "REASON_SEND_TIME_INVALID",
@@ -227,6 +289,26 @@ var (
 		"REASON_CLAIMED_BY_ANOTHER":          73,
 		"REASON_CONFLICT_OF_INTEREST":        74,
 		"REASON_WAITING_TIME":                75,
+		"REASON_REGION_NOT_EMPTY":            90,
+		"REASON_REGION_PERMANENT":            91,
+		"REASON_REGION_COUNTRY_TAKEN":        92,
+		"REASON_EFFECTIVE_TIME_INVALID":      93,
+		"REASON_AS_OF_TIME_INVALID":          94,
+		"REASON_SPLIT_INVALID":               95,
+		"REASON_TRANSFER_STATE":              96,
+		"REASON_TRANSFER_PENDING":            97,
+		"REASON_CHAPTER_PLACED_THERE":        98,
+		"REASON_PLACEMENT_MOVED":             99,
+		"REASON_SUBSTITUTE_INVALID":          100,
+		"REASON_PERIOD_INVALID":              101,
+		"REASON_CONCERN_STATE":               120,
+		"REASON_CONCERN_MERGE_INVALID":       121,
+		"REASON_CONCERN_NOT_ANSWERED":        122,
+		"REASON_ANNOUNCEMENT_STATE":          102,
+		"REASON_AUDIENCE_UNKNOWN":            103,
+		"REASON_RELAY_STATE":                 104,
+		"REASON_RELAY_TARGET_INVALID":        105,
+		"REASON_HOLD_TIME_INVALID":           106,
 		"REASON_INBOX_ITEM_STATE":            110,
 		"REASON_LIST_TAKES_NO_ANNOUNCEMENTS": 111,
 		"REASON_SEND_TIME_INVALID":           112,
@@ -285,8 +367,7 @@ var File_chapterhouse_error_v1_error_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xf3\n" +
-	"\n" +
+	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xc9\x0f\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_UNAUTHENTICATED\x10\x01\x12\x1c\n" +
@@ -334,6 +415,26 @@ const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\x19REASON_CLAIMED_BY_ANOTHER\x10I\x12\x1f\n" +
 	"\x1bREASON_CONFLICT_OF_INTEREST\x10J\x12\x17\n" +
 	"\x13REASON_WAITING_TIME\x10K\x12\x1b\n" +
+	"\x17REASON_REGION_NOT_EMPTY\x10Z\x12\x1b\n" +
+	"\x17REASON_REGION_PERMANENT\x10[\x12\x1f\n" +
+	"\x1bREASON_REGION_COUNTRY_TAKEN\x10\\\x12!\n" +
+	"\x1dREASON_EFFECTIVE_TIME_INVALID\x10]\x12\x1d\n" +
+	"\x19REASON_AS_OF_TIME_INVALID\x10^\x12\x18\n" +
+	"\x14REASON_SPLIT_INVALID\x10_\x12\x19\n" +
+	"\x15REASON_TRANSFER_STATE\x10`\x12\x1b\n" +
+	"\x17REASON_TRANSFER_PENDING\x10a\x12\x1f\n" +
+	"\x1bREASON_CHAPTER_PLACED_THERE\x10b\x12\x1a\n" +
+	"\x16REASON_PLACEMENT_MOVED\x10c\x12\x1d\n" +
+	"\x19REASON_SUBSTITUTE_INVALID\x10d\x12\x19\n" +
+	"\x15REASON_PERIOD_INVALID\x10e\x12\x18\n" +
+	"\x14REASON_CONCERN_STATE\x10x\x12 \n" +
+	"\x1cREASON_CONCERN_MERGE_INVALID\x10y\x12\x1f\n" +
+	"\x1bREASON_CONCERN_NOT_ANSWERED\x10z\x12\x1d\n" +
+	"\x19REASON_ANNOUNCEMENT_STATE\x10f\x12\x1b\n" +
+	"\x17REASON_AUDIENCE_UNKNOWN\x10g\x12\x16\n" +
+	"\x12REASON_RELAY_STATE\x10h\x12\x1f\n" +
+	"\x1bREASON_RELAY_TARGET_INVALID\x10i\x12\x1c\n" +
+	"\x18REASON_HOLD_TIME_INVALID\x10j\x12\x1b\n" +
 	"\x17REASON_INBOX_ITEM_STATE\x10n\x12&\n" +
 	"\"REASON_LIST_TAKES_NO_ANNOUNCEMENTS\x10o\x12\x1c\n" +
 	"\x18REASON_SEND_TIME_INVALID\x10p\x12\x1c\n" +

@@ -32,9 +32,15 @@ type RegionChanged struct {
 	// `regions/<region>`; empty for regions/world alone.
 	ParentRegion string `protobuf:"bytes,3,opt,name=parent_region,json=parentRegion,proto3" json:"parent_region,omitempty"`
 	// ISO 3166-1 alpha-2 codes of the countries covered.
-	CountryCodes  []string               `protobuf:"bytes,4,rep,name=country_codes,json=countryCodes,proto3" json:"country_codes,omitempty"`
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	CountryCodes []string               `protobuf:"bytes,4,rep,name=country_codes,json=countryCodes,proto3" json:"country_codes,omitempty"`
+	CreateTime   *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	UpdateTime   *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	// Since when the region has been what it is.
+	EffectiveTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=effective_time,json=effectiveTime,proto3" json:"effective_time,omitempty"`
+	// The region is no more. Its parent is the last one that it had.
+	Closed bool `protobuf:"varint,8,opt,name=closed,proto3" json:"closed,omitempty"`
+	// The region that it was dissolved in, `regions/<region>`, when it was.
+	MergedInto    string `protobuf:"bytes,9,opt,name=merged_into,json=mergedInto,proto3" json:"merged_into,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -111,11 +117,97 @@ func (x *RegionChanged) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *RegionChanged) GetEffectiveTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EffectiveTime
+	}
+	return nil
+}
+
+func (x *RegionChanged) GetClosed() bool {
+	if x != nil {
+		return x.Closed
+	}
+	return false
+}
+
+func (x *RegionChanged) GetMergedInto() string {
+	if x != nil {
+		return x.MergedInto
+	}
+	return ""
+}
+
+// PlacementChanged says in which region a chapter lies: subject `ch.regional.<site>.placement.<chapter>.changed`,
+// aggregate `chapters/<chapter>/placement`. The regional tier owns it; the chapter's site follows.
+type PlacementChanged struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `chapters/<chapter>`.
+	Chapter string `protobuf:"bytes,1,opt,name=chapter,proto3" json:"chapter,omitempty"`
+	// `regions/<region>`.
+	Region string `protobuf:"bytes,2,opt,name=region,proto3" json:"region,omitempty"`
+	// Since when.
+	EffectiveTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=effective_time,json=effectiveTime,proto3" json:"effective_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlacementChanged) Reset() {
+	*x = PlacementChanged{}
+	mi := &file_chapterhouse_event_v1_regional_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlacementChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlacementChanged) ProtoMessage() {}
+
+func (x *PlacementChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_event_v1_regional_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlacementChanged.ProtoReflect.Descriptor instead.
+func (*PlacementChanged) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_event_v1_regional_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PlacementChanged) GetChapter() string {
+	if x != nil {
+		return x.Chapter
+	}
+	return ""
+}
+
+func (x *PlacementChanged) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *PlacementChanged) GetEffectiveTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EffectiveTime
+	}
+	return nil
+}
+
 var File_chapterhouse_event_v1_regional_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_event_v1_regional_proto_rawDesc = "" +
 	"\n" +
-	"$chapterhouse/event/v1/regional.proto\x12\x15chapterhouse.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x02\n" +
+	"$chapterhouse/event/v1/regional.proto\x12\x15chapterhouse.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8a\x03\n" +
 	"\rRegionChanged\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12!\n" +
 	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12#\n" +
@@ -124,7 +216,15 @@ const file_chapterhouse_event_v1_regional_proto_rawDesc = "" +
 	"\vcreate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTimeBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/event/v1;eventv1b\x06proto3"
+	"updateTime\x12A\n" +
+	"\x0eeffective_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\reffectiveTime\x12\x16\n" +
+	"\x06closed\x18\b \x01(\bR\x06closed\x12\x1f\n" +
+	"\vmerged_into\x18\t \x01(\tR\n" +
+	"mergedInto\"\x87\x01\n" +
+	"\x10PlacementChanged\x12\x18\n" +
+	"\achapter\x18\x01 \x01(\tR\achapter\x12\x16\n" +
+	"\x06region\x18\x02 \x01(\tR\x06region\x12A\n" +
+	"\x0eeffective_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\reffectiveTimeBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/event/v1;eventv1b\x06proto3"
 
 var (
 	file_chapterhouse_event_v1_regional_proto_rawDescOnce sync.Once
@@ -138,19 +238,22 @@ func file_chapterhouse_event_v1_regional_proto_rawDescGZIP() []byte {
 	return file_chapterhouse_event_v1_regional_proto_rawDescData
 }
 
-var file_chapterhouse_event_v1_regional_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_chapterhouse_event_v1_regional_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_chapterhouse_event_v1_regional_proto_goTypes = []any{
 	(*RegionChanged)(nil),         // 0: chapterhouse.event.v1.RegionChanged
-	(*timestamppb.Timestamp)(nil), // 1: google.protobuf.Timestamp
+	(*PlacementChanged)(nil),      // 1: chapterhouse.event.v1.PlacementChanged
+	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
 }
 var file_chapterhouse_event_v1_regional_proto_depIdxs = []int32{
-	1, // 0: chapterhouse.event.v1.RegionChanged.create_time:type_name -> google.protobuf.Timestamp
-	1, // 1: chapterhouse.event.v1.RegionChanged.update_time:type_name -> google.protobuf.Timestamp
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	2, // 0: chapterhouse.event.v1.RegionChanged.create_time:type_name -> google.protobuf.Timestamp
+	2, // 1: chapterhouse.event.v1.RegionChanged.update_time:type_name -> google.protobuf.Timestamp
+	2, // 2: chapterhouse.event.v1.RegionChanged.effective_time:type_name -> google.protobuf.Timestamp
+	2, // 3: chapterhouse.event.v1.PlacementChanged.effective_time:type_name -> google.protobuf.Timestamp
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_event_v1_regional_proto_init() }
@@ -164,7 +267,7 @@ func file_chapterhouse_event_v1_regional_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chapterhouse_event_v1_regional_proto_rawDesc), len(file_chapterhouse_event_v1_regional_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   1,
+			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -15,6 +15,7 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	emptypb "google.golang.org/protobuf/types/known/emptypb"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
@@ -29,6 +30,120 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Where the parts hang.
+type SplitRegionRequest_Placement int32
+
+const (
+	SplitRegionRequest_PLACEMENT_UNSPECIFIED SplitRegionRequest_Placement = 0
+	// Below the region, which goes on to cover what they cover. The default.
+	SplitRegionRequest_CHILDREN SplitRegionRequest_Placement = 1
+	// Beside the region, which no longer covers their countries.
+	SplitRegionRequest_SIBLINGS SplitRegionRequest_Placement = 2
+)
+
+// Enum value maps for SplitRegionRequest_Placement.
+var (
+	SplitRegionRequest_Placement_name = map[int32]string{
+		0: "PLACEMENT_UNSPECIFIED",
+		1: "CHILDREN",
+		2: "SIBLINGS",
+	}
+	SplitRegionRequest_Placement_value = map[string]int32{
+		"PLACEMENT_UNSPECIFIED": 0,
+		"CHILDREN":              1,
+		"SIBLINGS":              2,
+	}
+)
+
+func (x SplitRegionRequest_Placement) Enum() *SplitRegionRequest_Placement {
+	p := new(SplitRegionRequest_Placement)
+	*p = x
+	return p
+}
+
+func (x SplitRegionRequest_Placement) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SplitRegionRequest_Placement) Descriptor() protoreflect.EnumDescriptor {
+	return file_chapterhouse_regional_v1_regions_proto_enumTypes[0].Descriptor()
+}
+
+func (SplitRegionRequest_Placement) Type() protoreflect.EnumType {
+	return &file_chapterhouse_regional_v1_regions_proto_enumTypes[0]
+}
+
+func (x SplitRegionRequest_Placement) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SplitRegionRequest_Placement.Descriptor instead.
+func (SplitRegionRequest_Placement) EnumDescriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_regions_proto_rawDescGZIP(), []int{10, 0}
+}
+
+// What the period began with.
+type RegionPeriod_Change int32
+
+const (
+	RegionPeriod_CHANGE_UNSPECIFIED RegionPeriod_Change = 0
+	RegionPeriod_CREATED            RegionPeriod_Change = 1
+	// Name or countries.
+	RegionPeriod_UPDATED RegionPeriod_Change = 2
+	RegionPeriod_MOVED   RegionPeriod_Change = 3
+	// The region came out of a split, or was given to a part of one.
+	RegionPeriod_SPLIT RegionPeriod_Change = 4
+	// Another region was dissolved in it, or its parent was.
+	RegionPeriod_MERGED RegionPeriod_Change = 5
+)
+
+// Enum value maps for RegionPeriod_Change.
+var (
+	RegionPeriod_Change_name = map[int32]string{
+		0: "CHANGE_UNSPECIFIED",
+		1: "CREATED",
+		2: "UPDATED",
+		3: "MOVED",
+		4: "SPLIT",
+		5: "MERGED",
+	}
+	RegionPeriod_Change_value = map[string]int32{
+		"CHANGE_UNSPECIFIED": 0,
+		"CREATED":            1,
+		"UPDATED":            2,
+		"MOVED":              3,
+		"SPLIT":              4,
+		"MERGED":             5,
+	}
+)
+
+func (x RegionPeriod_Change) Enum() *RegionPeriod_Change {
+	p := new(RegionPeriod_Change)
+	*p = x
+	return p
+}
+
+func (x RegionPeriod_Change) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RegionPeriod_Change) Descriptor() protoreflect.EnumDescriptor {
+	return file_chapterhouse_regional_v1_regions_proto_enumTypes[1].Descriptor()
+}
+
+func (RegionPeriod_Change) Type() protoreflect.EnumType {
+	return &file_chapterhouse_regional_v1_regions_proto_enumTypes[1]
+}
+
+func (x RegionPeriod_Change) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RegionPeriod_Change.Descriptor instead.
+func (RegionPeriod_Change) EnumDescriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_regions_proto_rawDescGZIP(), []int{13, 0}
+}
+
 // Region is a node in the tree of regional groups.
 type Region struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -37,11 +152,13 @@ type Region struct {
 	DisplayName string `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	// `regions/<id>`; empty for regions/world alone.
 	ParentRegion string `protobuf:"bytes,3,opt,name=parent_region,json=parentRegion,proto3" json:"parent_region,omitempty"`
-	// ISO 3166-1 alpha-2 codes of the countries covered.
-	CountryCodes  []string               `protobuf:"bytes,4,rep,name=country_codes,json=countryCodes,proto3" json:"country_codes,omitempty"`
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
-	Etag          string                 `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
+	// ISO 3166-1 alpha-2 codes of the countries covered. No other region below the same parent may cover them.
+	CountryCodes []string               `protobuf:"bytes,4,rep,name=country_codes,json=countryCodes,proto3" json:"country_codes,omitempty"`
+	CreateTime   *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	UpdateTime   *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	Etag         string                 `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
+	// Since when the region has been what it is: its name, its parent and its countries.
+	EffectiveTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=effective_time,json=effectiveTime,proto3" json:"effective_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -125,6 +242,13 @@ func (x *Region) GetEtag() string {
 	return ""
 }
 
+func (x *Region) GetEffectiveTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EffectiveTime
+	}
+	return nil
+}
+
 // RegionTree is a region and what lies below it.
 type RegionTree struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -132,6 +256,7 @@ type RegionTree struct {
 	// Chapters that lie directly in this region.
 	Chapters int32 `protobuf:"varint,2,opt,name=chapters,proto3" json:"chapters,omitempty"`
 	// Chapters in this region and all below it, and those of them that are eligible and chartered (CHARTERED or AT_RISK).
+	// Who was eligible or chartered at an earlier time is international's to say: with asOfTime both are 0.
 	TotalChapters     int32 `protobuf:"varint,3,opt,name=total_chapters,json=totalChapters,proto3" json:"total_chapters,omitempty"`
 	EligibleChapters  int32 `protobuf:"varint,4,opt,name=eligible_chapters,json=eligibleChapters,proto3" json:"eligible_chapters,omitempty"`
 	CharteredChapters int32 `protobuf:"varint,5,opt,name=chartered_chapters,json=charteredChapters,proto3" json:"chartered_chapters,omitempty"`
@@ -216,10 +341,12 @@ func (x *RegionTree) GetChildren() []*RegionTree {
 type CreateRegionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// displayName, parentRegion, countryCodes.
-	Region        *Region `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
-	RegionId      string  `protobuf:"bytes,2,opt,name=region_id,json=regionId,proto3" json:"region_id,omitempty"`
-	RequestId     string  `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	ValidateOnly  bool    `protobuf:"varint,4,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	Region       *Region `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	RegionId     string  `protobuf:"bytes,2,opt,name=region_id,json=regionId,proto3" json:"region_id,omitempty"`
+	RequestId    string  `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	ValidateOnly bool    `protobuf:"varint,4,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	// When the region began; now when absent. At most 30 days ago, and not before the last change of what lies above it.
+	EffectiveTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=effective_time,json=effectiveTime,proto3" json:"effective_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -282,9 +409,18 @@ func (x *CreateRegionRequest) GetValidateOnly() bool {
 	return false
 }
 
+func (x *CreateRegionRequest) GetEffectiveTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EffectiveTime
+	}
+	return nil
+}
+
 type GetRegionRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The region as it was then; now when absent. Not in the future.
+	AsOfTime      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=as_of_time,json=asOfTime,proto3" json:"as_of_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -324,6 +460,13 @@ func (x *GetRegionRequest) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *GetRegionRequest) GetAsOfTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AsOfTime
+	}
+	return nil
 }
 
 type ListRegionsRequest struct {
@@ -503,8 +646,10 @@ func (x *UpdateRegionRequest) GetRequestId() string {
 }
 
 type GetRegionTreeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The tree as it was then; now when absent. Not in the future.
+	AsOfTime      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=as_of_time,json=asOfTime,proto3" json:"as_of_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -546,11 +691,881 @@ func (x *GetRegionTreeRequest) GetName() string {
 	return ""
 }
 
+func (x *GetRegionTreeRequest) GetAsOfTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AsOfTime
+	}
+	return nil
+}
+
+type DeleteRegionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Must be the present one when given.
+	Etag          string `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteRegionRequest) Reset() {
+	*x = DeleteRegionRequest{}
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteRegionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteRegionRequest) ProtoMessage() {}
+
+func (x *DeleteRegionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteRegionRequest.ProtoReflect.Descriptor instead.
+func (*DeleteRegionRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_regions_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DeleteRegionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DeleteRegionRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *DeleteRegionRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type MoveRegionRequest struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Name         string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	ParentRegion string                 `protobuf:"bytes,2,opt,name=parent_region,json=parentRegion,proto3" json:"parent_region,omitempty"`
+	// Since when it has hung there; now when absent. At most 30 days ago, and not before the last change of the region, of
+	// the new parent or of what lies above that.
+	EffectiveTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=effective_time,json=effectiveTime,proto3" json:"effective_time,omitempty"`
+	// Must be the present one when given.
+	Etag          string `protobuf:"bytes,4,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	ValidateOnly  bool   `protobuf:"varint,6,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveRegionRequest) Reset() {
+	*x = MoveRegionRequest{}
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveRegionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveRegionRequest) ProtoMessage() {}
+
+func (x *MoveRegionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveRegionRequest.ProtoReflect.Descriptor instead.
+func (*MoveRegionRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_regions_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *MoveRegionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MoveRegionRequest) GetParentRegion() string {
+	if x != nil {
+		return x.ParentRegion
+	}
+	return ""
+}
+
+func (x *MoveRegionRequest) GetEffectiveTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EffectiveTime
+	}
+	return nil
+}
+
+func (x *MoveRegionRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *MoveRegionRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *MoveRegionRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+type SplitRegionRequest struct {
+	state     protoimpl.MessageState       `protogen:"open.v1"`
+	Name      string                       `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Parts     []*SplitRegionRequest_Part   `protobuf:"bytes,2,rep,name=parts,proto3" json:"parts,omitempty"`
+	Placement SplitRegionRequest_Placement `protobuf:"varint,3,opt,name=placement,proto3,enum=chapterhouse.regional.v1.SplitRegionRequest_Placement" json:"placement,omitempty"`
+	// Closes the region, which must then hold nothing any more. Only with SIBLINGS.
+	Close bool `protobuf:"varint,4,opt,name=close,proto3" json:"close,omitempty"`
+	// Must be the present one when given.
+	Etag          string `protobuf:"bytes,5,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId     string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	ValidateOnly  bool   `protobuf:"varint,7,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SplitRegionRequest) Reset() {
+	*x = SplitRegionRequest{}
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SplitRegionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SplitRegionRequest) ProtoMessage() {}
+
+func (x *SplitRegionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SplitRegionRequest.ProtoReflect.Descriptor instead.
+func (*SplitRegionRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_regions_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SplitRegionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SplitRegionRequest) GetParts() []*SplitRegionRequest_Part {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *SplitRegionRequest) GetPlacement() SplitRegionRequest_Placement {
+	if x != nil {
+		return x.Placement
+	}
+	return SplitRegionRequest_PLACEMENT_UNSPECIFIED
+}
+
+func (x *SplitRegionRequest) GetClose() bool {
+	if x != nil {
+		return x.Close
+	}
+	return false
+}
+
+func (x *SplitRegionRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *SplitRegionRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *SplitRegionRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+type SplitRegionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new regions, in the order of the request.
+	Regions []*Region `protobuf:"bytes,1,rep,name=regions,proto3" json:"regions,omitempty"`
+	// How many chapters moved into them.
+	MovedChapters int32 `protobuf:"varint,2,opt,name=moved_chapters,json=movedChapters,proto3" json:"moved_chapters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SplitRegionResponse) Reset() {
+	*x = SplitRegionResponse{}
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SplitRegionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SplitRegionResponse) ProtoMessage() {}
+
+func (x *SplitRegionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SplitRegionResponse.ProtoReflect.Descriptor instead.
+func (*SplitRegionResponse) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_regions_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SplitRegionResponse) GetRegions() []*Region {
+	if x != nil {
+		return x.Regions
+	}
+	return nil
+}
+
+func (x *SplitRegionResponse) GetMovedChapters() int32 {
+	if x != nil {
+		return x.MovedChapters
+	}
+	return 0
+}
+
+type MergeRegionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The region that is dissolved.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The region that gets what it had. Not one below it.
+	IntoRegion string `protobuf:"bytes,2,opt,name=into_region,json=intoRegion,proto3" json:"into_region,omitempty"`
+	// Of the dissolved region; must be the present one when given.
+	Etag          string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	ValidateOnly  bool   `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MergeRegionRequest) Reset() {
+	*x = MergeRegionRequest{}
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MergeRegionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MergeRegionRequest) ProtoMessage() {}
+
+func (x *MergeRegionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MergeRegionRequest.ProtoReflect.Descriptor instead.
+func (*MergeRegionRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_regions_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *MergeRegionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MergeRegionRequest) GetIntoRegion() string {
+	if x != nil {
+		return x.IntoRegion
+	}
+	return ""
+}
+
+func (x *MergeRegionRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *MergeRegionRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *MergeRegionRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// RegionPeriod is what a region was between two changes.
+type RegionPeriod struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// Absent while the period lasts.
+	EndTime      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	Change       RegionPeriod_Change    `protobuf:"varint,3,opt,name=change,proto3,enum=chapterhouse.regional.v1.RegionPeriod_Change" json:"change,omitempty"`
+	DisplayName  string                 `protobuf:"bytes,4,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	ParentRegion string                 `protobuf:"bytes,5,opt,name=parent_region,json=parentRegion,proto3" json:"parent_region,omitempty"`
+	CountryCodes []string               `protobuf:"bytes,6,rep,name=country_codes,json=countryCodes,proto3" json:"country_codes,omitempty"`
+	// The period's end was the region's.
+	Closed bool `protobuf:"varint,7,opt,name=closed,proto3" json:"closed,omitempty"`
+	// The region that it was dissolved in, when it was.
+	MergedInto    string `protobuf:"bytes,8,opt,name=merged_into,json=mergedInto,proto3" json:"merged_into,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegionPeriod) Reset() {
+	*x = RegionPeriod{}
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionPeriod) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionPeriod) ProtoMessage() {}
+
+func (x *RegionPeriod) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionPeriod.ProtoReflect.Descriptor instead.
+func (*RegionPeriod) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_regions_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RegionPeriod) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *RegionPeriod) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *RegionPeriod) GetChange() RegionPeriod_Change {
+	if x != nil {
+		return x.Change
+	}
+	return RegionPeriod_CHANGE_UNSPECIFIED
+}
+
+func (x *RegionPeriod) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *RegionPeriod) GetParentRegion() string {
+	if x != nil {
+		return x.ParentRegion
+	}
+	return ""
+}
+
+func (x *RegionPeriod) GetCountryCodes() []string {
+	if x != nil {
+		return x.CountryCodes
+	}
+	return nil
+}
+
+func (x *RegionPeriod) GetClosed() bool {
+	if x != nil {
+		return x.Closed
+	}
+	return false
+}
+
+func (x *RegionPeriod) GetMergedInto() string {
+	if x != nil {
+		return x.MergedInto
+	}
+	return ""
+}
+
+type ListRegionHistoryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Parent        string                 `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	PageSize      int32                  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string                 `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRegionHistoryRequest) Reset() {
+	*x = ListRegionHistoryRequest{}
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRegionHistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRegionHistoryRequest) ProtoMessage() {}
+
+func (x *ListRegionHistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRegionHistoryRequest.ProtoReflect.Descriptor instead.
+func (*ListRegionHistoryRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_regions_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ListRegionHistoryRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *ListRegionHistoryRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListRegionHistoryRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListRegionHistoryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Periods       []*RegionPeriod        `protobuf:"bytes,1,rep,name=periods,proto3" json:"periods,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRegionHistoryResponse) Reset() {
+	*x = ListRegionHistoryResponse{}
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRegionHistoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRegionHistoryResponse) ProtoMessage() {}
+
+func (x *ListRegionHistoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRegionHistoryResponse.ProtoReflect.Descriptor instead.
+func (*ListRegionHistoryResponse) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_regions_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ListRegionHistoryResponse) GetPeriods() []*RegionPeriod {
+	if x != nil {
+		return x.Periods
+	}
+	return nil
+}
+
+func (x *ListRegionHistoryResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+type ListRegionChaptersRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Parent string                 `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// Where the chapters lay then; now when absent. Not in the future.
+	AsOfTime      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=as_of_time,json=asOfTime,proto3" json:"as_of_time,omitempty"`
+	PageSize      int32                  `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string                 `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRegionChaptersRequest) Reset() {
+	*x = ListRegionChaptersRequest{}
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRegionChaptersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRegionChaptersRequest) ProtoMessage() {}
+
+func (x *ListRegionChaptersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRegionChaptersRequest.ProtoReflect.Descriptor instead.
+func (*ListRegionChaptersRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_regions_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ListRegionChaptersRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *ListRegionChaptersRequest) GetAsOfTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AsOfTime
+	}
+	return nil
+}
+
+func (x *ListRegionChaptersRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListRegionChaptersRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListRegionChaptersResponse struct {
+	state         protoimpl.MessageState                      `protogen:"open.v1"`
+	Chapters      []*ListRegionChaptersResponse_PlacedChapter `protobuf:"bytes,1,rep,name=chapters,proto3" json:"chapters,omitempty"`
+	NextPageToken string                                      `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRegionChaptersResponse) Reset() {
+	*x = ListRegionChaptersResponse{}
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRegionChaptersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRegionChaptersResponse) ProtoMessage() {}
+
+func (x *ListRegionChaptersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRegionChaptersResponse.ProtoReflect.Descriptor instead.
+func (*ListRegionChaptersResponse) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_regions_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ListRegionChaptersResponse) GetChapters() []*ListRegionChaptersResponse_PlacedChapter {
+	if x != nil {
+		return x.Chapters
+	}
+	return nil
+}
+
+func (x *ListRegionChaptersResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// Part is a region that the split makes.
+type SplitRegionRequest_Part struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	RegionId    string                 `protobuf:"bytes,1,opt,name=region_id,json=regionId,proto3" json:"region_id,omitempty"`
+	DisplayName string                 `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	// The part covers them, and takes the chapters in the region whose country is one of them, unless another part names
+	// the chapter.
+	CountryCodes []string `protobuf:"bytes,3,rep,name=country_codes,json=countryCodes,proto3" json:"country_codes,omitempty"`
+	// `chapters/<id>`, directly in the region.
+	Chapters []string `protobuf:"bytes,4,rep,name=chapters,proto3" json:"chapters,omitempty"`
+	// `regions/<id>`, directly below the region.
+	Regions       []string `protobuf:"bytes,5,rep,name=regions,proto3" json:"regions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SplitRegionRequest_Part) Reset() {
+	*x = SplitRegionRequest_Part{}
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SplitRegionRequest_Part) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SplitRegionRequest_Part) ProtoMessage() {}
+
+func (x *SplitRegionRequest_Part) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SplitRegionRequest_Part.ProtoReflect.Descriptor instead.
+func (*SplitRegionRequest_Part) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_regions_proto_rawDescGZIP(), []int{10, 0}
+}
+
+func (x *SplitRegionRequest_Part) GetRegionId() string {
+	if x != nil {
+		return x.RegionId
+	}
+	return ""
+}
+
+func (x *SplitRegionRequest_Part) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *SplitRegionRequest_Part) GetCountryCodes() []string {
+	if x != nil {
+		return x.CountryCodes
+	}
+	return nil
+}
+
+func (x *SplitRegionRequest_Part) GetChapters() []string {
+	if x != nil {
+		return x.Chapters
+	}
+	return nil
+}
+
+func (x *SplitRegionRequest_Part) GetRegions() []string {
+	if x != nil {
+		return x.Regions
+	}
+	return nil
+}
+
+// PlacedChapter is a chapter and the region that it lies directly in.
+type ListRegionChaptersResponse_PlacedChapter struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Chapter string                 `protobuf:"bytes,1,opt,name=chapter,proto3" json:"chapter,omitempty"`
+	Region  string                 `protobuf:"bytes,2,opt,name=region,proto3" json:"region,omitempty"`
+	// Since when it has lain there, and until when it did.
+	StartTime     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	EndTime       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRegionChaptersResponse_PlacedChapter) Reset() {
+	*x = ListRegionChaptersResponse_PlacedChapter{}
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRegionChaptersResponse_PlacedChapter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRegionChaptersResponse_PlacedChapter) ProtoMessage() {}
+
+func (x *ListRegionChaptersResponse_PlacedChapter) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_regional_v1_regions_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRegionChaptersResponse_PlacedChapter.ProtoReflect.Descriptor instead.
+func (*ListRegionChaptersResponse_PlacedChapter) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_regions_proto_rawDescGZIP(), []int{17, 0}
+}
+
+func (x *ListRegionChaptersResponse_PlacedChapter) GetChapter() string {
+	if x != nil {
+		return x.Chapter
+	}
+	return ""
+}
+
+func (x *ListRegionChaptersResponse_PlacedChapter) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *ListRegionChaptersResponse_PlacedChapter) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *ListRegionChaptersResponse_PlacedChapter) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
 var File_chapterhouse_regional_v1_regions_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_regional_v1_regions_proto_rawDesc = "" +
 	"\n" +
-	"&chapterhouse/regional/v1/regions.proto\x12\x18chapterhouse.regional.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf5\x02\n" +
+	"&chapterhouse/regional/v1/regions.proto\x12\x18chapterhouse.regional.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x03\n" +
 	"\x06Region\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
 	"\fdisplay_name\x18\x02 \x01(\tB\n" +
@@ -562,7 +1577,8 @@ const file_chapterhouse_regional_v1_regions_proto_rawDesc = "" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12\x12\n" +
-	"\x04etag\x18\a \x01(\tR\x04etag\"\xa7\x02\n" +
+	"\x04etag\x18\a \x01(\tR\x04etag\x12A\n" +
+	"\x0eeffective_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\reffectiveTime\"\xa7\x02\n" +
 	"\n" +
 	"RegionTree\x128\n" +
 	"\x06region\x18\x01 \x01(\v2 .chapterhouse.regional.v1.RegionR\x06region\x12\x1a\n" +
@@ -570,15 +1586,18 @@ const file_chapterhouse_regional_v1_regions_proto_rawDesc = "" +
 	"\x0etotal_chapters\x18\x03 \x01(\x05R\rtotalChapters\x12+\n" +
 	"\x11eligible_chapters\x18\x04 \x01(\x05R\x10eligibleChapters\x12-\n" +
 	"\x12chartered_chapters\x18\x05 \x01(\x05R\x11charteredChapters\x12@\n" +
-	"\bchildren\x18\x06 \x03(\v2$.chapterhouse.regional.v1.RegionTreeR\bchildren\"\xec\x01\n" +
+	"\bchildren\x18\x06 \x03(\v2$.chapterhouse.regional.v1.RegionTreeR\bchildren\"\xaf\x02\n" +
 	"\x13CreateRegionRequest\x12@\n" +
 	"\x06region\x18\x01 \x01(\v2 .chapterhouse.regional.v1.RegionB\x06\xbaH\x03\xc8\x01\x01R\x06region\x12E\n" +
 	"\tregion_id\x18\x02 \x01(\tB(\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\bregionId\x12'\n" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\x12#\n" +
-	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\"X\n" +
+	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\x12A\n" +
+	"\x0eeffective_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\reffectiveTime\"\x92\x01\n" +
 	"\x10GetRegionRequest\x12D\n" +
-	"\x04name\x18\x01 \x01(\tB0\xbaH-r+2)^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\"\xb3\x01\n" +
+	"\x04name\x18\x01 \x01(\tB0\xbaH-r+2)^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x128\n" +
+	"\n" +
+	"as_of_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\basOfTime\"\xb3\x01\n" +
 	"\x12ListRegionsRequest\x12$\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -592,17 +1611,119 @@ const file_chapterhouse_regional_v1_regions_proto_rawDesc = "" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
 	"updateMask\x12'\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\\\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\x96\x01\n" +
 	"\x14GetRegionTreeRequest\x12D\n" +
-	"\x04name\x18\x01 \x01(\tB0\xbaH-r+2)^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name2\x8b\x06\n" +
-	"\rRegionService\x12\xac\x01\n" +
-	"\fCreateRegion\x12-.chapterhouse.regional.v1.CreateRegionRequest\x1a .chapterhouse.regional.v1.Region\"K\x8a\x97\"&\"\x14region.parent_region\n" +
-	"\x0eregions.create\x92\x97\"\x02\a(\x82\xd3\xe4\x93\x02\x15:\x06region\"\v/v1/regions\x12}\n" +
-	"\tGetRegion\x12*.chapterhouse.regional.v1.GetRegionRequest\x1a .chapterhouse.regional.v1.Region\"\"\x8a\x97\"\x02\x10\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=regions/*}\x12\x85\x01\n" +
-	"\vListRegions\x12,.chapterhouse.regional.v1.ListRegionsRequest\x1a-.chapterhouse.regional.v1.ListRegionsResponse\"\x19\x8a\x97\"\x02\x10\x01\x82\xd3\xe4\x93\x02\r\x12\v/v1/regions\x12\xb2\x01\n" +
-	"\fUpdateRegion\x12-.chapterhouse.regional.v1.UpdateRegionRequest\x1a .chapterhouse.regional.v1.Region\"Q\x8a\x97\"\x1d\"\vregion.name\n" +
-	"\x0eregions.update\x92\x97\"\x01\b\x82\xd3\xe4\x93\x02%:\x06region2\x1b/v1/{region.name=regions/*}\x12\x8e\x01\n" +
-	"\rGetRegionTree\x12..chapterhouse.regional.v1.GetRegionTreeRequest\x1a$.chapterhouse.regional.v1.RegionTree\"'\x8a\x97\"\x02\x10\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/{name=regions/*}:treeBNZLgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/regional/v1;regionalv1b\x06proto3"
+	"\x04name\x18\x01 \x01(\tB0\xbaH-r+2)^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x128\n" +
+	"\n" +
+	"as_of_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\basOfTime\"\x98\x01\n" +
+	"\x13DeleteRegionRequest\x12D\n" +
+	"\x04name\x18\x01 \x01(\tB0\xbaH-r+2)^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12\x12\n" +
+	"\x04etag\x18\x02 \x01(\tR\x04etag\x12'\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xd5\x02\n" +
+	"\x11MoveRegionRequest\x12D\n" +
+	"\x04name\x18\x01 \x01(\tB0\xbaH-r+2)^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12U\n" +
+	"\rparent_region\x18\x02 \x01(\tB0\xbaH-r+2)^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\fparentRegion\x12A\n" +
+	"\x0eeffective_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\reffectiveTime\x12\x12\n" +
+	"\x04etag\x18\x04 \x01(\tR\x04etag\x12'\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\x12#\n" +
+	"\rvalidate_only\x18\x06 \x01(\bR\fvalidateOnly\"\xbb\x06\n" +
+	"\x12SplitRegionRequest\x12D\n" +
+	"\x04name\x18\x01 \x01(\tB0\xbaH-r+2)^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12S\n" +
+	"\x05parts\x18\x02 \x03(\v21.chapterhouse.regional.v1.SplitRegionRequest.PartB\n" +
+	"\xbaH\a\x92\x01\x04\b\x01\x10dR\x05parts\x12^\n" +
+	"\tplacement\x18\x03 \x01(\x0e26.chapterhouse.regional.v1.SplitRegionRequest.PlacementB\b\xbaH\x05\x82\x01\x02\x10\x01R\tplacement\x12\x14\n" +
+	"\x05close\x18\x04 \x01(\bR\x05close\x12\x12\n" +
+	"\x04etag\x18\x05 \x01(\tR\x04etag\x12'\n" +
+	"\n" +
+	"request_id\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\x12#\n" +
+	"\rvalidate_only\x18\a \x01(\bR\fvalidateOnly\x1a\xed\x02\n" +
+	"\x04Part\x12E\n" +
+	"\tregion_id\x18\x01 \x01(\tB(\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\bregionId\x12-\n" +
+	"\fdisplay_name\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\vdisplayName\x12@\n" +
+	"\rcountry_codes\x18\x03 \x03(\tB\x1b\xbaH\x18\x92\x01\x15\x10\xfa\x01\x18\x01\"\x0er\f2\n" +
+	"^[A-Z]{2}$R\fcountryCodes\x12W\n" +
+	"\bchapters\x18\x04 \x03(\tB;\xbaH8\x92\x015\x10\x90N\x18\x01\".r,2*^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\bchapters\x12T\n" +
+	"\aregions\x18\x05 \x03(\tB:\xbaH7\x92\x014\x10\xe8\a\x18\x01\"-r+2)^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\aregions\"B\n" +
+	"\tPlacement\x12\x19\n" +
+	"\x15PLACEMENT_UNSPECIFIED\x10\x00\x12\f\n" +
+	"\bCHILDREN\x10\x01\x12\f\n" +
+	"\bSIBLINGS\x10\x02\"x\n" +
+	"\x13SplitRegionResponse\x12:\n" +
+	"\aregions\x18\x01 \x03(\v2 .chapterhouse.regional.v1.RegionR\aregions\x12%\n" +
+	"\x0emoved_chapters\x18\x02 \x01(\x05R\rmovedChapters\"\x8f\x02\n" +
+	"\x12MergeRegionRequest\x12D\n" +
+	"\x04name\x18\x01 \x01(\tB0\xbaH-r+2)^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12Q\n" +
+	"\vinto_region\x18\x02 \x01(\tB0\xbaH-r+2)^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\n" +
+	"intoRegion\x12\x12\n" +
+	"\x04etag\x18\x03 \x01(\tR\x04etag\x12'\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\x12#\n" +
+	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\"\xcb\x03\n" +
+	"\fRegionPeriod\x129\n" +
+	"\n" +
+	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12E\n" +
+	"\x06change\x18\x03 \x01(\x0e2-.chapterhouse.regional.v1.RegionPeriod.ChangeR\x06change\x12!\n" +
+	"\fdisplay_name\x18\x04 \x01(\tR\vdisplayName\x12#\n" +
+	"\rparent_region\x18\x05 \x01(\tR\fparentRegion\x12#\n" +
+	"\rcountry_codes\x18\x06 \x03(\tR\fcountryCodes\x12\x16\n" +
+	"\x06closed\x18\a \x01(\bR\x06closed\x12\x1f\n" +
+	"\vmerged_into\x18\b \x01(\tR\n" +
+	"mergedInto\"\\\n" +
+	"\x06Change\x12\x16\n" +
+	"\x12CHANGE_UNSPECIFIED\x10\x00\x12\v\n" +
+	"\aCREATED\x10\x01\x12\v\n" +
+	"\aUPDATED\x10\x02\x12\t\n" +
+	"\x05MOVED\x10\x03\x12\t\n" +
+	"\x05SPLIT\x10\x04\x12\n" +
+	"\n" +
+	"\x06MERGED\x10\x05\"\xa9\x01\n" +
+	"\x18ListRegionHistoryRequest\x12H\n" +
+	"\x06parent\x18\x01 \x01(\tB0\xbaH-r+2)^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x06parent\x12$\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"\x85\x01\n" +
+	"\x19ListRegionHistoryResponse\x12@\n" +
+	"\aperiods\x18\x01 \x03(\v2&.chapterhouse.regional.v1.RegionPeriodR\aperiods\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe4\x01\n" +
+	"\x19ListRegionChaptersRequest\x12H\n" +
+	"\x06parent\x18\x01 \x01(\tB0\xbaH-r+2)^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x06parent\x128\n" +
+	"\n" +
+	"as_of_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\basOfTime\x12$\n" +
+	"\tpage_size\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\"\xda\x02\n" +
+	"\x1aListRegionChaptersResponse\x12^\n" +
+	"\bchapters\x18\x01 \x03(\v2B.chapterhouse.regional.v1.ListRegionChaptersResponse.PlacedChapterR\bchapters\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x1a\xb3\x01\n" +
+	"\rPlacedChapter\x12\x18\n" +
+	"\achapter\x18\x01 \x01(\tR\achapter\x12\x16\n" +
+	"\x06region\x18\x02 \x01(\tR\x06region\x129\n" +
+	"\n" +
+	"start_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime2\x88\x0e\n" +
+	"\rRegionService\x12\xae\x01\n" +
+	"\fCreateRegion\x12-.chapterhouse.regional.v1.CreateRegionRequest\x1a .chapterhouse.regional.v1.Region\"M\x8a\x97\"&\"\x14region.parent_region\n" +
+	"\x0eregions.create\x92\x97\"\x04\a(\\]\x82\xd3\xe4\x93\x02\x15:\x06region\"\v/v1/regions\x12\x82\x01\n" +
+	"\tGetRegion\x12*.chapterhouse.regional.v1.GetRegionRequest\x1a .chapterhouse.regional.v1.Region\"'\x8a\x97\"\x02\x10\x01\x92\x97\"\x01^\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=regions/*}\x12\x85\x01\n" +
+	"\vListRegions\x12,.chapterhouse.regional.v1.ListRegionsRequest\x1a-.chapterhouse.regional.v1.ListRegionsResponse\"\x19\x8a\x97\"\x02\x10\x01\x82\xd3\xe4\x93\x02\r\x12\v/v1/regions\x12\xb3\x01\n" +
+	"\fUpdateRegion\x12-.chapterhouse.regional.v1.UpdateRegionRequest\x1a .chapterhouse.regional.v1.Region\"R\x8a\x97\"\x1d\"\vregion.name\n" +
+	"\x0eregions.update\x92\x97\"\x02\b\\\x82\xd3\xe4\x93\x02%:\x06region2\x1b/v1/{region.name=regions/*}\x12\x8f\x01\n" +
+	"\fDeleteRegion\x12-.chapterhouse.regional.v1.DeleteRegionRequest\x1a\x16.google.protobuf.Empty\"8\x8a\x97\"\x11\n" +
+	"\x0fregions.arrange\x92\x97\"\x03\b[Z\x82\xd3\xe4\x93\x02\x16*\x14/v1/{name=regions/*}\x12\x9f\x01\n" +
+	"\n" +
+	"MoveRegion\x12+.chapterhouse.regional.v1.MoveRegionRequest\x1a .chapterhouse.regional.v1.Region\"B\x8a\x97\"\x11\n" +
+	"\x0fregions.arrange\x92\x97\"\x05\b[(\\]\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/{name=regions/*}:move\x12\xb1\x01\n" +
+	"\vSplitRegion\x12,.chapterhouse.regional.v1.SplitRegionRequest\x1a-.chapterhouse.regional.v1.SplitRegionResponse\"E\x8a\x97\"\x11\n" +
+	"\x0fregions.arrange\x92\x97\"\a\a\b[(\\Z_\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/{name=regions/*}:split\x12\xa1\x01\n" +
+	"\vMergeRegion\x12,.chapterhouse.regional.v1.MergeRegionRequest\x1a .chapterhouse.regional.v1.Region\"B\x8a\x97\"\x11\n" +
+	"\x0fregions.arrange\x92\x97\"\x04\b[(\\\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/{name=regions/*}:merge\x12\x93\x01\n" +
+	"\rGetRegionTree\x12..chapterhouse.regional.v1.GetRegionTreeRequest\x1a$.chapterhouse.regional.v1.RegionTree\",\x8a\x97\"\x02\x10\x01\x92\x97\"\x01^\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/{name=regions/*}:tree\x12\xaa\x01\n" +
+	"\x11ListRegionHistory\x122.chapterhouse.regional.v1.ListRegionHistoryRequest\x1a3.chapterhouse.regional.v1.ListRegionHistoryResponse\",\x8a\x97\"\x02\x10\x01\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{parent=regions/*}/history\x12\xb3\x01\n" +
+	"\x12ListRegionChapters\x123.chapterhouse.regional.v1.ListRegionChaptersRequest\x1a4.chapterhouse.regional.v1.ListRegionChaptersResponse\"2\x8a\x97\"\x02\x10\x01\x92\x97\"\x01^\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{parent=regions/*}/chaptersBNZLgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/regional/v1;regionalv1b\x06proto3"
 
 var (
 	file_chapterhouse_regional_v1_regions_proto_rawDescOnce sync.Once
@@ -616,43 +1737,87 @@ func file_chapterhouse_regional_v1_regions_proto_rawDescGZIP() []byte {
 	return file_chapterhouse_regional_v1_regions_proto_rawDescData
 }
 
-var file_chapterhouse_regional_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_chapterhouse_regional_v1_regions_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_chapterhouse_regional_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_chapterhouse_regional_v1_regions_proto_goTypes = []any{
-	(*Region)(nil),                // 0: chapterhouse.regional.v1.Region
-	(*RegionTree)(nil),            // 1: chapterhouse.regional.v1.RegionTree
-	(*CreateRegionRequest)(nil),   // 2: chapterhouse.regional.v1.CreateRegionRequest
-	(*GetRegionRequest)(nil),      // 3: chapterhouse.regional.v1.GetRegionRequest
-	(*ListRegionsRequest)(nil),    // 4: chapterhouse.regional.v1.ListRegionsRequest
-	(*ListRegionsResponse)(nil),   // 5: chapterhouse.regional.v1.ListRegionsResponse
-	(*UpdateRegionRequest)(nil),   // 6: chapterhouse.regional.v1.UpdateRegionRequest
-	(*GetRegionTreeRequest)(nil),  // 7: chapterhouse.regional.v1.GetRegionTreeRequest
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil), // 9: google.protobuf.FieldMask
+	(SplitRegionRequest_Placement)(0),                // 0: chapterhouse.regional.v1.SplitRegionRequest.Placement
+	(RegionPeriod_Change)(0),                         // 1: chapterhouse.regional.v1.RegionPeriod.Change
+	(*Region)(nil),                                   // 2: chapterhouse.regional.v1.Region
+	(*RegionTree)(nil),                               // 3: chapterhouse.regional.v1.RegionTree
+	(*CreateRegionRequest)(nil),                      // 4: chapterhouse.regional.v1.CreateRegionRequest
+	(*GetRegionRequest)(nil),                         // 5: chapterhouse.regional.v1.GetRegionRequest
+	(*ListRegionsRequest)(nil),                       // 6: chapterhouse.regional.v1.ListRegionsRequest
+	(*ListRegionsResponse)(nil),                      // 7: chapterhouse.regional.v1.ListRegionsResponse
+	(*UpdateRegionRequest)(nil),                      // 8: chapterhouse.regional.v1.UpdateRegionRequest
+	(*GetRegionTreeRequest)(nil),                     // 9: chapterhouse.regional.v1.GetRegionTreeRequest
+	(*DeleteRegionRequest)(nil),                      // 10: chapterhouse.regional.v1.DeleteRegionRequest
+	(*MoveRegionRequest)(nil),                        // 11: chapterhouse.regional.v1.MoveRegionRequest
+	(*SplitRegionRequest)(nil),                       // 12: chapterhouse.regional.v1.SplitRegionRequest
+	(*SplitRegionResponse)(nil),                      // 13: chapterhouse.regional.v1.SplitRegionResponse
+	(*MergeRegionRequest)(nil),                       // 14: chapterhouse.regional.v1.MergeRegionRequest
+	(*RegionPeriod)(nil),                             // 15: chapterhouse.regional.v1.RegionPeriod
+	(*ListRegionHistoryRequest)(nil),                 // 16: chapterhouse.regional.v1.ListRegionHistoryRequest
+	(*ListRegionHistoryResponse)(nil),                // 17: chapterhouse.regional.v1.ListRegionHistoryResponse
+	(*ListRegionChaptersRequest)(nil),                // 18: chapterhouse.regional.v1.ListRegionChaptersRequest
+	(*ListRegionChaptersResponse)(nil),               // 19: chapterhouse.regional.v1.ListRegionChaptersResponse
+	(*SplitRegionRequest_Part)(nil),                  // 20: chapterhouse.regional.v1.SplitRegionRequest.Part
+	(*ListRegionChaptersResponse_PlacedChapter)(nil), // 21: chapterhouse.regional.v1.ListRegionChaptersResponse.PlacedChapter
+	(*timestamppb.Timestamp)(nil),                    // 22: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil),                    // 23: google.protobuf.FieldMask
+	(*emptypb.Empty)(nil),                            // 24: google.protobuf.Empty
 }
 var file_chapterhouse_regional_v1_regions_proto_depIdxs = []int32{
-	8,  // 0: chapterhouse.regional.v1.Region.create_time:type_name -> google.protobuf.Timestamp
-	8,  // 1: chapterhouse.regional.v1.Region.update_time:type_name -> google.protobuf.Timestamp
-	0,  // 2: chapterhouse.regional.v1.RegionTree.region:type_name -> chapterhouse.regional.v1.Region
-	1,  // 3: chapterhouse.regional.v1.RegionTree.children:type_name -> chapterhouse.regional.v1.RegionTree
-	0,  // 4: chapterhouse.regional.v1.CreateRegionRequest.region:type_name -> chapterhouse.regional.v1.Region
-	0,  // 5: chapterhouse.regional.v1.ListRegionsResponse.regions:type_name -> chapterhouse.regional.v1.Region
-	0,  // 6: chapterhouse.regional.v1.UpdateRegionRequest.region:type_name -> chapterhouse.regional.v1.Region
-	9,  // 7: chapterhouse.regional.v1.UpdateRegionRequest.update_mask:type_name -> google.protobuf.FieldMask
-	2,  // 8: chapterhouse.regional.v1.RegionService.CreateRegion:input_type -> chapterhouse.regional.v1.CreateRegionRequest
-	3,  // 9: chapterhouse.regional.v1.RegionService.GetRegion:input_type -> chapterhouse.regional.v1.GetRegionRequest
-	4,  // 10: chapterhouse.regional.v1.RegionService.ListRegions:input_type -> chapterhouse.regional.v1.ListRegionsRequest
-	6,  // 11: chapterhouse.regional.v1.RegionService.UpdateRegion:input_type -> chapterhouse.regional.v1.UpdateRegionRequest
-	7,  // 12: chapterhouse.regional.v1.RegionService.GetRegionTree:input_type -> chapterhouse.regional.v1.GetRegionTreeRequest
-	0,  // 13: chapterhouse.regional.v1.RegionService.CreateRegion:output_type -> chapterhouse.regional.v1.Region
-	0,  // 14: chapterhouse.regional.v1.RegionService.GetRegion:output_type -> chapterhouse.regional.v1.Region
-	5,  // 15: chapterhouse.regional.v1.RegionService.ListRegions:output_type -> chapterhouse.regional.v1.ListRegionsResponse
-	0,  // 16: chapterhouse.regional.v1.RegionService.UpdateRegion:output_type -> chapterhouse.regional.v1.Region
-	1,  // 17: chapterhouse.regional.v1.RegionService.GetRegionTree:output_type -> chapterhouse.regional.v1.RegionTree
-	13, // [13:18] is the sub-list for method output_type
-	8,  // [8:13] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	22, // 0: chapterhouse.regional.v1.Region.create_time:type_name -> google.protobuf.Timestamp
+	22, // 1: chapterhouse.regional.v1.Region.update_time:type_name -> google.protobuf.Timestamp
+	22, // 2: chapterhouse.regional.v1.Region.effective_time:type_name -> google.protobuf.Timestamp
+	2,  // 3: chapterhouse.regional.v1.RegionTree.region:type_name -> chapterhouse.regional.v1.Region
+	3,  // 4: chapterhouse.regional.v1.RegionTree.children:type_name -> chapterhouse.regional.v1.RegionTree
+	2,  // 5: chapterhouse.regional.v1.CreateRegionRequest.region:type_name -> chapterhouse.regional.v1.Region
+	22, // 6: chapterhouse.regional.v1.CreateRegionRequest.effective_time:type_name -> google.protobuf.Timestamp
+	22, // 7: chapterhouse.regional.v1.GetRegionRequest.as_of_time:type_name -> google.protobuf.Timestamp
+	2,  // 8: chapterhouse.regional.v1.ListRegionsResponse.regions:type_name -> chapterhouse.regional.v1.Region
+	2,  // 9: chapterhouse.regional.v1.UpdateRegionRequest.region:type_name -> chapterhouse.regional.v1.Region
+	23, // 10: chapterhouse.regional.v1.UpdateRegionRequest.update_mask:type_name -> google.protobuf.FieldMask
+	22, // 11: chapterhouse.regional.v1.GetRegionTreeRequest.as_of_time:type_name -> google.protobuf.Timestamp
+	22, // 12: chapterhouse.regional.v1.MoveRegionRequest.effective_time:type_name -> google.protobuf.Timestamp
+	20, // 13: chapterhouse.regional.v1.SplitRegionRequest.parts:type_name -> chapterhouse.regional.v1.SplitRegionRequest.Part
+	0,  // 14: chapterhouse.regional.v1.SplitRegionRequest.placement:type_name -> chapterhouse.regional.v1.SplitRegionRequest.Placement
+	2,  // 15: chapterhouse.regional.v1.SplitRegionResponse.regions:type_name -> chapterhouse.regional.v1.Region
+	22, // 16: chapterhouse.regional.v1.RegionPeriod.start_time:type_name -> google.protobuf.Timestamp
+	22, // 17: chapterhouse.regional.v1.RegionPeriod.end_time:type_name -> google.protobuf.Timestamp
+	1,  // 18: chapterhouse.regional.v1.RegionPeriod.change:type_name -> chapterhouse.regional.v1.RegionPeriod.Change
+	15, // 19: chapterhouse.regional.v1.ListRegionHistoryResponse.periods:type_name -> chapterhouse.regional.v1.RegionPeriod
+	22, // 20: chapterhouse.regional.v1.ListRegionChaptersRequest.as_of_time:type_name -> google.protobuf.Timestamp
+	21, // 21: chapterhouse.regional.v1.ListRegionChaptersResponse.chapters:type_name -> chapterhouse.regional.v1.ListRegionChaptersResponse.PlacedChapter
+	22, // 22: chapterhouse.regional.v1.ListRegionChaptersResponse.PlacedChapter.start_time:type_name -> google.protobuf.Timestamp
+	22, // 23: chapterhouse.regional.v1.ListRegionChaptersResponse.PlacedChapter.end_time:type_name -> google.protobuf.Timestamp
+	4,  // 24: chapterhouse.regional.v1.RegionService.CreateRegion:input_type -> chapterhouse.regional.v1.CreateRegionRequest
+	5,  // 25: chapterhouse.regional.v1.RegionService.GetRegion:input_type -> chapterhouse.regional.v1.GetRegionRequest
+	6,  // 26: chapterhouse.regional.v1.RegionService.ListRegions:input_type -> chapterhouse.regional.v1.ListRegionsRequest
+	8,  // 27: chapterhouse.regional.v1.RegionService.UpdateRegion:input_type -> chapterhouse.regional.v1.UpdateRegionRequest
+	10, // 28: chapterhouse.regional.v1.RegionService.DeleteRegion:input_type -> chapterhouse.regional.v1.DeleteRegionRequest
+	11, // 29: chapterhouse.regional.v1.RegionService.MoveRegion:input_type -> chapterhouse.regional.v1.MoveRegionRequest
+	12, // 30: chapterhouse.regional.v1.RegionService.SplitRegion:input_type -> chapterhouse.regional.v1.SplitRegionRequest
+	14, // 31: chapterhouse.regional.v1.RegionService.MergeRegion:input_type -> chapterhouse.regional.v1.MergeRegionRequest
+	9,  // 32: chapterhouse.regional.v1.RegionService.GetRegionTree:input_type -> chapterhouse.regional.v1.GetRegionTreeRequest
+	16, // 33: chapterhouse.regional.v1.RegionService.ListRegionHistory:input_type -> chapterhouse.regional.v1.ListRegionHistoryRequest
+	18, // 34: chapterhouse.regional.v1.RegionService.ListRegionChapters:input_type -> chapterhouse.regional.v1.ListRegionChaptersRequest
+	2,  // 35: chapterhouse.regional.v1.RegionService.CreateRegion:output_type -> chapterhouse.regional.v1.Region
+	2,  // 36: chapterhouse.regional.v1.RegionService.GetRegion:output_type -> chapterhouse.regional.v1.Region
+	7,  // 37: chapterhouse.regional.v1.RegionService.ListRegions:output_type -> chapterhouse.regional.v1.ListRegionsResponse
+	2,  // 38: chapterhouse.regional.v1.RegionService.UpdateRegion:output_type -> chapterhouse.regional.v1.Region
+	24, // 39: chapterhouse.regional.v1.RegionService.DeleteRegion:output_type -> google.protobuf.Empty
+	2,  // 40: chapterhouse.regional.v1.RegionService.MoveRegion:output_type -> chapterhouse.regional.v1.Region
+	13, // 41: chapterhouse.regional.v1.RegionService.SplitRegion:output_type -> chapterhouse.regional.v1.SplitRegionResponse
+	2,  // 42: chapterhouse.regional.v1.RegionService.MergeRegion:output_type -> chapterhouse.regional.v1.Region
+	3,  // 43: chapterhouse.regional.v1.RegionService.GetRegionTree:output_type -> chapterhouse.regional.v1.RegionTree
+	17, // 44: chapterhouse.regional.v1.RegionService.ListRegionHistory:output_type -> chapterhouse.regional.v1.ListRegionHistoryResponse
+	19, // 45: chapterhouse.regional.v1.RegionService.ListRegionChapters:output_type -> chapterhouse.regional.v1.ListRegionChaptersResponse
+	35, // [35:46] is the sub-list for method output_type
+	24, // [24:35] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_regional_v1_regions_proto_init() }
@@ -665,13 +1830,14 @@ func file_chapterhouse_regional_v1_regions_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chapterhouse_regional_v1_regions_proto_rawDesc), len(file_chapterhouse_regional_v1_regions_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   8,
+			NumEnums:      2,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_chapterhouse_regional_v1_regions_proto_goTypes,
 		DependencyIndexes: file_chapterhouse_regional_v1_regions_proto_depIdxs,
+		EnumInfos:         file_chapterhouse_regional_v1_regions_proto_enumTypes,
 		MessageInfos:      file_chapterhouse_regional_v1_regions_proto_msgTypes,
 	}.Build()
 	File_chapterhouse_regional_v1_regions_proto = out.File

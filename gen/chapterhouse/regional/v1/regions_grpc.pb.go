@@ -13,6 +13,7 @@ import (
 	grpc "google.golang.org/grpc"
 	codes "google.golang.org/grpc/codes"
 	status "google.golang.org/grpc/status"
+	emptypb "google.golang.org/protobuf/types/known/emptypb"
 )
 
 // This is a compile-time assertion to ensure that this generated file
@@ -21,11 +22,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	RegionService_CreateRegion_FullMethodName  = "/chapterhouse.regional.v1.RegionService/CreateRegion"
-	RegionService_GetRegion_FullMethodName     = "/chapterhouse.regional.v1.RegionService/GetRegion"
-	RegionService_ListRegions_FullMethodName   = "/chapterhouse.regional.v1.RegionService/ListRegions"
-	RegionService_UpdateRegion_FullMethodName  = "/chapterhouse.regional.v1.RegionService/UpdateRegion"
-	RegionService_GetRegionTree_FullMethodName = "/chapterhouse.regional.v1.RegionService/GetRegionTree"
+	RegionService_CreateRegion_FullMethodName       = "/chapterhouse.regional.v1.RegionService/CreateRegion"
+	RegionService_GetRegion_FullMethodName          = "/chapterhouse.regional.v1.RegionService/GetRegion"
+	RegionService_ListRegions_FullMethodName        = "/chapterhouse.regional.v1.RegionService/ListRegions"
+	RegionService_UpdateRegion_FullMethodName       = "/chapterhouse.regional.v1.RegionService/UpdateRegion"
+	RegionService_DeleteRegion_FullMethodName       = "/chapterhouse.regional.v1.RegionService/DeleteRegion"
+	RegionService_MoveRegion_FullMethodName         = "/chapterhouse.regional.v1.RegionService/MoveRegion"
+	RegionService_SplitRegion_FullMethodName        = "/chapterhouse.regional.v1.RegionService/SplitRegion"
+	RegionService_MergeRegion_FullMethodName        = "/chapterhouse.regional.v1.RegionService/MergeRegion"
+	RegionService_GetRegionTree_FullMethodName      = "/chapterhouse.regional.v1.RegionService/GetRegionTree"
+	RegionService_ListRegionHistory_FullMethodName  = "/chapterhouse.regional.v1.RegionService/ListRegionHistory"
+	RegionService_ListRegionChapters_FullMethodName = "/chapterhouse.regional.v1.RegionService/ListRegionChapters"
 )
 
 // RegionServiceClient is the client API for RegionService service.
@@ -36,14 +43,28 @@ const (
 type RegionServiceClient interface {
 	// Makes a region below an existing one.
 	CreateRegion(ctx context.Context, in *CreateRegionRequest, opts ...grpc.CallOption) (*Region, error)
-	// Reads a region.
+	// Reads a region as it is, or as it was at a time. One that is closed is found in its past alone.
 	GetRegion(ctx context.Context, in *GetRegionRequest, opts ...grpc.CallOption) (*Region, error)
 	// Lists regions by id, all or those directly below one parent.
 	ListRegions(ctx context.Context, in *ListRegionsRequest, opts ...grpc.CallOption) (*ListRegionsResponse, error)
 	// Changes displayName or countryCodes.
 	UpdateRegion(ctx context.Context, in *UpdateRegionRequest, opts ...grpc.CallOption) (*Region, error)
-	// Reads a region with everything below it, and the number of chapters in each.
+	// Closes a region that holds no chapter and no region below it. Its id is not free again; its history stays.
+	DeleteRegion(ctx context.Context, in *DeleteRegionRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
+	// Hangs a region, with all that is in it and below it, under another parent.
+	MoveRegion(ctx context.Context, in *MoveRegionRequest, opts ...grpc.CallOption) (*Region, error)
+	// Divides a region: makes new ones below it or beside it, and gives each the chapters and regions that it is to have.
+	// What no part takes stays where it is.
+	SplitRegion(ctx context.Context, in *SplitRegionRequest, opts ...grpc.CallOption) (*SplitRegionResponse, error)
+	// Dissolves a region in another one, which gets its chapters, the regions below it, its countries and its coordinators.
+	// The dissolved one stays in history. Answers the other.
+	MergeRegion(ctx context.Context, in *MergeRegionRequest, opts ...grpc.CallOption) (*Region, error)
+	// Reads a region with everything below it, and the number of chapters in each, now or at a time.
 	GetRegionTree(ctx context.Context, in *GetRegionTreeRequest, opts ...grpc.CallOption) (*RegionTree, error)
+	// Lists what a region was, latest first. A closed region has a history too.
+	ListRegionHistory(ctx context.Context, in *ListRegionHistoryRequest, opts ...grpc.CallOption) (*ListRegionHistoryResponse, error)
+	// Lists by id the chapters that are in a region or below it, or were at a time.
+	ListRegionChapters(ctx context.Context, in *ListRegionChaptersRequest, opts ...grpc.CallOption) (*ListRegionChaptersResponse, error)
 }
 
 type regionServiceClient struct {
@@ -94,10 +115,70 @@ func (c *regionServiceClient) UpdateRegion(ctx context.Context, in *UpdateRegion
 	return out, nil
 }
 
+func (c *regionServiceClient) DeleteRegion(ctx context.Context, in *DeleteRegionRequest, opts ...grpc.CallOption) (*emptypb.Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(emptypb.Empty)
+	err := c.cc.Invoke(ctx, RegionService_DeleteRegion_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *regionServiceClient) MoveRegion(ctx context.Context, in *MoveRegionRequest, opts ...grpc.CallOption) (*Region, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Region)
+	err := c.cc.Invoke(ctx, RegionService_MoveRegion_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *regionServiceClient) SplitRegion(ctx context.Context, in *SplitRegionRequest, opts ...grpc.CallOption) (*SplitRegionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SplitRegionResponse)
+	err := c.cc.Invoke(ctx, RegionService_SplitRegion_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *regionServiceClient) MergeRegion(ctx context.Context, in *MergeRegionRequest, opts ...grpc.CallOption) (*Region, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Region)
+	err := c.cc.Invoke(ctx, RegionService_MergeRegion_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *regionServiceClient) GetRegionTree(ctx context.Context, in *GetRegionTreeRequest, opts ...grpc.CallOption) (*RegionTree, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RegionTree)
 	err := c.cc.Invoke(ctx, RegionService_GetRegionTree_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *regionServiceClient) ListRegionHistory(ctx context.Context, in *ListRegionHistoryRequest, opts ...grpc.CallOption) (*ListRegionHistoryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListRegionHistoryResponse)
+	err := c.cc.Invoke(ctx, RegionService_ListRegionHistory_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *regionServiceClient) ListRegionChapters(ctx context.Context, in *ListRegionChaptersRequest, opts ...grpc.CallOption) (*ListRegionChaptersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListRegionChaptersResponse)
+	err := c.cc.Invoke(ctx, RegionService_ListRegionChapters_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -112,14 +193,28 @@ func (c *regionServiceClient) GetRegionTree(ctx context.Context, in *GetRegionTr
 type RegionServiceServer interface {
 	// Makes a region below an existing one.
 	CreateRegion(context.Context, *CreateRegionRequest) (*Region, error)
-	// Reads a region.
+	// Reads a region as it is, or as it was at a time. One that is closed is found in its past alone.
 	GetRegion(context.Context, *GetRegionRequest) (*Region, error)
 	// Lists regions by id, all or those directly below one parent.
 	ListRegions(context.Context, *ListRegionsRequest) (*ListRegionsResponse, error)
 	// Changes displayName or countryCodes.
 	UpdateRegion(context.Context, *UpdateRegionRequest) (*Region, error)
-	// Reads a region with everything below it, and the number of chapters in each.
+	// Closes a region that holds no chapter and no region below it. Its id is not free again; its history stays.
+	DeleteRegion(context.Context, *DeleteRegionRequest) (*emptypb.Empty, error)
+	// Hangs a region, with all that is in it and below it, under another parent.
+	MoveRegion(context.Context, *MoveRegionRequest) (*Region, error)
+	// Divides a region: makes new ones below it or beside it, and gives each the chapters and regions that it is to have.
+	// What no part takes stays where it is.
+	SplitRegion(context.Context, *SplitRegionRequest) (*SplitRegionResponse, error)
+	// Dissolves a region in another one, which gets its chapters, the regions below it, its countries and its coordinators.
+	// The dissolved one stays in history. Answers the other.
+	MergeRegion(context.Context, *MergeRegionRequest) (*Region, error)
+	// Reads a region with everything below it, and the number of chapters in each, now or at a time.
 	GetRegionTree(context.Context, *GetRegionTreeRequest) (*RegionTree, error)
+	// Lists what a region was, latest first. A closed region has a history too.
+	ListRegionHistory(context.Context, *ListRegionHistoryRequest) (*ListRegionHistoryResponse, error)
+	// Lists by id the chapters that are in a region or below it, or were at a time.
+	ListRegionChapters(context.Context, *ListRegionChaptersRequest) (*ListRegionChaptersResponse, error)
 	mustEmbedUnimplementedRegionServiceServer()
 }
 
@@ -142,8 +237,26 @@ func (UnimplementedRegionServiceServer) ListRegions(context.Context, *ListRegion
 func (UnimplementedRegionServiceServer) UpdateRegion(context.Context, *UpdateRegionRequest) (*Region, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateRegion not implemented")
 }
+func (UnimplementedRegionServiceServer) DeleteRegion(context.Context, *DeleteRegionRequest) (*emptypb.Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteRegion not implemented")
+}
+func (UnimplementedRegionServiceServer) MoveRegion(context.Context, *MoveRegionRequest) (*Region, error) {
+	return nil, status.Error(codes.Unimplemented, "method MoveRegion not implemented")
+}
+func (UnimplementedRegionServiceServer) SplitRegion(context.Context, *SplitRegionRequest) (*SplitRegionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SplitRegion not implemented")
+}
+func (UnimplementedRegionServiceServer) MergeRegion(context.Context, *MergeRegionRequest) (*Region, error) {
+	return nil, status.Error(codes.Unimplemented, "method MergeRegion not implemented")
+}
 func (UnimplementedRegionServiceServer) GetRegionTree(context.Context, *GetRegionTreeRequest) (*RegionTree, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetRegionTree not implemented")
+}
+func (UnimplementedRegionServiceServer) ListRegionHistory(context.Context, *ListRegionHistoryRequest) (*ListRegionHistoryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListRegionHistory not implemented")
+}
+func (UnimplementedRegionServiceServer) ListRegionChapters(context.Context, *ListRegionChaptersRequest) (*ListRegionChaptersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListRegionChapters not implemented")
 }
 func (UnimplementedRegionServiceServer) mustEmbedUnimplementedRegionServiceServer() {}
 func (UnimplementedRegionServiceServer) testEmbeddedByValue()                       {}
@@ -238,6 +351,78 @@ func _RegionService_UpdateRegion_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RegionService_DeleteRegion_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteRegionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegionServiceServer).DeleteRegion(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegionService_DeleteRegion_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegionServiceServer).DeleteRegion(ctx, req.(*DeleteRegionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegionService_MoveRegion_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MoveRegionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegionServiceServer).MoveRegion(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegionService_MoveRegion_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegionServiceServer).MoveRegion(ctx, req.(*MoveRegionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegionService_SplitRegion_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SplitRegionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegionServiceServer).SplitRegion(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegionService_SplitRegion_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegionServiceServer).SplitRegion(ctx, req.(*SplitRegionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegionService_MergeRegion_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MergeRegionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegionServiceServer).MergeRegion(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegionService_MergeRegion_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegionServiceServer).MergeRegion(ctx, req.(*MergeRegionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _RegionService_GetRegionTree_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetRegionTreeRequest)
 	if err := dec(in); err != nil {
@@ -252,6 +437,42 @@ func _RegionService_GetRegionTree_Handler(srv interface{}, ctx context.Context, 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(RegionServiceServer).GetRegionTree(ctx, req.(*GetRegionTreeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegionService_ListRegionHistory_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRegionHistoryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegionServiceServer).ListRegionHistory(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegionService_ListRegionHistory_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegionServiceServer).ListRegionHistory(ctx, req.(*ListRegionHistoryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegionService_ListRegionChapters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRegionChaptersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegionServiceServer).ListRegionChapters(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegionService_ListRegionChapters_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegionServiceServer).ListRegionChapters(ctx, req.(*ListRegionChaptersRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -280,8 +501,32 @@ var RegionService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _RegionService_UpdateRegion_Handler,
 		},
 		{
+			MethodName: "DeleteRegion",
+			Handler:    _RegionService_DeleteRegion_Handler,
+		},
+		{
+			MethodName: "MoveRegion",
+			Handler:    _RegionService_MoveRegion_Handler,
+		},
+		{
+			MethodName: "SplitRegion",
+			Handler:    _RegionService_SplitRegion_Handler,
+		},
+		{
+			MethodName: "MergeRegion",
+			Handler:    _RegionService_MergeRegion_Handler,
+		},
+		{
 			MethodName: "GetRegionTree",
 			Handler:    _RegionService_GetRegionTree_Handler,
+		},
+		{
+			MethodName: "ListRegionHistory",
+			Handler:    _RegionService_ListRegionHistory_Handler,
+		},
+		{
+			MethodName: "ListRegionChapters",
+			Handler:    _RegionService_ListRegionChapters_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -36,10 +36,11 @@ INSERT INTO address_tokens (token, site_no, member_no, address_no)
 SELECT unnest(@tokens::bytea[]), @site_no::smallint, unnest(@member_nos::bigint[]), unnest(@address_nos::bigint[]);
 
 -- name: UpsertChapter :one
-INSERT INTO chapters (id, site_no, region, display_name, country_code, city)
-VALUES (@id, @site_no, @region, @display_name, @country_code, @city)
+INSERT INTO chapters (id, site_no, region, display_name, country_code, city, language)
+VALUES (@id, @site_no, @region, @display_name, @country_code, @city, @language)
 ON CONFLICT (id) DO UPDATE
-SET region = excluded.region, display_name = excluded.display_name, country_code = excluded.country_code, city = excluded.city
+SET region = excluded.region, display_name = excluded.display_name, country_code = excluded.country_code, city = excluded.city,
+    language = excluded.language
 RETURNING chapter_no;
 
 -- name: EnsureChapter :exec

@@ -32,3 +32,12 @@ LIMIT @size;
 -- name: BeginChapterEpoch :many
 UPDATE chapters SET epoch = @epoch, version = version + 1
 RETURNING *;
+
+-- name: PlaceChapter :one
+-- The chapter's version moves with its region alone: who reads it sees nothing of the placement's.
+UPDATE chapters
+SET region = @region, placement_epoch = @epoch, placement_number = @number,
+    version = version + (region <> @region)::int,
+    update_time = CASE WHEN region <> @region THEN @now::timestamptz ELSE update_time END
+WHERE id = @id
+RETURNING *;

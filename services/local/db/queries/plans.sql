@@ -8,6 +8,48 @@ DELETE FROM sync_rows WHERE sync_no = @sync_no;
 -- name: DropStaleSyncRows :execrows
 DELETE FROM sync_rows WHERE upload_time < @before;
 
+-- name: CountRepeated :one
+-- How many addresses stand in a source more than once, of those that were too many to be remembered while it arrived.
+SELECT count(*)::integer FROM (
+    SELECT token FROM (
+        SELECT unnest(tokens) AS token FROM sync_rows WHERE sync_rows.sync_no = @sync_no AND sync_rows.kind = 0
+    ) r
+    GROUP BY token HAVING count(*) > 1
+) t;
+
+-- name: StoreRepeated :one
+-- Takes rows that repeat the address of an earlier one out of those that are compared, and counts them.
+WITH rows AS MATERIALIZED (
+    SELECT page, unnest(lines) AS line, unnest(tokens) AS token, unnest(addresses) AS address, unnest(display_names) AS display_name
+    FROM sync_rows
+    WHERE sync_rows.sync_no = @sync_no AND sync_rows.kind = 0
+), repeated AS (
+    SELECT r.*, f.first_line
+    FROM rows r
+    JOIN (SELECT token, min(line) AS first_line FROM rows GROUP BY token HAVING count(*) > 1) f USING (token)
+    WHERE r.line > f.first_line
+), stored AS (
+    INSERT INTO sync_changes (sync_no, kind, state, page, lines, tokens, addresses, display_names, first_lines)
+    SELECT @sync_no, 6, 0, page, array_agg(line), array_agg(token), array_agg(address), array_agg(display_name), array_agg(first_line)
+    FROM repeated
+    GROUP BY page
+), kept AS (
+    UPDATE sync_rows s
+    SET lines = k.lines, tokens = k.tokens, addresses = k.addresses, display_names = k.display_names
+    FROM (
+        SELECT page, coalesce(array_agg(line) FILTER (WHERE NOT again), '{}') AS lines, array_agg(token) FILTER (WHERE NOT again) AS tokens,
+               array_agg(address) FILTER (WHERE NOT again) AS addresses, array_agg(display_name) FILTER (WHERE NOT again) AS display_names
+        FROM (
+            SELECT r.*, EXISTS (SELECT FROM repeated x WHERE x.line = r.line) AS again
+            FROM rows r
+            WHERE r.page IN (SELECT page FROM repeated)
+        ) r
+        GROUP BY page
+    ) k
+    WHERE s.sync_no = @sync_no AND s.page = k.page
+)
+SELECT count(*)::integer FROM repeated;
+
 -- name: PlanReplace :many
 -- Compares all rows with all entries, each read once. OFFSET 0 keeps the planner from working out a fate anew for every
 -- place where it is mentioned.

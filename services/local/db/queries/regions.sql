@@ -1,6 +1,6 @@
 -- name: PutRegion :exec
-INSERT INTO regions (id, parent) VALUES (@id, @parent)
-ON CONFLICT (id) DO UPDATE SET parent = excluded.parent;
+INSERT INTO regions (id, parent, closed) VALUES (@id, @parent, @closed)
+ON CONFLICT (id) DO UPDATE SET parent = excluded.parent, closed = excluded.closed;
 
 -- name: PutRegionIfNew :exec
 -- What was asked for is never newer than what came as an event.
@@ -11,7 +11,7 @@ ON CONFLICT DO NOTHING;
 DELETE FROM regions WHERE id = @id;
 
 -- name: RegionExists :one
-SELECT EXISTS (SELECT FROM regions WHERE id = @id);
+SELECT EXISTS (SELECT FROM regions WHERE id = @id AND NOT closed);
 
 -- name: RegionPath :many
 -- A region and what lies above it. UNION ends a circle, which half-received moves could make.

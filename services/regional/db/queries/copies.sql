@@ -1,9 +1,9 @@
 -- name: PutChapter :exec
-INSERT INTO chapters (id, site, region_id)
-VALUES (@id, @site, @region_id)
-ON CONFLICT (id) DO UPDATE SET site = excluded.site, region_id = excluded.region_id;
+INSERT INTO chapters (id, site, country_code)
+VALUES (@id, @site, @country_code)
+ON CONFLICT (id) DO UPDATE SET site = excluded.site, country_code = excluded.country_code;
 
--- name: DeleteChapter :exec
+-- name: DeleteChapter :execrows
 DELETE FROM chapters WHERE id = @id AND site = @site;
 
 -- name: PutStanding :exec
