@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/proto"
@@ -107,6 +108,10 @@ func beginEpoch(ctx context.Context, tx pgx.Tx, epoch int64) error {
 	}
 	if err := q.BeginReceiptEpoch(ctx, epoch); err != nil {
 		return fmt.Errorf("begin epoch %d: %w", epoch, err)
+	}
+	now := time.UnixMicro(epoch)
+	if err := q.DoubtMails(ctx, &now); err != nil {
+		return fmt.Errorf("doubt the mails: %w", err)
 	}
 	events := make([]bus.Event, 0, len(chapters)+len(lists))
 	for _, chapter := range chapters {

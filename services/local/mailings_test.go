@@ -375,3 +375,28 @@ func TestReceiptsAreAnswered(t *testing.T) {
 		}
 	})
 }
+
+// What waited when a backup was made may have been sent since: it is not sent after the database was restored from it.
+func TestRestoredDatabaseSendsNothingAgain(t *testing.T) {
+	t.Parallel()
+	w := setup(t, func(config *Config) { config.Mailings.DomainRate = 1 })
+	w.sync(replace("crm", people(0, 5)).applied())
+	name := w.above().delivered(announcement("news"))
+	w.send(name, members)
+	w.mails(1)
+	testkit.Eventually(t, patience, func() (bool, string) {
+		counts := w.item(name).GetCounts()
+		return counts.GetMailed() == 1 && counts.GetQueued() == 4, counts.String()
+	})
+	w.inTx(func(tx pgx.Tx) { w.must(beginEpoch(t.Context(), tx, noon.UnixMicro()+1)) })
+	receipt := w.receipt(name, func(r *eventv1.ReceiptChanged) bool {
+		return r.GetReach().GetPeopleUncertain() == 4 && r.GetReach().GetPeopleMailed() == 1
+	})
+	if receipt.GetReach().GetPeopleQueued() != 0 {
+		t.Errorf("the receipt is %v", receipt)
+	}
+	w.clock.Advance(time.Hour)
+	w.mailed(name)
+	w.mails(1)
+	w.countsAreTrue()
+}

@@ -101,6 +101,31 @@ func (q *Queries) CommitSoon(ctx context.Context) error {
 	return err
 }
 
+const doubtMails = `-- name: DoubtMails :exec
+WITH cancelled AS (
+    UPDATE mailings SET state = 'CANCELLED', end_time = $1::timestamptz, moved = true
+    WHERE state = 'SCHEDULED' AND due_time <= $1
+), ended AS (
+    UPDATE mails SET state = 'UNCERTAIN', failure = 'the database was restored from a backup', end_time = $1
+    WHERE state IN ('QUEUED', 'SENDING') AND kind <> 1
+    RETURNING mailing_no
+), counted AS (
+    SELECT mailing_no, count(*) AS gone FROM ended GROUP BY mailing_no
+)
+UPDATE mailings g
+SET queued = g.queued - c.gone, uncertain = g.uncertain + c.gone, moved = true,
+    state = CASE WHEN g.state = 'RUNNING' THEN 'DONE' ELSE g.state END,
+    end_time = CASE WHEN g.state = 'RUNNING' THEN $1 ELSE g.end_time END
+FROM counted c
+WHERE g.mailing_no = c.mailing_no
+`
+
+// What was to be sent when a backup was made, from which this database was restored, may have been sent since.
+func (q *Queries) DoubtMails(ctx context.Context, now *time.Time) error {
+	_, err := q.db.Exec(ctx, doubtMails, now)
+	return err
+}
+
 const dueMailing = `-- name: DueMailing :one
 SELECT g.mailing_no, g.announcement_id, g.chapter_id, g.list_no, g.state, g.automatic, g.posting, g.note, g.due_time, g.create_time, g.start_time, g.end_time, g.queued, g.sent, g.bounced, g.failed, g.uncertain, g.unsubscribed, g.moved, l.list_no, l.chapter_id, l.id, l.display_name, l.double_opt_in, l.subscribed, l.pending, l.unsubscribed, l.bounced, l.deleted, l.epoch, l.version, l.create_time, l.update_time, l.consent_text, l.guard_percent, l.guard_entries, l.seen_time, l.changes_floor, l.announcement_mode, l.from_name, l.reply_to, l.posting_address, a.recalled
 FROM mailings g JOIN lists l ON l.list_no = g.list_no JOIN announcements a ON a.id = g.announcement_id

@@ -285,3 +285,22 @@ DELETE FROM mails WHERE end_time < @before::timestamptz;
 
 -- name: CancelMailing :exec
 UPDATE mailings SET state = 'CANCELLED', end_time = @now::timestamptz WHERE mailing_no = @mailing_no;
+
+-- name: DoubtMails :exec
+-- What was to be sent when a backup was made, from which this database was restored, may have been sent since.
+WITH cancelled AS (
+    UPDATE mailings SET state = 'CANCELLED', end_time = @now::timestamptz, moved = true
+    WHERE state = 'SCHEDULED' AND due_time <= @now
+), ended AS (
+    UPDATE mails SET state = 'UNCERTAIN', failure = 'the database was restored from a backup', end_time = @now
+    WHERE state IN ('QUEUED', 'SENDING') AND kind <> 1
+    RETURNING mailing_no
+), counted AS (
+    SELECT mailing_no, count(*) AS gone FROM ended GROUP BY mailing_no
+)
+UPDATE mailings g
+SET queued = g.queued - c.gone, uncertain = g.uncertain + c.gone, moved = true,
+    state = CASE WHEN g.state = 'RUNNING' THEN 'DONE' ELSE g.state END,
+    end_time = CASE WHEN g.state = 'RUNNING' THEN @now ELSE g.end_time END
+FROM counted c
+WHERE g.mailing_no = c.mailing_no;
