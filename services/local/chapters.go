@@ -38,7 +38,7 @@ func (s *Service) CreateChapter(ctx context.Context, req *localv1.CreateChapterR
 		}
 		members, err := q.InsertList(ctx, db.InsertListParams{
 			ChapterID: chapter.ID, ID: membersID, DisplayName: "Members", GuardPercent: guardPercent, GuardEntries: guardEntries,
-			Epoch: args.Epoch, Now: args.Now,
+			AnnouncementMode: announcementMode(nil), Epoch: args.Epoch, Now: args.Now,
 		})
 		if err != nil {
 			return nil, err
@@ -50,16 +50,17 @@ func (s *Service) CreateChapter(ctx context.Context, req *localv1.CreateChapterR
 func (s *Service) newChapter(req *localv1.CreateChapterRequest) db.InsertChapterParams {
 	given, now := req.GetChapter(), s.clock.Now()
 	return db.InsertChapterParams{
-		ID:          req.GetChapterId(),
-		DisplayName: given.GetDisplayName(),
-		Region:      regionID(given.GetRegion()),
-		City:        given.GetCity(),
-		CountryCode: given.GetCountryCode(),
-		Latitude:    given.GetLatitude(),
-		Longitude:   given.GetLongitude(),
-		Url:         given.GetUrl(),
-		Epoch:       now.UnixMicro(),
-		Now:         now,
+		ID:           req.GetChapterId(),
+		DisplayName:  given.GetDisplayName(),
+		Region:       regionID(given.GetRegion()),
+		City:         given.GetCity(),
+		CountryCode:  given.GetCountryCode(),
+		Latitude:     given.GetLatitude(),
+		Longitude:    given.GetLongitude(),
+		Url:          given.GetUrl(),
+		LanguageCode: given.GetLanguageCode(),
+		Epoch:        now.UnixMicro(),
+		Now:          now,
 	}
 }
 
@@ -128,7 +129,7 @@ func (s *Service) UpdateChapter(ctx context.Context, req *localv1.UpdateChapterR
 		}
 		merged := viewChapter(before)
 		if err := rpc.Merge(merged, req.GetChapter(), req.GetUpdateMask(), "chapter",
-			"display_name", "city", "country_code", "latitude", "longitude", "url"); err != nil {
+			"display_name", "city", "country_code", "latitude", "longitude", "url", "language_code"); err != nil {
 			return nil, err
 		}
 		if err := printableChapter(merged); err != nil {
@@ -139,7 +140,7 @@ func (s *Service) UpdateChapter(ctx context.Context, req *localv1.UpdateChapterR
 		}
 		after, err := q.UpdateChapter(ctx, db.UpdateChapterParams{
 			ID: before.ID, DisplayName: merged.GetDisplayName(), City: merged.GetCity(), CountryCode: merged.GetCountryCode(),
-			Latitude: merged.GetLatitude(), Longitude: merged.GetLongitude(), Url: merged.GetUrl(), Now: s.clock.Now(),
+			Latitude: merged.GetLatitude(), Longitude: merged.GetLongitude(), Url: merged.GetUrl(), LanguageCode: merged.GetLanguageCode(), Now: s.clock.Now(),
 		})
 		if err != nil {
 			return nil, err
@@ -150,16 +151,17 @@ func (s *Service) UpdateChapter(ctx context.Context, req *localv1.UpdateChapterR
 
 func viewChapter(c db.Chapter) *localv1.Chapter {
 	return &localv1.Chapter{
-		Name:        chapterName(c.ID),
-		DisplayName: c.DisplayName,
-		Region:      regionName(c.Region),
-		City:        c.City,
-		CountryCode: c.CountryCode,
-		Latitude:    c.Latitude,
-		Longitude:   c.Longitude,
-		Url:         c.Url,
-		CreateTime:  timestamppb.New(c.CreateTime),
-		UpdateTime:  timestamppb.New(c.UpdateTime),
-		Etag:        etag(c.Epoch, c.Version),
+		Name:         chapterName(c.ID),
+		DisplayName:  c.DisplayName,
+		Region:       regionName(c.Region),
+		City:         c.City,
+		CountryCode:  c.CountryCode,
+		Latitude:     c.Latitude,
+		Longitude:    c.Longitude,
+		Url:          c.Url,
+		LanguageCode: c.LanguageCode,
+		CreateTime:   timestamppb.New(c.CreateTime),
+		UpdateTime:   timestamppb.New(c.UpdateTime),
+		Etag:         etag(c.Epoch, c.Version),
 	}
 }

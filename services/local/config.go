@@ -30,11 +30,18 @@ type Config struct {
 	CleanEvery     time.Duration `help:"How often old plans and left-overs of uploads are looked for." default:"1m"`
 
 	Mail       mail.Config      `embed:"" prefix:"mail-"`
+	Mailings   MailingsConfig   `embed:"" prefix:"mailings-"`
 	Connectors ConnectorsConfig `embed:"" prefix:"connectors-"`
 
 	// GapWait and CompareEvery are the bus's; tests shorten them.
 	GapWait      time.Duration `hidden:"" default:"2s"`
 	CompareEvery time.Duration `hidden:"" default:"10m"`
+}
+
+// MailingsConfig is how fast announcements are mailed.
+type MailingsConfig struct {
+	DomainRate  int            `help:"The most mails of announcements a minute to the addresses of one domain; 0 for no limit. A tenth of it may go at once." default:"0" env:"CHAPTERHOUSE_MAILINGS_DOMAIN_RATE"`
+	DomainRates map[string]int `help:"The same for single domains: example.org=600." placeholder:"DOMAIN=N" env:"CHAPTERHOUSE_MAILINGS_DOMAIN_RATES"`
 }
 
 // ConnectorsConfig is where the connectors of chapters may reach, and how often they are looked after.

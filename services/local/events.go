@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/proto"
@@ -28,15 +29,20 @@ func (s *Service) connectBus(deps Deps) error {
 		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Local, Site: s.config.Site,
 		Log: deps.Log, Registerer: deps.Registerer,
 	}, owners()...)
-	var err error
-	s.consumer, err = bus.NewConsumer(bus.ConsumerConfig{
-		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Local, Site: s.config.Site,
-		FromTier: bus.Regional, FromSite: bus.MainSite, Topics: []bus.Topic{regionTopic(), s.placementTopic(), caseTopic()}, Workers: 1,
-		AfterCommit: s.publisher.Wake,
-		Log:         deps.Log, Registerer: deps.Registerer, GapWait: s.config.GapWait, CompareEvery: s.config.CompareEvery,
-	})
-	if err != nil {
-		return fmt.Errorf("consume from the regional tier: %w", err)
+	for tier, topics := range map[string][]bus.Topic{
+		bus.Regional:      {regionTopic(), s.placementTopic(), caseTopic(), s.relayTopic(), s.announcementTopic()},
+		bus.International: {s.charterTopic(), s.announcementTopic()},
+	} {
+		// One worker takes events as they come, so that a charter is known before what is for the chartered.
+		consumer, err := bus.NewConsumer(bus.ConsumerConfig{
+			Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Local, Site: s.config.Site, FromTier: tier, FromSite: bus.MainSite,
+			Topics: topics, Workers: 1, AfterCommit: s.publisher.Wake,
+			Log: deps.Log, Registerer: deps.Registerer, GapWait: s.config.GapWait, CompareEvery: s.config.CompareEvery,
+		})
+		if err != nil {
+			return fmt.Errorf("consume from the %s tier: %w", tier, err)
+		}
+		s.consumers = append(s.consumers, consumer)
 	}
 	return nil
 }
@@ -53,16 +59,17 @@ func chapterChanged(c db.Chapter) bus.Event {
 
 func chapterMessage(c db.Chapter) *eventv1.ChapterChanged {
 	return &eventv1.ChapterChanged{
-		Chapter:     chapterName(c.ID),
-		DisplayName: c.DisplayName,
-		Region:      regionName(c.Region),
-		City:        c.City,
-		CountryCode: c.CountryCode,
-		Latitude:    c.Latitude,
-		Longitude:   c.Longitude,
-		Url:         c.Url,
-		CreateTime:  timestamppb.New(c.CreateTime),
-		UpdateTime:  timestamppb.New(c.UpdateTime),
+		Chapter:      chapterName(c.ID),
+		DisplayName:  c.DisplayName,
+		Region:       regionName(c.Region),
+		City:         c.City,
+		CountryCode:  c.CountryCode,
+		Latitude:     c.Latitude,
+		Longitude:    c.Longitude,
+		Url:          c.Url,
+		LanguageCode: c.LanguageCode,
+		CreateTime:   timestamppb.New(c.CreateTime),
+		UpdateTime:   timestamppb.New(c.UpdateTime),
 	}
 }
 
@@ -99,6 +106,13 @@ func beginEpoch(ctx context.Context, tx pgx.Tx, epoch int64) error {
 	if err != nil {
 		return fmt.Errorf("begin epoch %d: %w", epoch, err)
 	}
+	if err := q.BeginReceiptEpoch(ctx, epoch); err != nil {
+		return fmt.Errorf("begin epoch %d: %w", epoch, err)
+	}
+	now := time.UnixMicro(epoch)
+	if err := q.DoubtMails(ctx, &now); err != nil {
+		return fmt.Errorf("doubt the mails: %w", err)
+	}
 	events := make([]bus.Event, 0, len(chapters)+len(lists))
 	for _, chapter := range chapters {
 		events = append(events, chapterChanged(chapter))
@@ -117,6 +131,7 @@ func owners() []bus.Owner {
 	return []bus.Owner{
 		{Kind: "chapter", Versions: chapterVersions, Snapshot: chapterSnapshot},
 		{Kind: "list", Versions: listVersions, Snapshot: listSnapshot},
+		{Kind: "receipt", Versions: receiptVersions, Snapshot: receiptSnapshot},
 		concernOwner(),
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/address"
@@ -15,7 +17,8 @@ import (
 )
 
 const (
-	linkVersion = 1
+	// linkVersion is of links of a list, and mailLinkVersion of those that say which announcement they came with.
+	linkVersion, mailLinkVersion = 1, 2
 	// macSize is half of a SHA-256, and more than anybody can guess at.
 	macSize = 16
 	// confirmTime is how long a link to confirm works. One to leave works for good: mail is kept for years.
@@ -31,14 +34,22 @@ type link struct {
 	listNo  int64
 	issued  time.Time
 	token   []byte
+	// announcement is the mail's that the link came with; zero where it was about none.
+	announcement uuid.UUID
 }
 
-// sign writes the link as a mail holds it: 79 or so characters of a URL's alphabet.
+// sign writes the link as a mail holds it: 79 or so characters of a URL's alphabet, with an announcement 101.
 func (s *Service) sign(l link) string {
 	text := []byte{linkVersion, byte(l.purpose)}
+	if l.announcement != uuid.Nil {
+		text[0] = mailLinkVersion
+	}
 	text = binary.AppendUvarint(text, uint64(l.listNo))
 	text = binary.AppendUvarint(text, uint64(l.issued.UnixMicro()))
 	text = append(text, l.token...)
+	if l.announcement != uuid.Nil {
+		text = append(text, l.announcement[:]...)
+	}
 	return base64.RawURLEncoding.EncodeToString(append(text, s.mac(text)...))
 }
 
@@ -57,17 +68,30 @@ func (s *Service) openLink(name string) (link, error) {
 		return link{}, errLink
 	}
 	text, mac := raw[:len(raw)-macSize], raw[len(raw)-macSize:]
-	if !hmac.Equal(mac, s.mac(text)) || text[0] != linkVersion {
+	if !hmac.Equal(mac, s.mac(text)) {
 		return link{}, errLink
 	}
-	l := link{purpose: localv1.Subscription_Purpose(text[1])}
+	return readLink(text)
+}
+
+// readLink reads what was signed by us, by this version of the program or another.
+func readLink(text []byte) (link, error) {
+	l, version := link{purpose: localv1.Subscription_Purpose(text[1])}, text[0]
 	text = text[2:]
 	listNo, n := binary.Uvarint(text)
 	issued, m := binary.Uvarint(text[max(n, 0):])
-	if n <= 0 || m <= 0 || len(text) != n+m+address.TokenSize {
+	if n <= 0 || m <= 0 {
 		return link{}, errLink
 	}
-	l.listNo, l.issued, l.token = int64(listNo), time.UnixMicro(int64(issued)), text[n+m:]
+	text = text[n+m:]
+	switch {
+	case version == linkVersion && len(text) == address.TokenSize:
+	case version == mailLinkVersion && len(text) == address.TokenSize+len(uuid.UUID{}):
+		copy(l.announcement[:], text[address.TokenSize:])
+	default:
+		return link{}, errLink
+	}
+	l.listNo, l.issued, l.token = int64(listNo), time.UnixMicro(int64(issued)), text[:address.TokenSize]
 	return l, nil
 }
 

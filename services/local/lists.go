@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
+	"github.com/chapterhouse/chapterhouse/services/internal/address"
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 	"github.com/chapterhouse/chapterhouse/services/local/db"
@@ -23,6 +25,9 @@ func (s *Service) CreateList(ctx context.Context, req *localv1.CreateListRequest
 		return nil, err
 	}
 	if err := readable("list.consentText", req.GetList().GetConsentText()); err != nil {
+		return nil, err
+	}
+	if err := mailable(req.GetList()); err != nil {
 		return nil, err
 	}
 	chapter := chapterID(req.GetParent())
@@ -38,6 +43,7 @@ func (s *Service) CreateList(ctx context.Context, req *localv1.CreateListRequest
 			list, err = q.ReviveList(ctx, db.ReviveListParams{
 				ChapterID: args.ChapterID, ID: args.ID, DisplayName: args.DisplayName, DoubleOptIn: args.DoubleOptIn,
 				ConsentText: args.ConsentText, GuardPercent: args.GuardPercent, GuardEntries: args.GuardEntries,
+				AnnouncementMode: args.AnnouncementMode, FromName: args.FromName, ReplyTo: args.ReplyTo, PostingAddress: args.PostingAddress,
 				Epoch: args.Epoch, Now: args.Now,
 			})
 		}
@@ -56,6 +62,7 @@ func newList(chapter string, req *localv1.CreateListRequest, now time.Time) db.I
 	args := db.InsertListParams{
 		ChapterID: chapter, ID: req.GetListId(), DisplayName: given.GetDisplayName(),
 		DoubleOptIn: given.GetDoubleOptIn(), ConsentText: given.GetConsentText(),
+		AnnouncementMode: announcementMode(given), FromName: given.GetFromName(), ReplyTo: given.GetReplyTo(), PostingAddress: given.GetPostingAddress(),
 		Epoch: now.UnixMicro(), Now: now,
 	}
 	args.GuardPercent, args.GuardEntries = guardOf(given)
@@ -67,6 +74,29 @@ func guardOf(list *localv1.List) (percent int16, entries int32) {
 		return int16(guard.GetPercent()), guard.GetEntries()
 	}
 	return guardPercent, guardEntries
+}
+
+func announcementMode(list *localv1.List) int16 {
+	return int16(cmp.Or(list.GetAnnouncementMode(), localv1.List_ASK))
+}
+
+// mailable refuses what could not stand in the head of a mail. The posting address is kept as addresses are compared; no
+// error repeats an address.
+func mailable(list *localv1.List) error {
+	if err := printable("list.fromName", list.GetFromName()); err != nil {
+		return err
+	}
+	for field, value := range map[string]*string{"list.replyTo": &list.ReplyTo, "list.postingAddress": &list.PostingAddress} {
+		if *value == "" {
+			continue
+		}
+		canonical, err := address.Canonical(*value)
+		if err != nil {
+			return rpc.Invalid(errorv1.Reason_REASON_INVALID_FIELD, field, "is no e-mail address")
+		}
+		*value = canonical
+	}
+	return nil
 }
 
 // The removal guard of a list that says nothing.
@@ -121,7 +151,8 @@ func (s *Service) UpdateList(ctx context.Context, req *localv1.UpdateListRequest
 			return nil, err
 		}
 		merged := viewList(before)
-		if err := rpc.Merge(merged, given, req.GetUpdateMask(), "list", "display_name", "double_opt_in", "consent_text", "removal_guard"); err != nil {
+		if err := rpc.Merge(merged, given, req.GetUpdateMask(), "list", "display_name", "double_opt_in", "consent_text", "removal_guard",
+			"announcement_mode", "from_name", "reply_to", "posting_address"); err != nil {
 			return nil, err
 		}
 		if err := printable("list.displayName", merged.GetDisplayName()); err != nil {
@@ -130,12 +161,16 @@ func (s *Service) UpdateList(ctx context.Context, req *localv1.UpdateListRequest
 		if err := readable("list.consentText", merged.GetConsentText()); err != nil {
 			return nil, err
 		}
+		if err := mailable(merged); err != nil {
+			return nil, err
+		}
 		if proto.Equal(merged, viewList(before)) {
 			return merged, nil
 		}
 		args := db.UpdateListParams{
 			ListNo: before.ListNo, DisplayName: merged.GetDisplayName(), DoubleOptIn: merged.GetDoubleOptIn(),
-			ConsentText: merged.GetConsentText(), Now: now,
+			ConsentText: merged.GetConsentText(), AnnouncementMode: announcementMode(merged), FromName: merged.GetFromName(),
+			ReplyTo: merged.GetReplyTo(), PostingAddress: merged.GetPostingAddress(), Now: now,
 		}
 		args.GuardPercent, args.GuardEntries = guardOf(merged)
 		after, err := db.New(tx).UpdateList(ctx, args)
@@ -198,6 +233,10 @@ func viewList(l db.List) *localv1.List {
 		Etag:              etag(l.Epoch, l.Version),
 		ConsentText:       l.ConsentText,
 		RemovalGuard:      &localv1.RemovalGuard{Percent: int32(l.GuardPercent), Entries: l.GuardEntries},
+		AnnouncementMode:  localv1.List_AnnouncementMode(l.AnnouncementMode),
+		FromName:          l.FromName,
+		ReplyTo:           l.ReplyTo,
+		PostingAddress:    l.PostingAddress,
 	}
 }
 

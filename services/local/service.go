@@ -72,6 +72,7 @@ type Service struct {
 	localv1.UnimplementedSyncServiceServer
 	localv1.UnimplementedSubscriptionServiceServer
 	localv1.UnimplementedConnectorServiceServer
+	localv1.UnimplementedInboxServiceServer
 	localv1.UnimplementedConcernServiceServer
 
 	pool      *pgxpool.Pool
@@ -88,10 +89,12 @@ type Service struct {
 	sealer    *rpc.Sealer
 	publisher *bus.Publisher
 	responder *bus.Responder
-	consumer  *bus.Consumer
+	consumers []*bus.Consumer
 	river     *river.Client[pgx.Tx]
 	running   running
 	moves     moves
+	// mailDue says that mails were queued.
+	mailDue chan struct{}
 	// life ends with Run, and aside are the plans that are made beside their calls.
 	life  context.Context //nolint:containedctx // plans outlive the calls that they belong to
 	end   context.CancelFunc
@@ -110,6 +113,7 @@ func New(ctx context.Context, deps Deps) (*Service, error) {
 		mail:      deps.Mail,
 		config:    deps.Config.withDefaults(),
 		linkKey:   deps.SiteKey.Derive(linksKey),
+		mailDue:   make(chan struct{}, 1),
 	}
 	s.life, s.end = context.WithCancel(context.WithoutCancel(ctx))
 	var err error
@@ -132,6 +136,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	localv1.RegisterSyncServiceServer(r, s)
 	localv1.RegisterSubscriptionServiceServer(r, s)
 	localv1.RegisterConnectorServiceServer(r, s)
+	localv1.RegisterInboxServiceServer(r, s)
 	localv1.RegisterConcernServiceServer(r, s)
 }
 
@@ -140,7 +145,11 @@ func (s *Service) Run(ctx context.Context) error {
 	defer s.aside.Wait()
 	defer s.end()
 	group, ctx := errgroup.WithContext(ctx)
-	for _, run := range []func(context.Context) error{s.publisher.Run, s.responder.Run, s.consumer.Run, s.runJobs, s.runMail} {
+	runs := []func(context.Context) error{s.publisher.Run, s.responder.Run, s.runJobs, s.runMail, s.runMailings, s.runReceipts}
+	for _, consumer := range s.consumers {
+		runs = append(runs, consumer.Run)
+	}
+	for _, run := range runs {
 		group.Go(func() error { return run(ctx) })
 	}
 	return group.Wait()

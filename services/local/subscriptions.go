@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
@@ -52,7 +53,12 @@ func (s *Service) LeaveSubscription(ctx context.Context, req *localv1.LeaveSubsc
 	if req.GetOneClick() {
 		method = "one-click"
 	}
-	return onLink(ctx, s, req.GetName(), func(c entryChange, _ link) error {
+	return onLink(ctx, s, req.GetName(), func(c entryChange, l link) error {
+		if c.entry.State == subscribed && l.announcement != uuid.Nil {
+			if err := db.New(c.tx).MailLeft(ctx, db.MailLeftParams{AnnouncementID: &l.announcement, Token: l.token}); err != nil {
+				return err
+			}
+		}
 		if c.entry.State != 0 {
 			_, err := c.leave(ctx, method, "")
 			return err

@@ -204,6 +204,15 @@ func charterState(name string) internationalv1.Charter_State {
 	return internationalv1.Charter_State(internationalv1.Charter_State_value[name])
 }
 
+// timeOf is nil where there is no time.
+func timeOf(t *timestamppb.Timestamp) *time.Time {
+	if t == nil {
+		return nil
+	}
+	at := t.AsTime()
+	return &at
+}
+
 // timestampOf is nil where there is no time.
 func timestampOf(t *time.Time) *timestamppb.Timestamp {
 	if t == nil {

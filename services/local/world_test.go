@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -32,7 +33,16 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/internal/testkit"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(victimDatabase) == "" {
+		testkit.Main(m)
+	}
+	if err := runVictim(); err != nil {
+		slog.Error("the service ended", "error", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
 
 // patience is how long a test waits for what comes by itself.
 const patience = 20 * time.Second
@@ -63,6 +73,7 @@ type world struct {
 	chapters localv1.ChapterServiceClient
 	lists    localv1.ListServiceClient
 	syncs    localv1.SyncServiceClient
+	inbox    localv1.InboxServiceClient
 	// What a person does who got a mail.
 	links localv1.SubscriptionServiceClient
 }
@@ -90,6 +101,7 @@ func setupOn(t testing.TB, pool *pgxpool.Pool, change ...func(*Config)) *world {
 	w.chapters = localv1.NewChapterServiceClient(w.as(authz.InternationalStaff, authz.Federation))
 	admin := w.as(authz.ChapterAdmin, paris)
 	w.lists, w.syncs = localv1.NewListServiceClient(admin), localv1.NewSyncServiceClient(admin)
+	w.inbox = localv1.NewInboxServiceClient(admin)
 	w.links = localv1.NewSubscriptionServiceClient(w.nobody())
 	w.chapter("golang-paris")
 	return w
@@ -115,9 +127,11 @@ func (w *world) startSink() {
 	w.sink = sink
 }
 
-func (w *world) mailer() *mail.Mailer {
+func (w *world) mailer(connections int) *mail.Mailer {
 	w.t.Helper()
-	mailer, err := mail.New(mail.Config{SMTP: "smtp+plain://" + w.sink.Addr(), From: "site@chapterhouse.example"}, w.clock)
+	mailer, err := mail.New(mail.Config{
+		SMTP: "smtp+plain://" + w.sink.Addr(), From: "site@chapterhouse.example", Connections: connections,
+	}, w.clock)
 	w.must(err)
 	w.t.Cleanup(func() { mailer.Close(context.Background()) })
 	return mailer
@@ -139,7 +153,7 @@ func (w *world) startService(change []func(*Config)) {
 	}
 	var err error
 	w.service, err = New(w.t.Context(), Deps{
-		Pool: w.pool, NATS: w.connect(bus.Local), Clock: w.clock, Log: w.log(), SiteKey: w.key, Mail: w.mailer(), Config: config,
+		Pool: w.pool, NATS: w.connect(bus.Local), Clock: w.clock, Log: w.log(), SiteKey: w.key, Mail: w.mailer(config.Mail.Connections), Config: config,
 		Regions:   regionalv1.NewRegionServiceClient(w.play(func(r *grpc.Server) { regionalv1.RegisterRegionServiceServer(r, w.regional) })),
 		Standings: internationalv1.NewStandingServiceClient(w.play(func(r *grpc.Server) { internationalv1.RegisterStandingServiceServer(r, w.international) })),
 	})
@@ -300,6 +314,8 @@ func (w *world) outbox() []bus.Event {
 		switch kind {
 		case "chapterhouse.event.v1.ListChanged":
 			event.Data = &eventv1.ListChanged{}
+		case "chapterhouse.event.v1.ReceiptChanged":
+			event.Data = &eventv1.ReceiptChanged{}
 		case "chapterhouse.event.v1.ChapterChanged":
 			event.Data = &eventv1.ChapterChanged{}
 		case "chapterhouse.event.v1.ConcernChanged":

@@ -183,9 +183,14 @@ func TestWhereListCommandsGo(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := startProgram(t, cmd)
-		line, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "cmdline"))
-		if err != nil {
-			t.Skip("this system has no /proc")
+		// Empty until the kernel has set up the new program's memory, which may be later than Start returns.
+		var line []byte
+		for len(line) == 0 {
+			var err error
+			line, err = os.ReadFile(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "cmdline"))
+			if err != nil {
+				t.Skip("this system has no /proc")
+			}
 		}
 		if !strings.Contains(string(line), "sync") || strings.Contains(string(line), secret) {
 			t.Errorf("for everybody to see: %q", line)

@@ -86,6 +86,7 @@ var rolePermissions = map[Role][]Permission{
 		"entries.read", "entries.write",
 		"syncs.read", "syncs.write",
 		"connectors.read", "connectors.write",
+		"inbox.read", "inbox.send",
 		"standings.read",
 		"charters.read", "charters.apply", "charters.withdraw",
 		"concerns.read", "concerns.raise",

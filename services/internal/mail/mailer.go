@@ -64,6 +64,9 @@ func New(config Config, clock clock.Clock) (*Mailer, error) {
 // Configured says whether there is a server to hand mail to.
 func (m *Mailer) Configured() bool { return m != nil && m.pool != nil }
 
+// Connections is the most connections at a time, and so the most mails that can be under way.
+func (m *Mailer) Connections() int { return m.connections }
+
 // Domain is that of the site's sender, for the IDs of mails and lists; empty when not configured.
 func (m *Mailer) Domain() string {
 	if m == nil {

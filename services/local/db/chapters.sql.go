@@ -12,7 +12,7 @@ import (
 
 const beginChapterEpoch = `-- name: BeginChapterEpoch :many
 UPDATE chapters SET epoch = $1, version = version + 1
-RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number
+RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code
 `
 
 func (q *Queries) BeginChapterEpoch(ctx context.Context, epoch int64) ([]Chapter, error) {
@@ -39,6 +39,7 @@ func (q *Queries) BeginChapterEpoch(ctx context.Context, epoch int64) ([]Chapter
 			&i.UpdateTime,
 			&i.PlacementEpoch,
 			&i.PlacementNumber,
+			&i.LanguageCode,
 		); err != nil {
 			return nil, err
 		}
@@ -51,7 +52,7 @@ func (q *Queries) BeginChapterEpoch(ctx context.Context, epoch int64) ([]Chapter
 }
 
 const chapter = `-- name: Chapter :one
-SELECT id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number FROM chapters WHERE id = $1
+SELECT id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code FROM chapters WHERE id = $1
 `
 
 func (q *Queries) Chapter(ctx context.Context, id string) (Chapter, error) {
@@ -72,12 +73,13 @@ func (q *Queries) Chapter(ctx context.Context, id string) (Chapter, error) {
 		&i.UpdateTime,
 		&i.PlacementEpoch,
 		&i.PlacementNumber,
+		&i.LanguageCode,
 	)
 	return i, err
 }
 
 const chapterForUpdate = `-- name: ChapterForUpdate :one
-SELECT id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number FROM chapters WHERE id = $1 FOR NO KEY UPDATE
+SELECT id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code FROM chapters WHERE id = $1 FOR NO KEY UPDATE
 `
 
 func (q *Queries) ChapterForUpdate(ctx context.Context, id string) (Chapter, error) {
@@ -98,6 +100,7 @@ func (q *Queries) ChapterForUpdate(ctx context.Context, id string) (Chapter, err
 		&i.UpdateTime,
 		&i.PlacementEpoch,
 		&i.PlacementNumber,
+		&i.LanguageCode,
 	)
 	return i, err
 }
@@ -141,7 +144,7 @@ func (q *Queries) ChapterVersions(ctx context.Context, arg ChapterVersionsParams
 }
 
 const chaptersAfter = `-- name: ChaptersAfter :many
-SELECT id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number FROM chapters
+SELECT id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code FROM chapters
 WHERE id > $1 AND ($2::text = '' OR region = $2)
 ORDER BY id
 LIMIT $3
@@ -177,6 +180,7 @@ func (q *Queries) ChaptersAfter(ctx context.Context, arg ChaptersAfterParams) ([
 			&i.UpdateTime,
 			&i.PlacementEpoch,
 			&i.PlacementNumber,
+			&i.LanguageCode,
 		); err != nil {
 			return nil, err
 		}
@@ -189,23 +193,24 @@ func (q *Queries) ChaptersAfter(ctx context.Context, arg ChaptersAfterParams) ([
 }
 
 const insertChapter = `-- name: InsertChapter :one
-INSERT INTO chapters (id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10, $10)
+INSERT INTO chapters (id, display_name, region, city, country_code, latitude, longitude, url, language_code, epoch, version, create_time, update_time)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1, $11, $11)
 ON CONFLICT DO NOTHING
-RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number
+RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code
 `
 
 type InsertChapterParams struct {
-	ID          string
-	DisplayName string
-	Region      string
-	City        string
-	CountryCode string
-	Latitude    float64
-	Longitude   float64
-	Url         string
-	Epoch       int64
-	Now         time.Time
+	ID           string
+	DisplayName  string
+	Region       string
+	City         string
+	CountryCode  string
+	Latitude     float64
+	Longitude    float64
+	Url          string
+	LanguageCode string
+	Epoch        int64
+	Now          time.Time
 }
 
 func (q *Queries) InsertChapter(ctx context.Context, arg InsertChapterParams) (Chapter, error) {
@@ -218,6 +223,7 @@ func (q *Queries) InsertChapter(ctx context.Context, arg InsertChapterParams) (C
 		arg.Latitude,
 		arg.Longitude,
 		arg.Url,
+		arg.LanguageCode,
 		arg.Epoch,
 		arg.Now,
 	)
@@ -237,6 +243,7 @@ func (q *Queries) InsertChapter(ctx context.Context, arg InsertChapterParams) (C
 		&i.UpdateTime,
 		&i.PlacementEpoch,
 		&i.PlacementNumber,
+		&i.LanguageCode,
 	)
 	return i, err
 }
@@ -247,7 +254,7 @@ SET region = $1, placement_epoch = $2, placement_number = $3,
     version = version + (region <> $1)::int,
     update_time = CASE WHEN region <> $1 THEN $4::timestamptz ELSE update_time END
 WHERE id = $5
-RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number
+RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code
 `
 
 type PlaceChapterParams struct {
@@ -283,6 +290,7 @@ func (q *Queries) PlaceChapter(ctx context.Context, arg PlaceChapterParams) (Cha
 		&i.UpdateTime,
 		&i.PlacementEpoch,
 		&i.PlacementNumber,
+		&i.LanguageCode,
 	)
 	return i, err
 }
@@ -290,20 +298,21 @@ func (q *Queries) PlaceChapter(ctx context.Context, arg PlaceChapterParams) (Cha
 const updateChapter = `-- name: UpdateChapter :one
 UPDATE chapters
 SET display_name = $1, city = $2, country_code = $3, latitude = $4,
-    longitude = $5, url = $6, version = version + 1, update_time = $7
-WHERE id = $8
-RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number
+    longitude = $5, url = $6, language_code = $7, version = version + 1, update_time = $8
+WHERE id = $9
+RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code
 `
 
 type UpdateChapterParams struct {
-	DisplayName string
-	City        string
-	CountryCode string
-	Latitude    float64
-	Longitude   float64
-	Url         string
-	Now         time.Time
-	ID          string
+	DisplayName  string
+	City         string
+	CountryCode  string
+	Latitude     float64
+	Longitude    float64
+	Url          string
+	LanguageCode string
+	Now          time.Time
+	ID           string
 }
 
 func (q *Queries) UpdateChapter(ctx context.Context, arg UpdateChapterParams) (Chapter, error) {
@@ -314,6 +323,7 @@ func (q *Queries) UpdateChapter(ctx context.Context, arg UpdateChapterParams) (C
 		arg.Latitude,
 		arg.Longitude,
 		arg.Url,
+		arg.LanguageCode,
 		arg.Now,
 		arg.ID,
 	)
@@ -333,6 +343,7 @@ func (q *Queries) UpdateChapter(ctx context.Context, arg UpdateChapterParams) (C
 		&i.UpdateTime,
 		&i.PlacementEpoch,
 		&i.PlacementNumber,
+		&i.LanguageCode,
 	)
 	return i, err
 }

@@ -12,7 +12,7 @@ import (
 
 const beginListEpoch = `-- name: BeginListEpoch :many
 UPDATE lists SET epoch = $1, version = version + 1, changes_floor = version + 1
-RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor
+RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor, announcement_mode, from_name, reply_to, posting_address
 `
 
 func (q *Queries) BeginListEpoch(ctx context.Context, epoch int64) ([]List, error) {
@@ -44,6 +44,10 @@ func (q *Queries) BeginListEpoch(ctx context.Context, epoch int64) ([]List, erro
 			&i.GuardEntries,
 			&i.SeenTime,
 			&i.ChangesFloor,
+			&i.AnnouncementMode,
+			&i.FromName,
+			&i.ReplyTo,
+			&i.PostingAddress,
 		); err != nil {
 			return nil, err
 		}
@@ -59,7 +63,7 @@ const deleteList = `-- name: DeleteList :one
 UPDATE lists
 SET deleted = true, subscribed = 0, pending = 0, version = version + 1, update_time = $1
 WHERE list_no = $2
-RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor
+RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor, announcement_mode, from_name, reply_to, posting_address
 `
 
 type DeleteListParams struct {
@@ -90,27 +94,37 @@ func (q *Queries) DeleteList(ctx context.Context, arg DeleteListParams) (List, e
 		&i.GuardEntries,
 		&i.SeenTime,
 		&i.ChangesFloor,
+		&i.AnnouncementMode,
+		&i.FromName,
+		&i.ReplyTo,
+		&i.PostingAddress,
 	)
 	return i, err
 }
 
 const insertList = `-- name: InsertList :one
-INSERT INTO lists (chapter_id, id, display_name, double_opt_in, consent_text, guard_percent, guard_entries, epoch, version, create_time, update_time)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $9)
+INSERT INTO lists (chapter_id, id, display_name, double_opt_in, consent_text, guard_percent, guard_entries,
+                   announcement_mode, from_name, reply_to, posting_address, epoch, version, create_time, update_time)
+VALUES ($1, $2, $3, $4, $5, $6, $7,
+        $8, $9, $10, $11, $12, 1, $13, $13)
 ON CONFLICT DO NOTHING
-RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor
+RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor, announcement_mode, from_name, reply_to, posting_address
 `
 
 type InsertListParams struct {
-	ChapterID    string
-	ID           string
-	DisplayName  string
-	DoubleOptIn  bool
-	ConsentText  string
-	GuardPercent int16
-	GuardEntries int32
-	Epoch        int64
-	Now          time.Time
+	ChapterID        string
+	ID               string
+	DisplayName      string
+	DoubleOptIn      bool
+	ConsentText      string
+	GuardPercent     int16
+	GuardEntries     int32
+	AnnouncementMode int16
+	FromName         string
+	ReplyTo          string
+	PostingAddress   string
+	Epoch            int64
+	Now              time.Time
 }
 
 func (q *Queries) InsertList(ctx context.Context, arg InsertListParams) (List, error) {
@@ -122,6 +136,10 @@ func (q *Queries) InsertList(ctx context.Context, arg InsertListParams) (List, e
 		arg.ConsentText,
 		arg.GuardPercent,
 		arg.GuardEntries,
+		arg.AnnouncementMode,
+		arg.FromName,
+		arg.ReplyTo,
+		arg.PostingAddress,
 		arg.Epoch,
 		arg.Now,
 	)
@@ -146,12 +164,16 @@ func (q *Queries) InsertList(ctx context.Context, arg InsertListParams) (List, e
 		&i.GuardEntries,
 		&i.SeenTime,
 		&i.ChangesFloor,
+		&i.AnnouncementMode,
+		&i.FromName,
+		&i.ReplyTo,
+		&i.PostingAddress,
 	)
 	return i, err
 }
 
 const list = `-- name: List :one
-SELECT list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor FROM lists WHERE chapter_id = $1 AND id = $2 AND NOT deleted
+SELECT list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor, announcement_mode, from_name, reply_to, posting_address FROM lists WHERE chapter_id = $1 AND id = $2 AND NOT deleted
 `
 
 type ListParams struct {
@@ -182,12 +204,16 @@ func (q *Queries) List(ctx context.Context, arg ListParams) (List, error) {
 		&i.GuardEntries,
 		&i.SeenTime,
 		&i.ChangesFloor,
+		&i.AnnouncementMode,
+		&i.FromName,
+		&i.ReplyTo,
+		&i.PostingAddress,
 	)
 	return i, err
 }
 
 const listAggregate = `-- name: ListAggregate :one
-SELECT list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor FROM lists WHERE chapter_id = $1 AND id = $2
+SELECT list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor, announcement_mode, from_name, reply_to, posting_address FROM lists WHERE chapter_id = $1 AND id = $2
 `
 
 type ListAggregateParams struct {
@@ -219,12 +245,16 @@ func (q *Queries) ListAggregate(ctx context.Context, arg ListAggregateParams) (L
 		&i.GuardEntries,
 		&i.SeenTime,
 		&i.ChangesFloor,
+		&i.AnnouncementMode,
+		&i.FromName,
+		&i.ReplyTo,
+		&i.PostingAddress,
 	)
 	return i, err
 }
 
 const listByNoForUpdate = `-- name: ListByNoForUpdate :one
-SELECT list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor FROM lists WHERE list_no = $1 FOR NO KEY UPDATE
+SELECT list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor, announcement_mode, from_name, reply_to, posting_address FROM lists WHERE list_no = $1 FOR NO KEY UPDATE
 `
 
 func (q *Queries) ListByNoForUpdate(ctx context.Context, listNo int64) (List, error) {
@@ -250,12 +280,16 @@ func (q *Queries) ListByNoForUpdate(ctx context.Context, listNo int64) (List, er
 		&i.GuardEntries,
 		&i.SeenTime,
 		&i.ChangesFloor,
+		&i.AnnouncementMode,
+		&i.FromName,
+		&i.ReplyTo,
+		&i.PostingAddress,
 	)
 	return i, err
 }
 
 const listForUpdate = `-- name: ListForUpdate :one
-SELECT list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor FROM lists WHERE chapter_id = $1 AND id = $2 AND NOT deleted FOR NO KEY UPDATE
+SELECT list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor, announcement_mode, from_name, reply_to, posting_address FROM lists WHERE chapter_id = $1 AND id = $2 AND NOT deleted FOR NO KEY UPDATE
 `
 
 type ListForUpdateParams struct {
@@ -286,6 +320,10 @@ func (q *Queries) ListForUpdate(ctx context.Context, arg ListForUpdateParams) (L
 		&i.GuardEntries,
 		&i.SeenTime,
 		&i.ChangesFloor,
+		&i.AnnouncementMode,
+		&i.FromName,
+		&i.ReplyTo,
+		&i.PostingAddress,
 	)
 	return i, err
 }
@@ -331,7 +369,7 @@ func (q *Queries) ListVersions(ctx context.Context, arg ListVersionsParams) ([]L
 }
 
 const listsAfter = `-- name: ListsAfter :many
-SELECT list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor FROM lists
+SELECT list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor, announcement_mode, from_name, reply_to, posting_address FROM lists
 WHERE chapter_id = $1 AND id > $2 AND NOT deleted
 ORDER BY id
 LIMIT $3
@@ -372,6 +410,10 @@ func (q *Queries) ListsAfter(ctx context.Context, arg ListsAfterParams) ([]List,
 			&i.GuardEntries,
 			&i.SeenTime,
 			&i.ChangesFloor,
+			&i.AnnouncementMode,
+			&i.FromName,
+			&i.ReplyTo,
+			&i.PostingAddress,
 		); err != nil {
 			return nil, err
 		}
@@ -384,7 +426,7 @@ func (q *Queries) ListsAfter(ctx context.Context, arg ListsAfterParams) ([]List,
 }
 
 const listsOfEntry = `-- name: ListsOfEntry :many
-SELECT l.list_no, l.chapter_id, l.id, l.display_name, l.double_opt_in, l.subscribed, l.pending, l.unsubscribed, l.bounced, l.deleted, l.epoch, l.version, l.create_time, l.update_time, l.consent_text, l.guard_percent, l.guard_entries, l.seen_time, l.changes_floor FROM lists l
+SELECT l.list_no, l.chapter_id, l.id, l.display_name, l.double_opt_in, l.subscribed, l.pending, l.unsubscribed, l.bounced, l.deleted, l.epoch, l.version, l.create_time, l.update_time, l.consent_text, l.guard_percent, l.guard_entries, l.seen_time, l.changes_floor, l.announcement_mode, l.from_name, l.reply_to, l.posting_address FROM lists l
 WHERE l.chapter_id = $1 AND EXISTS (SELECT FROM entries e WHERE e.list_no = l.list_no AND e.token = $2)
 ORDER BY l.list_no
 FOR NO KEY UPDATE
@@ -425,6 +467,10 @@ func (q *Queries) ListsOfEntry(ctx context.Context, arg ListsOfEntryParams) ([]L
 			&i.GuardEntries,
 			&i.SeenTime,
 			&i.ChangesFloor,
+			&i.AnnouncementMode,
+			&i.FromName,
+			&i.ReplyTo,
+			&i.PostingAddress,
 		); err != nil {
 			return nil, err
 		}
@@ -442,7 +488,7 @@ SET version = version + 1, update_time = $1,
     subscribed = subscribed + $2, pending = pending + $3,
     unsubscribed = unsubscribed + $4, bounced = bounced + $5
 WHERE list_no = $6
-RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor
+RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor, announcement_mode, from_name, reply_to, posting_address
 `
 
 type MoveListParams struct {
@@ -485,6 +531,10 @@ func (q *Queries) MoveList(ctx context.Context, arg MoveListParams) (List, error
 		&i.GuardEntries,
 		&i.SeenTime,
 		&i.ChangesFloor,
+		&i.AnnouncementMode,
+		&i.FromName,
+		&i.ReplyTo,
+		&i.PostingAddress,
 	)
 	return i, err
 }
@@ -492,22 +542,27 @@ func (q *Queries) MoveList(ctx context.Context, arg MoveListParams) (List, error
 const reviveList = `-- name: ReviveList :one
 UPDATE lists
 SET display_name = $1, double_opt_in = $2, consent_text = $3,
-    guard_percent = $4, guard_entries = $5, deleted = false,
-    epoch = greatest($6::bigint, epoch + 1), version = 1, changes_floor = 0, create_time = $7, update_time = $7
-WHERE chapter_id = $8 AND id = $9 AND deleted
-RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor
+    guard_percent = $4, guard_entries = $5, announcement_mode = $6,
+    from_name = $7, reply_to = $8, posting_address = $9, deleted = false,
+    epoch = greatest($10::bigint, epoch + 1), version = 1, changes_floor = 0, create_time = $11, update_time = $11
+WHERE chapter_id = $12 AND id = $13 AND deleted
+RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor, announcement_mode, from_name, reply_to, posting_address
 `
 
 type ReviveListParams struct {
-	DisplayName  string
-	DoubleOptIn  bool
-	ConsentText  string
-	GuardPercent int16
-	GuardEntries int32
-	Epoch        int64
-	Now          time.Time
-	ChapterID    string
-	ID           string
+	DisplayName      string
+	DoubleOptIn      bool
+	ConsentText      string
+	GuardPercent     int16
+	GuardEntries     int32
+	AnnouncementMode int16
+	FromName         string
+	ReplyTo          string
+	PostingAddress   string
+	Epoch            int64
+	Now              time.Time
+	ChapterID        string
+	ID               string
 }
 
 // A deleted list is made anew over its tombstones, in an epoch that is later than any before.
@@ -518,6 +573,10 @@ func (q *Queries) ReviveList(ctx context.Context, arg ReviveListParams) (List, e
 		arg.ConsentText,
 		arg.GuardPercent,
 		arg.GuardEntries,
+		arg.AnnouncementMode,
+		arg.FromName,
+		arg.ReplyTo,
+		arg.PostingAddress,
 		arg.Epoch,
 		arg.Now,
 		arg.ChapterID,
@@ -544,6 +603,10 @@ func (q *Queries) ReviveList(ctx context.Context, arg ReviveListParams) (List, e
 		&i.GuardEntries,
 		&i.SeenTime,
 		&i.ChangesFloor,
+		&i.AnnouncementMode,
+		&i.FromName,
+		&i.ReplyTo,
+		&i.PostingAddress,
 	)
 	return i, err
 }
@@ -565,19 +628,24 @@ func (q *Queries) SeenList(ctx context.Context, arg SeenListParams) error {
 const updateList = `-- name: UpdateList :one
 UPDATE lists
 SET display_name = $1, double_opt_in = $2, consent_text = $3,
-    guard_percent = $4, guard_entries = $5, version = version + 1, update_time = $6
-WHERE list_no = $7
-RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor
+    guard_percent = $4, guard_entries = $5, announcement_mode = $6,
+    from_name = $7, reply_to = $8, posting_address = $9, version = version + 1, update_time = $10
+WHERE list_no = $11
+RETURNING list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor, announcement_mode, from_name, reply_to, posting_address
 `
 
 type UpdateListParams struct {
-	DisplayName  string
-	DoubleOptIn  bool
-	ConsentText  string
-	GuardPercent int16
-	GuardEntries int32
-	Now          time.Time
-	ListNo       int64
+	DisplayName      string
+	DoubleOptIn      bool
+	ConsentText      string
+	GuardPercent     int16
+	GuardEntries     int32
+	AnnouncementMode int16
+	FromName         string
+	ReplyTo          string
+	PostingAddress   string
+	Now              time.Time
+	ListNo           int64
 }
 
 func (q *Queries) UpdateList(ctx context.Context, arg UpdateListParams) (List, error) {
@@ -587,6 +655,10 @@ func (q *Queries) UpdateList(ctx context.Context, arg UpdateListParams) (List, e
 		arg.ConsentText,
 		arg.GuardPercent,
 		arg.GuardEntries,
+		arg.AnnouncementMode,
+		arg.FromName,
+		arg.ReplyTo,
+		arg.PostingAddress,
 		arg.Now,
 		arg.ListNo,
 	)
@@ -611,6 +683,10 @@ func (q *Queries) UpdateList(ctx context.Context, arg UpdateListParams) (List, e
 		&i.GuardEntries,
 		&i.SeenTime,
 		&i.ChangesFloor,
+		&i.AnnouncementMode,
+		&i.FromName,
+		&i.ReplyTo,
+		&i.PostingAddress,
 	)
 	return i, err
 }

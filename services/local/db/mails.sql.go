@@ -8,31 +8,254 @@ package db
 import (
 	"context"
 	"time"
+
+	"github.com/google/uuid"
 )
 
-const endMail = `-- name: EndMail :exec
-UPDATE mails SET state = $1, failure = $2, end_time = $3::timestamptz WHERE mail_no = $4 AND state = 'SENDING'
+const becomeOwner = `-- name: BecomeOwner :exec
+SELECT pg_advisory_lock($1::integer, $2::integer)
 `
 
-type EndMailParams struct {
-	State   string
-	Failure string
-	Now     time.Time
-	MailNo  int64
+type BecomeOwnerParams struct {
+	Class int32
+	Owner int32
 }
 
-func (q *Queries) EndMail(ctx context.Context, arg EndMailParams) error {
-	_, err := q.db.Exec(ctx, endMail,
-		arg.State,
-		arg.Failure,
+// Held as long as the connection lives.
+func (q *Queries) BecomeOwner(ctx context.Context, arg BecomeOwnerParams) error {
+	_, err := q.db.Exec(ctx, becomeOwner, arg.Class, arg.Owner)
+	return err
+}
+
+const bounceMail = `-- name: BounceMail :exec
+WITH old AS (
+    SELECT o.mail_no, o.state, o.mailing_no FROM mails o WHERE o.mail_no = $1 AND o.state IN ('SENT', 'UNCERTAIN') FOR NO KEY UPDATE
+), ended AS (
+    UPDATE mails m SET state = 'FAILED', bounced = true, failure = $2
+    FROM old
+    WHERE m.mail_no = old.mail_no
+    RETURNING old.state, old.mailing_no
+)
+UPDATE mailings g
+SET sent = g.sent - (e.state = 'SENT')::integer, uncertain = g.uncertain - (e.state = 'UNCERTAIN')::integer, bounced = g.bounced + 1, moved = true
+FROM ended e
+WHERE g.mailing_no = e.mailing_no
+`
+
+type BounceMailParams struct {
+	MailNo  int64
+	Failure string
+}
+
+// A mail that was taken, or may have been, came back.
+func (q *Queries) BounceMail(ctx context.Context, arg BounceMailParams) error {
+	_, err := q.db.Exec(ctx, bounceMail, arg.MailNo, arg.Failure)
+	return err
+}
+
+const cancelMailing = `-- name: CancelMailing :exec
+UPDATE mailings SET state = 'CANCELLED', end_time = $1::timestamptz WHERE mailing_no = $2
+`
+
+type CancelMailingParams struct {
+	Now       time.Time
+	MailingNo int64
+}
+
+func (q *Queries) CancelMailing(ctx context.Context, arg CancelMailingParams) error {
+	_, err := q.db.Exec(ctx, cancelMailing, arg.Now, arg.MailingNo)
+	return err
+}
+
+const cancelQueued = `-- name: CancelQueued :exec
+WITH ended AS (
+    UPDATE mails SET state = 'CANCELLED', end_time = $1::timestamptz
+    WHERE mails.state = 'QUEUED' AND mails.announcement_id = $2
+    RETURNING mailing_no
+), counted AS (
+    SELECT mailing_no, count(*) AS gone FROM ended GROUP BY mailing_no
+)
+UPDATE mailings g SET queued = g.queued - c.gone, moved = true
+FROM counted c
+WHERE g.mailing_no = c.mailing_no
+`
+
+type CancelQueuedParams struct {
+	Now            time.Time
+	AnnouncementID *uuid.UUID
+}
+
+// Mails of mailings that were cancelled.
+func (q *Queries) CancelQueued(ctx context.Context, arg CancelQueuedParams) error {
+	_, err := q.db.Exec(ctx, cancelQueued, arg.Now, arg.AnnouncementID)
+	return err
+}
+
+const commitSoon = `-- name: CommitSoon :exec
+SELECT set_config('synchronous_commit', 'off', true)
+`
+
+// This transaction need not wait for the disk.
+func (q *Queries) CommitSoon(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, commitSoon)
+	return err
+}
+
+const doubtMails = `-- name: DoubtMails :exec
+WITH cancelled AS (
+    UPDATE mailings SET state = 'CANCELLED', end_time = $1::timestamptz, moved = true
+    WHERE state = 'SCHEDULED' AND due_time <= $1
+), ended AS (
+    UPDATE mails SET state = 'UNCERTAIN', failure = 'the database was restored from a backup', end_time = $1
+    WHERE state IN ('QUEUED', 'SENDING') AND kind <> 1
+    RETURNING mailing_no
+), counted AS (
+    SELECT mailing_no, count(*) AS gone FROM ended GROUP BY mailing_no
+)
+UPDATE mailings g
+SET queued = g.queued - c.gone, uncertain = g.uncertain + c.gone, moved = true,
+    state = CASE WHEN g.state = 'RUNNING' THEN 'DONE' ELSE g.state END,
+    end_time = CASE WHEN g.state = 'RUNNING' THEN $1 ELSE g.end_time END
+FROM counted c
+WHERE g.mailing_no = c.mailing_no
+`
+
+// What was to be sent when a backup was made, from which this database was restored, may have been sent since.
+func (q *Queries) DoubtMails(ctx context.Context, now *time.Time) error {
+	_, err := q.db.Exec(ctx, doubtMails, now)
+	return err
+}
+
+const dueMailing = `-- name: DueMailing :one
+SELECT g.mailing_no, g.announcement_id, g.chapter_id, g.list_no, g.state, g.automatic, g.posting, g.note, g.due_time, g.create_time, g.start_time, g.end_time, g.queued, g.sent, g.bounced, g.failed, g.uncertain, g.unsubscribed, g.moved, l.list_no, l.chapter_id, l.id, l.display_name, l.double_opt_in, l.subscribed, l.pending, l.unsubscribed, l.bounced, l.deleted, l.epoch, l.version, l.create_time, l.update_time, l.consent_text, l.guard_percent, l.guard_entries, l.seen_time, l.changes_floor, l.announcement_mode, l.from_name, l.reply_to, l.posting_address, a.recalled
+FROM mailings g JOIN lists l ON l.list_no = g.list_no JOIN announcements a ON a.id = g.announcement_id
+WHERE g.state = 'SCHEDULED' AND g.due_time <= $1
+ORDER BY g.due_time, g.mailing_no
+LIMIT 1
+FOR NO KEY UPDATE OF g SKIP LOCKED
+`
+
+type DueMailingRow struct {
+	Mailing  Mailing
+	List     List
+	Recalled bool
+}
+
+// A mailing that is to start; whoever has it starts it.
+func (q *Queries) DueMailing(ctx context.Context, now time.Time) (DueMailingRow, error) {
+	row := q.db.QueryRow(ctx, dueMailing, now)
+	var i DueMailingRow
+	err := row.Scan(
+		&i.Mailing.MailingNo,
+		&i.Mailing.AnnouncementID,
+		&i.Mailing.ChapterID,
+		&i.Mailing.ListNo,
+		&i.Mailing.State,
+		&i.Mailing.Automatic,
+		&i.Mailing.Posting,
+		&i.Mailing.Note,
+		&i.Mailing.DueTime,
+		&i.Mailing.CreateTime,
+		&i.Mailing.StartTime,
+		&i.Mailing.EndTime,
+		&i.Mailing.Queued,
+		&i.Mailing.Sent,
+		&i.Mailing.Bounced,
+		&i.Mailing.Failed,
+		&i.Mailing.Uncertain,
+		&i.Mailing.Unsubscribed,
+		&i.Mailing.Moved,
+		&i.List.ListNo,
+		&i.List.ChapterID,
+		&i.List.ID,
+		&i.List.DisplayName,
+		&i.List.DoubleOptIn,
+		&i.List.Subscribed,
+		&i.List.Pending,
+		&i.List.Unsubscribed,
+		&i.List.Bounced,
+		&i.List.Deleted,
+		&i.List.Epoch,
+		&i.List.Version,
+		&i.List.CreateTime,
+		&i.List.UpdateTime,
+		&i.List.ConsentText,
+		&i.List.GuardPercent,
+		&i.List.GuardEntries,
+		&i.List.SeenTime,
+		&i.List.ChangesFloor,
+		&i.List.AnnouncementMode,
+		&i.List.FromName,
+		&i.List.ReplyTo,
+		&i.List.PostingAddress,
+		&i.Recalled,
+	)
+	return i, err
+}
+
+const endMails = `-- name: EndMails :exec
+WITH result AS (
+    SELECT unnest($2::bigint[]) AS mail_no, unnest($3::integer[]) AS owner, unnest($4::text[]) AS state,
+           unnest($5::boolean[]) AS bounced, unnest($6::text[]) AS failure, unnest($7::timestamptz[]) AS due_time,
+           unnest($8::integer[]) AS tries
+), landed AS (
+    DELETE FROM mail_flights f WHERE f.mail_no = ANY ($2::bigint[])
+), ended AS (
+    UPDATE mails m
+    SET state = r.state, bounced = r.bounced, failure = r.failure, attempts = m.attempts + r.tries,
+        due_time = CASE WHEN r.state = 'QUEUED' THEN r.due_time ELSE m.due_time END,
+        end_time = CASE WHEN r.state = 'QUEUED' THEN NULL ELSE $1::timestamptz END
+    FROM result r
+    WHERE m.mail_no = r.mail_no AND m.owner + 0 = r.owner AND m.state || '' = 'SENDING'
+    RETURNING m.mailing_no, m.state, m.bounced
+), counted AS (
+    SELECT mailing_no, count(*) AS gone, count(*) FILTER (WHERE state = 'SENT') AS sent,
+           count(*) FILTER (WHERE state = 'FAILED' AND bounced) AS bounced,
+           count(*) FILTER (WHERE state = 'FAILED' AND NOT bounced) AS failed,
+           count(*) FILTER (WHERE state = 'UNCERTAIN') AS uncertain
+    FROM ended
+    WHERE mailing_no IS NOT NULL AND state <> 'QUEUED'
+    GROUP BY mailing_no
+)
+UPDATE mailings g
+SET queued = g.queued - c.gone, sent = g.sent + c.sent, bounced = g.bounced + c.bounced, failed = g.failed + c.failed,
+    uncertain = g.uncertain + c.uncertain, moved = true,
+    state = CASE WHEN g.state = 'RUNNING' AND g.queued = c.gone THEN 'DONE' ELSE g.state END,
+    end_time = CASE WHEN g.state = 'RUNNING' AND g.queued = c.gone THEN $1 ELSE g.end_time END
+FROM counted c
+WHERE g.mailing_no = c.mailing_no
+`
+
+type EndMailsParams struct {
+	Now      *time.Time
+	MailNos  []int64
+	Owners   []int32
+	States   []string
+	Bounces  []bool
+	Failures []string
+	DueTimes []time.Time
+	Tries    []int32
+}
+
+// Writes what became of mails, and moves the counts of their mailings. A QUEUED one is tried again at its due time, or was
+// given back without a try. Mails that somebody else has given up as UNCERTAIN meanwhile stay so. The mails are found by
+// their numbers: the index of those that are SENDING, small as it should be, is full of those that were (10 times slower).
+func (q *Queries) EndMails(ctx context.Context, arg EndMailsParams) error {
+	_, err := q.db.Exec(ctx, endMails,
 		arg.Now,
-		arg.MailNo,
+		arg.MailNos,
+		arg.Owners,
+		arg.States,
+		arg.Bounces,
+		arg.Failures,
+		arg.DueTimes,
+		arg.Tries,
 	)
 	return err
 }
 
 const eraseMails = `-- name: EraseMails :exec
-DELETE FROM mails WHERE list_no = $1 AND token = $2
+DELETE FROM mails WHERE list_no = $1 AND token = $2 AND kind = 1
 `
 
 type EraseMailsParams struct {
@@ -40,28 +263,264 @@ type EraseMailsParams struct {
 	Token  []byte
 }
 
+// Of announcements it stays known by token alone who had them, so that nobody who is on another list gets a second copy.
 func (q *Queries) EraseMails(ctx context.Context, arg EraseMailsParams) error {
 	_, err := q.db.Exec(ctx, eraseMails, arg.ListNo, arg.Token)
 	return err
 }
 
-const forsakeMails = `-- name: ForsakeMails :execrows
-UPDATE mails SET state = 'UNCERTAIN', failure = 'the process ended while the mail was on its way', end_time = $1::timestamptz
-WHERE state = 'SENDING' AND take_time < $2::timestamptz
+const forgetOwner = `-- name: ForgetOwner :exec
+DELETE FROM mail_flights WHERE owner = $1
 `
 
-type ForsakeMailsParams struct {
-	Now    time.Time
-	Before time.Time
+func (q *Queries) ForgetOwner(ctx context.Context, owner int32) error {
+	_, err := q.db.Exec(ctx, forgetOwner, owner)
+	return err
 }
 
-// Mails that were taken so long ago that whoever took them is gone.
-func (q *Queries) ForsakeMails(ctx context.Context, arg ForsakeMailsParams) (int64, error) {
-	result, err := q.db.Exec(ctx, forsakeMails, arg.Now, arg.Before)
+const forsaken = `-- name: Forsaken :many
+SELECT m.mail_no,
+       (CASE WHEN f.state IS NOT NULL THEN f.state WHEN f.mail_no IS NOT NULL OR alive.owner IS NULL THEN 'UNCERTAIN' ELSE 'QUEUED' END)::text AS state,
+       coalesce(f.bounced, false)::boolean AS bounced, coalesce(f.failure, '')::text AS failure,
+       coalesce(f.due_time, m.due_time)::timestamptz AS due_time, (f.mail_no IS NOT NULL)::boolean AS handed
+FROM mails m
+LEFT JOIN mail_flights f ON f.mail_no = m.mail_no
+LEFT JOIN mail_flights alive ON alive.mail_no = -($1::integer)
+WHERE m.state = 'SENDING' AND m.owner = $1
+`
+
+type ForsakenRow struct {
+	MailNo  int64
+	State   string
+	Bounced bool
+	Failure string
+	DueTime time.Time
+	Handed  bool
+}
+
+// What is known of the mails of somebody who is gone. Those in the air may have arrived. Those that were not handed over
+// are as they were; but after a crash of the database nobody knows which these are.
+func (q *Queries) Forsaken(ctx context.Context, owner int32) ([]ForsakenRow, error) {
+	rows, err := q.db.Query(ctx, forsaken, owner)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return result.RowsAffected(), nil
+	defer rows.Close()
+	items := []ForsakenRow{}
+	for rows.Next() {
+		var i ForsakenRow
+		if err := rows.Scan(
+			&i.MailNo,
+			&i.State,
+			&i.Bounced,
+			&i.Failure,
+			&i.DueTime,
+			&i.Handed,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const handMails = `-- name: HandMails :many
+WITH handed AS (
+    INSERT INTO mail_flights (mail_no, owner) SELECT unnest($2::bigint[]), $1::integer
+    ON CONFLICT (mail_no) DO UPDATE SET owner = excluded.owner, state = NULL
+), taken AS MATERIALIZED (
+    SELECT mail_no, id, list_no, token, kind, state, attempts, due_time, take_time, failure, create_time, end_time, mailing_no, announcement_id, domain, owner, bounced, left_by_it FROM mails WHERE mails.mail_no = ANY ($2::bigint[])
+)
+SELECT m.mail_no, m.id, m.list_no, m.token, m.kind, m.attempts, m.create_time, m.mailing_no, m.announcement_id, l.deleted,
+       l.posting_address, coalesce(e.state, 0)::smallint AS entry_state, coalesce(e.address, '')::text AS address,
+       coalesce(e.display_name, '')::text AS display_name, coalesce(e.update_time, 'epoch')::timestamptz AS entry_time,
+       coalesce(g.state, '')::text AS mailing_state, coalesce(a.recalled, false)::boolean AS recalled
+FROM taken m
+JOIN lists l ON l.list_no = m.list_no
+LEFT JOIN entries e ON e.list_no = m.list_no AND e.token = m.token
+LEFT JOIN mailings g ON g.mailing_no = m.mailing_no
+LEFT JOIN announcements a ON a.id = m.announcement_id
+WHERE m.state = 'SENDING' AND m.owner = $1::integer
+`
+
+type HandMailsParams struct {
+	Owner   int32
+	MailNos []int64
+}
+
+type HandMailsRow struct {
+	MailNo         int64
+	ID             uuid.UUID
+	ListNo         int64
+	Token          []byte
+	Kind           int16
+	Attempts       int32
+	CreateTime     time.Time
+	MailingNo      *int64
+	AnnouncementID *uuid.UUID
+	Deleted        bool
+	PostingAddress string
+	EntryState     int16
+	Address        string
+	DisplayName    string
+	EntryTime      time.Time
+	MailingState   string
+	Recalled       bool
+}
+
+// Notes that mails are handed over, in the moment in which they are, and reads what they are about. Confirmations belong to
+// no mailing.
+func (q *Queries) HandMails(ctx context.Context, arg HandMailsParams) ([]HandMailsRow, error) {
+	rows, err := q.db.Query(ctx, handMails, arg.Owner, arg.MailNos)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []HandMailsRow{}
+	for rows.Next() {
+		var i HandMailsRow
+		if err := rows.Scan(
+			&i.MailNo,
+			&i.ID,
+			&i.ListNo,
+			&i.Token,
+			&i.Kind,
+			&i.Attempts,
+			&i.CreateTime,
+			&i.MailingNo,
+			&i.AnnouncementID,
+			&i.Deleted,
+			&i.PostingAddress,
+			&i.EntryState,
+			&i.Address,
+			&i.DisplayName,
+			&i.EntryTime,
+			&i.MailingState,
+			&i.Recalled,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listsOfMail = `-- name: ListsOfMail :many
+SELECT l.list_no, l.chapter_id, l.id, l.display_name, l.double_opt_in, l.subscribed, l.pending, l.unsubscribed, l.bounced, l.deleted, l.epoch, l.version, l.create_time, l.update_time, l.consent_text, l.guard_percent, l.guard_entries, l.seen_time, l.changes_floor, l.announcement_mode, l.from_name, l.reply_to, l.posting_address FROM lists l
+WHERE EXISTS (SELECT FROM entries e WHERE e.list_no = l.list_no AND e.token = $1 AND e.state <= 2)
+  AND (l.list_no = $2 OR l.list_no IN (SELECT g.list_no FROM mailings g WHERE g.announcement_id = $3::uuid))
+ORDER BY l.list_no
+FOR NO KEY UPDATE
+`
+
+type ListsOfMailParams struct {
+	Token          []byte
+	ListNo         int64
+	AnnouncementID *uuid.UUID
+}
+
+// The lists that a mail stood for, and that hold the person: its own, and all to which the announcement is mailed.
+func (q *Queries) ListsOfMail(ctx context.Context, arg ListsOfMailParams) ([]List, error) {
+	rows, err := q.db.Query(ctx, listsOfMail, arg.Token, arg.ListNo, arg.AnnouncementID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []List{}
+	for rows.Next() {
+		var i List
+		if err := rows.Scan(
+			&i.ListNo,
+			&i.ChapterID,
+			&i.ID,
+			&i.DisplayName,
+			&i.DoubleOptIn,
+			&i.Subscribed,
+			&i.Pending,
+			&i.Unsubscribed,
+			&i.Bounced,
+			&i.Deleted,
+			&i.Epoch,
+			&i.Version,
+			&i.CreateTime,
+			&i.UpdateTime,
+			&i.ConsentText,
+			&i.GuardPercent,
+			&i.GuardEntries,
+			&i.SeenTime,
+			&i.ChangesFloor,
+			&i.AnnouncementMode,
+			&i.FromName,
+			&i.ReplyTo,
+			&i.PostingAddress,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const mailByID = `-- name: MailByID :one
+SELECT m.mail_no, m.id, m.list_no, m.token, m.kind, m.state, m.attempts, m.due_time, m.take_time, m.failure, m.create_time, m.end_time, m.mailing_no, m.announcement_id, m.domain, m.owner, m.bounced, m.left_by_it, l.chapter_id FROM mails m JOIN lists l ON l.list_no = m.list_no WHERE m.id = $1 ORDER BY m.mail_no DESC LIMIT 1
+`
+
+type MailByIDRow struct {
+	MailNo         int64
+	ID             uuid.UUID
+	ListNo         int64
+	Token          []byte
+	Kind           int16
+	State          string
+	Attempts       int32
+	DueTime        time.Time
+	TakeTime       *time.Time
+	Failure        string
+	CreateTime     time.Time
+	EndTime        *time.Time
+	MailingNo      *int64
+	AnnouncementID *uuid.UUID
+	Domain         string
+	Owner          int32
+	Bounced        bool
+	LeftByIt       bool
+	ChapterID      string
+}
+
+func (q *Queries) MailByID(ctx context.Context, id uuid.UUID) (MailByIDRow, error) {
+	row := q.db.QueryRow(ctx, mailByID, id)
+	var i MailByIDRow
+	err := row.Scan(
+		&i.MailNo,
+		&i.ID,
+		&i.ListNo,
+		&i.Token,
+		&i.Kind,
+		&i.State,
+		&i.Attempts,
+		&i.DueTime,
+		&i.TakeTime,
+		&i.Failure,
+		&i.CreateTime,
+		&i.EndTime,
+		&i.MailingNo,
+		&i.AnnouncementID,
+		&i.Domain,
+		&i.Owner,
+		&i.Bounced,
+		&i.LeftByIt,
+		&i.ChapterID,
+	)
+	return i, err
 }
 
 const mailContext = `-- name: MailContext :one
@@ -114,6 +573,28 @@ func (q *Queries) MailContext(ctx context.Context, arg MailContextParams) (MailC
 	return i, err
 }
 
+const mailLeft = `-- name: MailLeft :exec
+WITH gone AS (
+    UPDATE mails SET left_by_it = true
+    WHERE mails.announcement_id = $1 AND mails.token = $2 AND NOT left_by_it
+    RETURNING mailing_no
+)
+UPDATE mailings g SET unsubscribed = g.unsubscribed + 1, moved = true
+FROM gone
+WHERE g.mailing_no = gone.mailing_no
+`
+
+type MailLeftParams struct {
+	AnnouncementID *uuid.UUID
+	Token          []byte
+}
+
+// Who left a list by the link in a mail counts once.
+func (q *Queries) MailLeft(ctx context.Context, arg MailLeftParams) error {
+	_, err := q.db.Exec(ctx, mailLeft, arg.AnnouncementID, arg.Token)
+	return err
+}
+
 const mailedSince = `-- name: MailedSince :one
 SELECT EXISTS (
     SELECT FROM mails
@@ -141,6 +622,229 @@ func (q *Queries) MailedSince(ctx context.Context, arg MailedSinceParams) (bool,
 	return exists, err
 }
 
+const mailingContext = `-- name: MailingContext :one
+SELECT g.mailing_no, g.announcement_id, g.chapter_id, g.list_no, g.state, g.automatic, g.posting, g.note, g.due_time, g.create_time, g.start_time, g.end_time, g.queued, g.sent, g.bounced, g.failed, g.uncertain, g.unsubscribed, g.moved, l.list_no, l.chapter_id, l.id, l.display_name, l.double_opt_in, l.subscribed, l.pending, l.unsubscribed, l.bounced, l.deleted, l.epoch, l.version, l.create_time, l.update_time, l.consent_text, l.guard_percent, l.guard_entries, l.seen_time, l.changes_floor, l.announcement_mode, l.from_name, l.reply_to, l.posting_address, a.id, a.name, a.edition, a.content, a.audience_regions, a.audience_charter_states, a.audience_languages, a.recalled, c.display_name AS chapter_name, c.language_code, i.region
+FROM mailings g
+JOIN lists l ON l.list_no = g.list_no
+JOIN chapters c ON c.id = g.chapter_id
+JOIN announcements a ON a.id = g.announcement_id
+JOIN inbox_items i ON i.announcement_id = g.announcement_id AND i.chapter_id = g.chapter_id
+WHERE g.mailing_no = $1
+`
+
+type MailingContextRow struct {
+	Mailing      Mailing
+	List         List
+	Announcement Announcement
+	ChapterName  string
+	LanguageCode string
+	Region       string
+}
+
+// What the mails of a mailing have in common.
+func (q *Queries) MailingContext(ctx context.Context, mailingNo int64) (MailingContextRow, error) {
+	row := q.db.QueryRow(ctx, mailingContext, mailingNo)
+	var i MailingContextRow
+	err := row.Scan(
+		&i.Mailing.MailingNo,
+		&i.Mailing.AnnouncementID,
+		&i.Mailing.ChapterID,
+		&i.Mailing.ListNo,
+		&i.Mailing.State,
+		&i.Mailing.Automatic,
+		&i.Mailing.Posting,
+		&i.Mailing.Note,
+		&i.Mailing.DueTime,
+		&i.Mailing.CreateTime,
+		&i.Mailing.StartTime,
+		&i.Mailing.EndTime,
+		&i.Mailing.Queued,
+		&i.Mailing.Sent,
+		&i.Mailing.Bounced,
+		&i.Mailing.Failed,
+		&i.Mailing.Uncertain,
+		&i.Mailing.Unsubscribed,
+		&i.Mailing.Moved,
+		&i.List.ListNo,
+		&i.List.ChapterID,
+		&i.List.ID,
+		&i.List.DisplayName,
+		&i.List.DoubleOptIn,
+		&i.List.Subscribed,
+		&i.List.Pending,
+		&i.List.Unsubscribed,
+		&i.List.Bounced,
+		&i.List.Deleted,
+		&i.List.Epoch,
+		&i.List.Version,
+		&i.List.CreateTime,
+		&i.List.UpdateTime,
+		&i.List.ConsentText,
+		&i.List.GuardPercent,
+		&i.List.GuardEntries,
+		&i.List.SeenTime,
+		&i.List.ChangesFloor,
+		&i.List.AnnouncementMode,
+		&i.List.FromName,
+		&i.List.ReplyTo,
+		&i.List.PostingAddress,
+		&i.Announcement.ID,
+		&i.Announcement.Name,
+		&i.Announcement.Edition,
+		&i.Announcement.Content,
+		&i.Announcement.AudienceRegions,
+		&i.Announcement.AudienceCharterStates,
+		&i.Announcement.AudienceLanguages,
+		&i.Announcement.Recalled,
+		&i.ChapterName,
+		&i.LanguageCode,
+		&i.Region,
+	)
+	return i, err
+}
+
+const moveMail = `-- name: MoveMail :exec
+WITH landed AS (
+    DELETE FROM mail_flights f WHERE f.mail_no = $4
+), moved AS (
+    UPDATE mails m SET list_no = $5, mailing_no = $1, state = 'QUEUED'
+    WHERE m.mail_no = $4 AND m.state = 'SENDING' AND m.owner = $6
+    RETURNING m.mail_no
+)
+UPDATE mailings g
+SET queued = g.queued + CASE WHEN g.mailing_no = $1 THEN 1 ELSE -1 END, moved = true,
+    state = CASE WHEN g.mailing_no = $1 THEN 'RUNNING' WHEN g.state = 'RUNNING' AND g.queued = 1 THEN 'DONE' ELSE g.state END,
+    end_time = CASE WHEN g.mailing_no = $1 THEN NULL WHEN g.state = 'RUNNING' AND g.queued = 1 THEN $2::timestamptz ELSE g.end_time END
+FROM moved
+WHERE g.mailing_no IN ($3, $1)
+`
+
+type MoveMailParams struct {
+	ToMailing   int64
+	Now         time.Time
+	FromMailing int64
+	MailNo      int64
+	ListNo      int64
+	Owner       int32
+}
+
+// Gives a mail to another mailing, because the person has left the list of the one that it was for.
+func (q *Queries) MoveMail(ctx context.Context, arg MoveMailParams) error {
+	_, err := q.db.Exec(ctx, moveMail,
+		arg.ToMailing,
+		arg.Now,
+		arg.FromMailing,
+		arg.MailNo,
+		arg.ListNo,
+		arg.Owner,
+	)
+	return err
+}
+
+const newOwner = `-- name: NewOwner :one
+SELECT nextval('mail_owners')::integer
+`
+
+func (q *Queries) NewOwner(ctx context.Context) (int32, error) {
+	row := q.db.QueryRow(ctx, newOwner)
+	var column_1 int32
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
+const noteOutcomes = `-- name: NoteOutcomes :exec
+UPDATE mail_flights f SET state = r.state, bounced = r.bounced, failure = r.failure, due_time = r.due_time
+FROM (
+    SELECT unnest($1::bigint[]) AS mail_no, unnest($2::text[]) AS state, unnest($3::boolean[]) AS bounced,
+           unnest($4::text[]) AS failure, unnest($5::timestamptz[]) AS due_time
+) r
+WHERE f.mail_no = r.mail_no AND f.mail_no = ANY ($1::bigint[])
+`
+
+type NoteOutcomesParams struct {
+	MailNos  []int64
+	States   []string
+	Bounces  []bool
+	Failures []string
+	DueTimes []time.Time
+}
+
+// Notes what became of mails, until EndMails writes it.
+func (q *Queries) NoteOutcomes(ctx context.Context, arg NoteOutcomesParams) error {
+	_, err := q.db.Exec(ctx, noteOutcomes,
+		arg.MailNos,
+		arg.States,
+		arg.Bounces,
+		arg.Failures,
+		arg.DueTimes,
+	)
+	return err
+}
+
+const otherListOf = `-- name: OtherListOf :one
+SELECT g.mailing_no, g.list_no
+FROM mailings g JOIN entries e ON e.list_no = g.list_no AND e.token = $1 AND e.state = 1
+WHERE g.announcement_id = $2 AND g.list_no <> $3 AND g.state IN ('RUNNING', 'DONE') AND NOT g.posting
+ORDER BY g.mailing_no
+LIMIT 1
+`
+
+type OtherListOfParams struct {
+	Token          []byte
+	AnnouncementID uuid.UUID
+	ListNo         int64
+}
+
+type OtherListOfRow struct {
+	MailingNo int64
+	ListNo    int64
+}
+
+// Another mailing of the announcement whose list the person is on.
+func (q *Queries) OtherListOf(ctx context.Context, arg OtherListOfParams) (OtherListOfRow, error) {
+	row := q.db.QueryRow(ctx, otherListOf, arg.Token, arg.AnnouncementID, arg.ListNo)
+	var i OtherListOfRow
+	err := row.Scan(&i.MailingNo, &i.ListNo)
+	return i, err
+}
+
+const ownerGone = `-- name: OwnerGone :one
+SELECT pg_try_advisory_xact_lock($1::integer, $2::integer)
+`
+
+type OwnerGoneParams struct {
+	Class int32
+	Owner int32
+}
+
+// Whether nobody lives who took mails under this number. The lock is let go with the transaction.
+func (q *Queries) OwnerGone(ctx context.Context, arg OwnerGoneParams) (bool, error) {
+	row := q.db.QueryRow(ctx, ownerGone, arg.Class, arg.Owner)
+	var pg_try_advisory_xact_lock bool
+	err := row.Scan(&pg_try_advisory_xact_lock)
+	return pg_try_advisory_xact_lock, err
+}
+
+const ownerLives = `-- name: OwnerLives :exec
+INSERT INTO mail_flights (mail_no, owner) VALUES (-($1::integer), $1)
+`
+
+func (q *Queries) OwnerLives(ctx context.Context, owner int32) error {
+	_, err := q.db.Exec(ctx, ownerLives, owner)
+	return err
+}
+
+const planAnew = `-- name: PlanAnew :exec
+SELECT set_config('plan_cache_mode', 'force_custom_plan', true)
+`
+
+// The plans of this transaction are made for what the tables hold now. One that was made when they were empty reads 100,000
+// mails 250 times.
+func (q *Queries) PlanAnew(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, planAnew)
+	return err
+}
+
 const pruneMails = `-- name: PruneMails :execrows
 DELETE FROM mails WHERE end_time < $1::timestamptz
 `
@@ -151,28 +855,6 @@ func (q *Queries) PruneMails(ctx context.Context, before time.Time) (int64, erro
 		return 0, err
 	}
 	return result.RowsAffected(), nil
-}
-
-const putOffMail = `-- name: PutOffMail :exec
-UPDATE mails SET state = 'QUEUED', failure = $1, due_time = $2, attempts = $3
-WHERE mail_no = $4 AND state = 'SENDING'
-`
-
-type PutOffMailParams struct {
-	Failure  string
-	DueTime  time.Time
-	Attempts int32
-	MailNo   int64
-}
-
-func (q *Queries) PutOffMail(ctx context.Context, arg PutOffMailParams) error {
-	_, err := q.db.Exec(ctx, putOffMail,
-		arg.Failure,
-		arg.DueTime,
-		arg.Attempts,
-		arg.MailNo,
-	)
-	return err
 }
 
 const queueConfirmations = `-- name: QueueConfirmations :execrows
@@ -225,50 +907,198 @@ func (q *Queries) QueueMail(ctx context.Context, arg QueueMailParams) (int64, er
 	return result.RowsAffected(), nil
 }
 
+const queueMailing = `-- name: QueueMailing :execrows
+INSERT INTO mails (id, list_no, token, kind, state, due_time, create_time, mailing_no, announcement_id, domain)
+SELECT encode(substr(sha256(uuid_send($1::uuid) || e.token), 1, 16), 'hex')::uuid, e.list_no, e.token, 2, 'QUEUED', $2, $2,
+       $3, $1, substring(e.address FROM '[^@]*$')
+FROM entries e
+WHERE e.list_no = $4 AND e.state = 1
+ORDER BY e.token
+ON CONFLICT (announcement_id, token) WHERE announcement_id IS NOT NULL DO UPDATE
+SET state = 'QUEUED', list_no = excluded.list_no, mailing_no = excluded.mailing_no, due_time = excluded.due_time, attempts = 0, end_time = NULL
+WHERE mails.state = 'CANCELLED'
+`
+
+type QueueMailingParams struct {
+	AnnouncementID *uuid.UUID
+	Now            time.Time
+	MailingNo      *int64
+	ListNo         int64
+}
+
+// A mail for each person on the list who has none of the announcement yet, or has one that was cancelled: who left one
+// list before its turn may still be on this one. The ID is made from what the mail is about.
+func (q *Queries) QueueMailing(ctx context.Context, arg QueueMailingParams) (int64, error) {
+	result, err := q.db.Exec(ctx, queueMailing,
+		arg.AnnouncementID,
+		arg.Now,
+		arg.MailingNo,
+		arg.ListNo,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const queuePosting = `-- name: QueuePosting :execrows
+INSERT INTO mails (id, list_no, token, kind, state, due_time, create_time, mailing_no, announcement_id, domain)
+VALUES (encode(substr(sha256(uuid_send($1::uuid) || $2::bytea), 1, 16), 'hex')::uuid, $3, $2, 3, 'QUEUED', $4, $4,
+        $5, $1, $6)
+ON CONFLICT DO NOTHING
+`
+
+type QueuePostingParams struct {
+	AnnouncementID *uuid.UUID
+	Token          []byte
+	ListNo         int64
+	Now            time.Time
+	MailingNo      *int64
+	Domain         string
+}
+
+// One mail to the list's posting address, unless another list of the same address had it.
+func (q *Queries) QueuePosting(ctx context.Context, arg QueuePostingParams) (int64, error) {
+	result, err := q.db.Exec(ctx, queuePosting,
+		arg.AnnouncementID,
+		arg.Token,
+		arg.ListNo,
+		arg.Now,
+		arg.MailingNo,
+		arg.Domain,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const sentInboxItem = `-- name: SentInboxItem :exec
+UPDATE inbox_items SET state = 2, update_time = $1, untold = true
+WHERE announcement_id = $2 AND chapter_id = $3
+`
+
+type SentInboxItemParams struct {
+	Now            time.Time
+	AnnouncementID uuid.UUID
+	ChapterID      string
+}
+
+func (q *Queries) SentInboxItem(ctx context.Context, arg SentInboxItemParams) error {
+	_, err := q.db.Exec(ctx, sentInboxItem, arg.Now, arg.AnnouncementID, arg.ChapterID)
+	return err
+}
+
+const startMailing = `-- name: StartMailing :exec
+UPDATE mailings
+SET state = CASE WHEN $1::integer = 0 THEN 'DONE' ELSE 'RUNNING' END, posting = $2, queued = $1::integer,
+    start_time = $3::timestamptz, end_time = CASE WHEN $1::integer = 0 THEN $3::timestamptz END, moved = true
+WHERE mailing_no = $4
+`
+
+type StartMailingParams struct {
+	Queued    int32
+	Posting   bool
+	Now       time.Time
+	MailingNo int64
+}
+
+func (q *Queries) StartMailing(ctx context.Context, arg StartMailingParams) error {
+	_, err := q.db.Exec(ctx, startMailing,
+		arg.Queued,
+		arg.Posting,
+		arg.Now,
+		arg.MailingNo,
+	)
+	return err
+}
+
 const takeMails = `-- name: TakeMails :many
-UPDATE mails SET state = 'SENDING', take_time = $1::timestamptz, attempts = attempts + 1
-WHERE mail_no IN (
-    SELECT mail_no FROM mails
-    WHERE state = 'QUEUED' AND due_time <= $1
-    ORDER BY due_time
-    LIMIT $2
-    FOR UPDATE SKIP LOCKED
+WITH due AS (
+    SELECT d.mail_no FROM mails d
+    WHERE d.state = 'QUEUED' AND d.due_time <= $2::timestamptz
+      AND (d.kind, d.due_time, d.mail_no) > ($3::smallint, $4::timestamptz, $5::bigint) AND NOT d.domain = ANY ($6::text[])
+    ORDER BY d.kind, d.due_time, d.mail_no
+    LIMIT $7
+    FOR NO KEY UPDATE SKIP LOCKED
 )
-RETURNING mail_no, id, list_no, token, kind, state, attempts, due_time, take_time, failure, create_time, end_time
+UPDATE mails m SET state = 'SENDING', owner = $1, take_time = $2
+FROM due
+WHERE m.mail_no = due.mail_no
+RETURNING m.mail_no, m.domain, m.kind, m.due_time
 `
 
 type TakeMailsParams struct {
-	Now  time.Time
-	Size int32
+	Owner     int32
+	Due       *time.Time
+	AfterKind int16
+	AfterDue  time.Time
+	AfterNo   int64
+	Without   []string
+	Size      int32
 }
 
-// Takes mails that are due. Whoever takes them sends them, or nobody does.
-func (q *Queries) TakeMails(ctx context.Context, arg TakeMailsParams) ([]Mail, error) {
-	rows, err := q.db.Query(ctx, takeMails, arg.Now, arg.Size)
+type TakeMailsRow struct {
+	MailNo  int64
+	Domain  string
+	Kind    int16
+	DueTime time.Time
+}
+
+// Takes mails that are due, in their order and from a point on, without those of domains that have had enough for now.
+// Whoever takes them sends them or gives them back. The point is where the last look ended: the index before it is full of
+// mails that are taken, and as long as any transaction is open that may see them as they were, none of it is skipped.
+func (q *Queries) TakeMails(ctx context.Context, arg TakeMailsParams) ([]TakeMailsRow, error) {
+	rows, err := q.db.Query(ctx, takeMails,
+		arg.Owner,
+		arg.Due,
+		arg.AfterKind,
+		arg.AfterDue,
+		arg.AfterNo,
+		arg.Without,
+		arg.Size,
+	)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []Mail{}
+	items := []TakeMailsRow{}
 	for rows.Next() {
-		var i Mail
+		var i TakeMailsRow
 		if err := rows.Scan(
 			&i.MailNo,
-			&i.ID,
-			&i.ListNo,
-			&i.Token,
+			&i.Domain,
 			&i.Kind,
-			&i.State,
-			&i.Attempts,
 			&i.DueTime,
-			&i.TakeTime,
-			&i.Failure,
-			&i.CreateTime,
-			&i.EndTime,
 		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const takenOwners = `-- name: TakenOwners :many
+SELECT DISTINCT owner FROM mails WHERE state = 'SENDING' AND owner <> $1
+`
+
+// Who has taken mails and not said what became of them.
+func (q *Queries) TakenOwners(ctx context.Context, owner int32) ([]int32, error) {
+	rows, err := q.db.Query(ctx, takenOwners, owner)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []int32{}
+	for rows.Next() {
+		var owner int32
+		if err := rows.Scan(&owner); err != nil {
+			return nil, err
+		}
+		items = append(items, owner)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

@@ -10,6 +10,17 @@ import (
 	"github.com/google/uuid"
 )
 
+type Announcement struct {
+	ID                    uuid.UUID
+	Name                  string
+	Edition               int32
+	Content               []byte
+	AudienceRegions       []string
+	AudienceCharterStates []string
+	AudienceLanguages     []string
+	Recalled              bool
+}
+
 type Case struct {
 	Name            string
 	Region          string
@@ -54,6 +65,7 @@ type Chapter struct {
 	UpdateTime      time.Time
 	PlacementEpoch  int64
 	PlacementNumber int64
+	LanguageCode    string
 }
 
 type Concern struct {
@@ -120,41 +132,77 @@ type Entry struct {
 	SeenTimes    []time.Time
 }
 
-type List struct {
-	ListNo       int64
-	ChapterID    string
-	ID           string
-	DisplayName  string
-	DoubleOptIn  bool
-	Subscribed   int32
-	Pending      int32
-	Unsubscribed int32
-	Bounced      int32
-	Deleted      bool
-	Epoch        int64
-	Version      int64
-	CreateTime   time.Time
-	UpdateTime   time.Time
-	ConsentText  string
-	GuardPercent int16
-	GuardEntries int32
-	SeenTime     time.Time
-	ChangesFloor int64
+type InboxItem struct {
+	AnnouncementID uuid.UUID
+	ChapterID      string
+	Region         string
+	State          int16
+	ArrivedEdition int32
+	DismissReason  string
+	ArriveTime     time.Time
+	UpdateTime     time.Time
+	Epoch          int64
+	Version        int64
+	Untold         bool
 }
 
-type Mail struct {
-	MailNo     int64
-	ID         uuid.UUID
-	ListNo     int64
-	Token      []byte
-	Kind       int16
-	State      string
-	Attempts   int32
-	DueTime    time.Time
-	TakeTime   *time.Time
-	Failure    string
-	CreateTime time.Time
-	EndTime    *time.Time
+type List struct {
+	ListNo           int64
+	ChapterID        string
+	ID               string
+	DisplayName      string
+	DoubleOptIn      bool
+	Subscribed       int32
+	Pending          int32
+	Unsubscribed     int32
+	Bounced          int32
+	Deleted          bool
+	Epoch            int64
+	Version          int64
+	CreateTime       time.Time
+	UpdateTime       time.Time
+	ConsentText      string
+	GuardPercent     int16
+	GuardEntries     int32
+	SeenTime         time.Time
+	ChangesFloor     int64
+	AnnouncementMode int16
+	FromName         string
+	ReplyTo          string
+	PostingAddress   string
+}
+
+type Mailing struct {
+	MailingNo      int64
+	AnnouncementID uuid.UUID
+	ChapterID      string
+	ListNo         int64
+	State          string
+	Automatic      bool
+	Posting        bool
+	Note           string
+	DueTime        time.Time
+	CreateTime     time.Time
+	StartTime      *time.Time
+	EndTime        *time.Time
+	Queued         int32
+	Sent           int32
+	Bounced        int32
+	Failed         int32
+	Uncertain      int32
+	Unsubscribed   int32
+	Moved          bool
+}
+
+type Relay struct {
+	AnnouncementID uuid.UUID
+	Region         string
+	ParentRegion   *string
+	State          string
+	Content        []byte
+	Chapters       []string
+	ChaptersChosen bool
+	ForwardTime    *time.Time
 }
 
 type Sync struct {

@@ -160,6 +160,14 @@ const (
 	Reason_REASON_RELAY_TARGET_INVALID Reason = 105
 	// The hold would end in the past, or later than a relay can be held; metadata `latest`.
 	Reason_REASON_HOLD_TIME_INVALID Reason = 106
+	// The inbox item's state does not allow the verb: it was recalled, sent or dismissed, or is too old; metadata `state`.
+	Reason_REASON_INBOX_ITEM_STATE Reason = 110
+	// The list's announcementMode is NEVER; metadata `resource`. Change it first.
+	Reason_REASON_LIST_TAKES_NO_ANNOUNCEMENTS Reason = 111
+	// The time to send is too far away; metadata `latest`.
+	Reason_REASON_SEND_TIME_INVALID Reason = 112
+	// The report is no delivery status notification (RFC 3464), or does not say of which mail.
+	Reason_REASON_BOUNCE_UNREADABLE Reason = 113
 )
 
 // Enum value maps for Reason.
@@ -230,73 +238,81 @@ var (
 		104: "REASON_RELAY_STATE",
 		105: "REASON_RELAY_TARGET_INVALID",
 		106: "REASON_HOLD_TIME_INVALID",
+		110: "REASON_INBOX_ITEM_STATE",
+		111: "REASON_LIST_TAKES_NO_ANNOUNCEMENTS",
+		112: "REASON_SEND_TIME_INVALID",
+		113: "REASON_BOUNCE_UNREADABLE",
 	}
 	Reason_value = map[string]int32{
-		"REASON_UNSPECIFIED":              0,
-		"REASON_UNAUTHENTICATED":          1,
-		"REASON_PERMISSION_DENIED":        2,
-		"REASON_INVALID_FIELD":            3,
-		"REASON_MALFORMED_REQUEST":        4,
-		"REASON_PAGE_TOKEN_INVALID":       5,
-		"REASON_NOT_FOUND":                6,
-		"REASON_ALREADY_EXISTS":           7,
-		"REASON_ETAG_MISMATCH":            8,
-		"REASON_IDEMPOTENCY_KEY_REUSED":   9,
-		"REASON_IDEMPOTENCY_KEY_IN_USE":   10,
-		"REASON_TIER_UNAVAILABLE":         11,
-		"REASON_TOO_LARGE":                12,
-		"REASON_RATE_LIMITED":             13,
-		"REASON_UNKNOWN_ROUTE":            14,
-		"REASON_INTERNAL":                 15,
-		"REASON_CANCELLED":                16,
-		"REASON_UNSUPPORTED_MEDIA_TYPE":   17,
-		"REASON_ADDRESS_TAKEN":            30,
-		"REASON_ADDRESS_INVALID":          31,
-		"REASON_MEMBER_STATE":             32,
-		"REASON_TERM_END_INVALID":         33,
-		"REASON_REGION_PARENT_INVALID":    40,
-		"REASON_SOURCE_EMPTY":             50,
-		"REASON_SOURCE_UNREADABLE":        51,
-		"REASON_SOURCE_NO_ADDRESS_COLUMN": 52,
-		"REASON_REMOVALS_NOT_CONFIRMED":   53,
-		"REASON_PLAN_STALE":               54,
-		"REASON_SYNC_STATE":               55,
-		"REASON_LIST_PERMANENT":           56,
-		"REASON_ENTRY_SUPPRESSED":         57,
-		"REASON_UPLOAD_INTERRUPTED":       58,
-		"REASON_REVERT_EXPIRED":           59,
-		"REASON_ENTRY_STATE":              60,
-		"REASON_CHANGES_EXPIRED":          61,
-		"REASON_LINK_INVALID":             62,
-		"REASON_CONNECTOR_REFUSED":        63,
-		"REASON_CONNECTOR_UNREACHABLE":    64,
-		"REASON_CONNECTOR_BUSY":           65,
-		"REASON_NOT_ELIGIBLE":             70,
-		"REASON_STANDING_MOVED":           71,
-		"REASON_CHARTER_STATE":            72,
-		"REASON_CLAIMED_BY_ANOTHER":       73,
-		"REASON_CONFLICT_OF_INTEREST":     74,
-		"REASON_WAITING_TIME":             75,
-		"REASON_REGION_NOT_EMPTY":         90,
-		"REASON_REGION_PERMANENT":         91,
-		"REASON_REGION_COUNTRY_TAKEN":     92,
-		"REASON_EFFECTIVE_TIME_INVALID":   93,
-		"REASON_AS_OF_TIME_INVALID":       94,
-		"REASON_SPLIT_INVALID":            95,
-		"REASON_TRANSFER_STATE":           96,
-		"REASON_TRANSFER_PENDING":         97,
-		"REASON_CHAPTER_PLACED_THERE":     98,
-		"REASON_PLACEMENT_MOVED":          99,
-		"REASON_SUBSTITUTE_INVALID":       100,
-		"REASON_PERIOD_INVALID":           101,
-		"REASON_CONCERN_STATE":            120,
-		"REASON_CONCERN_MERGE_INVALID":    121,
-		"REASON_CONCERN_NOT_ANSWERED":     122,
-		"REASON_ANNOUNCEMENT_STATE":       102,
-		"REASON_AUDIENCE_UNKNOWN":         103,
-		"REASON_RELAY_STATE":              104,
-		"REASON_RELAY_TARGET_INVALID":     105,
-		"REASON_HOLD_TIME_INVALID":        106,
+		"REASON_UNSPECIFIED":                 0,
+		"REASON_UNAUTHENTICATED":             1,
+		"REASON_PERMISSION_DENIED":           2,
+		"REASON_INVALID_FIELD":               3,
+		"REASON_MALFORMED_REQUEST":           4,
+		"REASON_PAGE_TOKEN_INVALID":          5,
+		"REASON_NOT_FOUND":                   6,
+		"REASON_ALREADY_EXISTS":              7,
+		"REASON_ETAG_MISMATCH":               8,
+		"REASON_IDEMPOTENCY_KEY_REUSED":      9,
+		"REASON_IDEMPOTENCY_KEY_IN_USE":      10,
+		"REASON_TIER_UNAVAILABLE":            11,
+		"REASON_TOO_LARGE":                   12,
+		"REASON_RATE_LIMITED":                13,
+		"REASON_UNKNOWN_ROUTE":               14,
+		"REASON_INTERNAL":                    15,
+		"REASON_CANCELLED":                   16,
+		"REASON_UNSUPPORTED_MEDIA_TYPE":      17,
+		"REASON_ADDRESS_TAKEN":               30,
+		"REASON_ADDRESS_INVALID":             31,
+		"REASON_MEMBER_STATE":                32,
+		"REASON_TERM_END_INVALID":            33,
+		"REASON_REGION_PARENT_INVALID":       40,
+		"REASON_SOURCE_EMPTY":                50,
+		"REASON_SOURCE_UNREADABLE":           51,
+		"REASON_SOURCE_NO_ADDRESS_COLUMN":    52,
+		"REASON_REMOVALS_NOT_CONFIRMED":      53,
+		"REASON_PLAN_STALE":                  54,
+		"REASON_SYNC_STATE":                  55,
+		"REASON_LIST_PERMANENT":              56,
+		"REASON_ENTRY_SUPPRESSED":            57,
+		"REASON_UPLOAD_INTERRUPTED":          58,
+		"REASON_REVERT_EXPIRED":              59,
+		"REASON_ENTRY_STATE":                 60,
+		"REASON_CHANGES_EXPIRED":             61,
+		"REASON_LINK_INVALID":                62,
+		"REASON_CONNECTOR_REFUSED":           63,
+		"REASON_CONNECTOR_UNREACHABLE":       64,
+		"REASON_CONNECTOR_BUSY":              65,
+		"REASON_NOT_ELIGIBLE":                70,
+		"REASON_STANDING_MOVED":              71,
+		"REASON_CHARTER_STATE":               72,
+		"REASON_CLAIMED_BY_ANOTHER":          73,
+		"REASON_CONFLICT_OF_INTEREST":        74,
+		"REASON_WAITING_TIME":                75,
+		"REASON_REGION_NOT_EMPTY":            90,
+		"REASON_REGION_PERMANENT":            91,
+		"REASON_REGION_COUNTRY_TAKEN":        92,
+		"REASON_EFFECTIVE_TIME_INVALID":      93,
+		"REASON_AS_OF_TIME_INVALID":          94,
+		"REASON_SPLIT_INVALID":               95,
+		"REASON_TRANSFER_STATE":              96,
+		"REASON_TRANSFER_PENDING":            97,
+		"REASON_CHAPTER_PLACED_THERE":        98,
+		"REASON_PLACEMENT_MOVED":             99,
+		"REASON_SUBSTITUTE_INVALID":          100,
+		"REASON_PERIOD_INVALID":              101,
+		"REASON_CONCERN_STATE":               120,
+		"REASON_CONCERN_MERGE_INVALID":       121,
+		"REASON_CONCERN_NOT_ANSWERED":        122,
+		"REASON_ANNOUNCEMENT_STATE":          102,
+		"REASON_AUDIENCE_UNKNOWN":            103,
+		"REASON_RELAY_STATE":                 104,
+		"REASON_RELAY_TARGET_INVALID":        105,
+		"REASON_HOLD_TIME_INVALID":           106,
+		"REASON_INBOX_ITEM_STATE":            110,
+		"REASON_LIST_TAKES_NO_ANNOUNCEMENTS": 111,
+		"REASON_SEND_TIME_INVALID":           112,
+		"REASON_BOUNCE_UNREADABLE":           113,
 	}
 )
 
@@ -351,7 +367,7 @@ var File_chapterhouse_error_v1_error_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xc8\x0e\n" +
+	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xc9\x0f\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_UNAUTHENTICATED\x10\x01\x12\x1c\n" +
@@ -418,7 +434,11 @@ const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\x17REASON_AUDIENCE_UNKNOWN\x10g\x12\x16\n" +
 	"\x12REASON_RELAY_STATE\x10h\x12\x1f\n" +
 	"\x1bREASON_RELAY_TARGET_INVALID\x10i\x12\x1c\n" +
-	"\x18REASON_HOLD_TIME_INVALID\x10j:W\n" +
+	"\x18REASON_HOLD_TIME_INVALID\x10j\x12\x1b\n" +
+	"\x17REASON_INBOX_ITEM_STATE\x10n\x12&\n" +
+	"\"REASON_LIST_TAKES_NO_ANNOUNCEMENTS\x10o\x12\x1c\n" +
+	"\x18REASON_SEND_TIME_INVALID\x10p\x12\x1c\n" +
+	"\x18REASON_BOUNCE_UNREADABLE\x10q:W\n" +
 	"\x06errors\x12\x1e.google.protobuf.MethodOptions\x18\xf2\xa2\x04 \x03(\x0e2\x1d.chapterhouse.error.v1.ReasonR\x06errorsBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1;errorv1b\x06proto3"
 
 var (

@@ -80,6 +80,61 @@ func (List_Kind) EnumDescriptor() ([]byte, []int) {
 	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{0, 0}
 }
 
+// AnnouncementMode says whether announcements that arrive at the chapter are mailed to the list.
+type List_AnnouncementMode int32
+
+const (
+	List_ANNOUNCEMENT_MODE_UNSPECIFIED List_AnnouncementMode = 0
+	// By themselves.
+	List_AUTO List_AnnouncementMode = 1
+	// When an admin of the chapter sends them.
+	List_ASK   List_AnnouncementMode = 2
+	List_NEVER List_AnnouncementMode = 3
+)
+
+// Enum value maps for List_AnnouncementMode.
+var (
+	List_AnnouncementMode_name = map[int32]string{
+		0: "ANNOUNCEMENT_MODE_UNSPECIFIED",
+		1: "AUTO",
+		2: "ASK",
+		3: "NEVER",
+	}
+	List_AnnouncementMode_value = map[string]int32{
+		"ANNOUNCEMENT_MODE_UNSPECIFIED": 0,
+		"AUTO":                          1,
+		"ASK":                           2,
+		"NEVER":                         3,
+	}
+)
+
+func (x List_AnnouncementMode) Enum() *List_AnnouncementMode {
+	p := new(List_AnnouncementMode)
+	*p = x
+	return p
+}
+
+func (x List_AnnouncementMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (List_AnnouncementMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_chapterhouse_local_v1_lists_proto_enumTypes[1].Descriptor()
+}
+
+func (List_AnnouncementMode) Type() protoreflect.EnumType {
+	return &file_chapterhouse_local_v1_lists_proto_enumTypes[1]
+}
+
+func (x List_AnnouncementMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use List_AnnouncementMode.Descriptor instead.
+func (List_AnnouncementMode) EnumDescriptor() ([]byte, []int) {
+	return file_chapterhouse_local_v1_lists_proto_rawDescGZIP(), []int{0, 1}
+}
+
 // State of the address on the list. Only SUBSCRIBED counts for the standing.
 type Entry_State int32
 
@@ -123,11 +178,11 @@ func (x Entry_State) String() string {
 }
 
 func (Entry_State) Descriptor() protoreflect.EnumDescriptor {
-	return file_chapterhouse_local_v1_lists_proto_enumTypes[1].Descriptor()
+	return file_chapterhouse_local_v1_lists_proto_enumTypes[2].Descriptor()
 }
 
 func (Entry_State) Type() protoreflect.EnumType {
-	return &file_chapterhouse_local_v1_lists_proto_enumTypes[1]
+	return &file_chapterhouse_local_v1_lists_proto_enumTypes[2]
 }
 
 func (x Entry_State) Number() protoreflect.EnumNumber {
@@ -182,11 +237,11 @@ func (x Consent_Kind) String() string {
 }
 
 func (Consent_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_chapterhouse_local_v1_lists_proto_enumTypes[2].Descriptor()
+	return file_chapterhouse_local_v1_lists_proto_enumTypes[3].Descriptor()
 }
 
 func (Consent_Kind) Type() protoreflect.EnumType {
-	return &file_chapterhouse_local_v1_lists_proto_enumTypes[2]
+	return &file_chapterhouse_local_v1_lists_proto_enumTypes[3]
 }
 
 func (x Consent_Kind) Number() protoreflect.EnumNumber {
@@ -220,9 +275,18 @@ type List struct {
 	// What a person who confirms agrees to; a sentence of ours when empty.
 	ConsentText string `protobuf:"bytes,12,opt,name=consent_text,json=consentText,proto3" json:"consent_text,omitempty"`
 	// How many removals a sync may bring without anybody's word.
-	RemovalGuard  *RemovalGuard `protobuf:"bytes,13,opt,name=removal_guard,json=removalGuard,proto3" json:"removal_guard,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	RemovalGuard *RemovalGuard `protobuf:"bytes,13,opt,name=removal_guard,json=removalGuard,proto3" json:"removal_guard,omitempty"`
+	// What becomes of an announcement that arrives; ASK where it says nothing.
+	AnnouncementMode List_AnnouncementMode `protobuf:"varint,14,opt,name=announcement_mode,json=announcementMode,proto3,enum=chapterhouse.local.v1.List_AnnouncementMode" json:"announcement_mode,omitempty"`
+	// Who announcements are from, by name; the chapter where empty.
+	FromName string `protobuf:"bytes,15,opt,name=from_name,json=fromName,proto3" json:"from_name,omitempty"`
+	// Who gets the answers; the site's sender where empty.
+	ReplyTo string `protobuf:"bytes,16,opt,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"`
+	// Where the list lives elsewhere (Mailman, Google Groups): an announcement is mailed to this address once, instead of to
+	// each entry.
+	PostingAddress string `protobuf:"bytes,17,opt,name=posting_address,json=postingAddress,proto3" json:"posting_address,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *List) Reset() {
@@ -344,6 +408,34 @@ func (x *List) GetRemovalGuard() *RemovalGuard {
 		return x.RemovalGuard
 	}
 	return nil
+}
+
+func (x *List) GetAnnouncementMode() List_AnnouncementMode {
+	if x != nil {
+		return x.AnnouncementMode
+	}
+	return List_ANNOUNCEMENT_MODE_UNSPECIFIED
+}
+
+func (x *List) GetFromName() string {
+	if x != nil {
+		return x.FromName
+	}
+	return ""
+}
+
+func (x *List) GetReplyTo() string {
+	if x != nil {
+		return x.ReplyTo
+	}
+	return ""
+}
+
+func (x *List) GetPostingAddress() string {
+	if x != nil {
+		return x.PostingAddress
+	}
+	return ""
 }
 
 // RemovalGuard stops a plan that removes more than so many entries and more than such a share of those that its source
@@ -875,7 +967,8 @@ type UpdateListRequest struct {
 	// The list with its name and the fields of the mask; a filled etag must be the present one.
 	// Its rules are checked on the result, so that what the mask leaves out need not be sent.
 	List *List `protobuf:"bytes,1,opt,name=list,proto3" json:"list,omitempty"`
-	// displayName, doubleOptIn, consentText, removalGuard; empty for all that is filled.
+	// displayName, doubleOptIn, consentText, removalGuard, announcementMode, fromName, replyTo, postingAddress; empty for all
+	// that is filled.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	RequestId     string                 `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1960,7 +2053,7 @@ var File_chapterhouse_local_v1_lists_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_local_v1_lists_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/local/v1/lists.proto\x12\x15chapterhouse.local.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x05\n" +
+	"!chapterhouse/local/v1/lists.proto\x12\x15chapterhouse.local.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc0\a\n" +
 	"\x04List\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
 	"\fdisplay_name\x18\x02 \x01(\tB\n" +
@@ -1978,12 +2071,21 @@ const file_chapterhouse_local_v1_lists_proto_rawDesc = "" +
 	"updateTime\x12\x12\n" +
 	"\x04etag\x18\v \x01(\tR\x04etag\x12+\n" +
 	"\fconsent_text\x18\f \x01(\tB\b\xbaH\x05r\x03\x18\xd0\x0fR\vconsentText\x12H\n" +
-	"\rremoval_guard\x18\r \x01(\v2#.chapterhouse.local.v1.RemovalGuardR\fremovalGuard\"9\n" +
+	"\rremoval_guard\x18\r \x01(\v2#.chapterhouse.local.v1.RemovalGuardR\fremovalGuard\x12c\n" +
+	"\x11announcement_mode\x18\x0e \x01(\x0e2,.chapterhouse.local.v1.List.AnnouncementModeB\b\xbaH\x05\x82\x01\x02\x10\x01R\x10announcementMode\x12%\n" +
+	"\tfrom_name\x18\x0f \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\bfromName\x12#\n" +
+	"\breply_to\x18\x10 \x01(\tB\b\xbaH\x05r\x03\x18\xc0\x02R\areplyTo\x121\n" +
+	"\x0fposting_address\x18\x11 \x01(\tB\b\xbaH\x05r\x03\x18\xc0\x02R\x0epostingAddress\"9\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"MEMBERSHIP\x10\x01\x12\v\n" +
-	"\aMAILING\x10\x02\"V\n" +
+	"\aMAILING\x10\x02\"S\n" +
+	"\x10AnnouncementMode\x12!\n" +
+	"\x1dANNOUNCEMENT_MODE_UNSPECIFIED\x10\x00\x12\b\n" +
+	"\x04AUTO\x10\x01\x12\a\n" +
+	"\x03ASK\x10\x02\x12\t\n" +
+	"\x05NEVER\x10\x03\"V\n" +
 	"\fRemovalGuard\x12#\n" +
 	"\apercent\x18\x01 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\apercent\x12!\n" +
 	"\aentries\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\aentries\"\xe2\x03\n" +
@@ -2181,106 +2283,108 @@ func file_chapterhouse_local_v1_lists_proto_rawDescGZIP() []byte {
 	return file_chapterhouse_local_v1_lists_proto_rawDescData
 }
 
-var file_chapterhouse_local_v1_lists_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_chapterhouse_local_v1_lists_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_chapterhouse_local_v1_lists_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_chapterhouse_local_v1_lists_proto_goTypes = []any{
 	(List_Kind)(0),                  // 0: chapterhouse.local.v1.List.Kind
-	(Entry_State)(0),                // 1: chapterhouse.local.v1.Entry.State
-	(Consent_Kind)(0),               // 2: chapterhouse.local.v1.Consent.Kind
-	(*List)(nil),                    // 3: chapterhouse.local.v1.List
-	(*RemovalGuard)(nil),            // 4: chapterhouse.local.v1.RemovalGuard
-	(*Entry)(nil),                   // 5: chapterhouse.local.v1.Entry
-	(*Claim)(nil),                   // 6: chapterhouse.local.v1.Claim
-	(*Consent)(nil),                 // 7: chapterhouse.local.v1.Consent
-	(*CreateListRequest)(nil),       // 8: chapterhouse.local.v1.CreateListRequest
-	(*GetListRequest)(nil),          // 9: chapterhouse.local.v1.GetListRequest
-	(*ListListsRequest)(nil),        // 10: chapterhouse.local.v1.ListListsRequest
-	(*ListListsResponse)(nil),       // 11: chapterhouse.local.v1.ListListsResponse
-	(*UpdateListRequest)(nil),       // 12: chapterhouse.local.v1.UpdateListRequest
-	(*DeleteListRequest)(nil),       // 13: chapterhouse.local.v1.DeleteListRequest
-	(*CreateEntryRequest)(nil),      // 14: chapterhouse.local.v1.CreateEntryRequest
-	(*GetEntryRequest)(nil),         // 15: chapterhouse.local.v1.GetEntryRequest
-	(*ListEntriesRequest)(nil),      // 16: chapterhouse.local.v1.ListEntriesRequest
-	(*ListEntriesResponse)(nil),     // 17: chapterhouse.local.v1.ListEntriesResponse
-	(*UpdateEntryRequest)(nil),      // 18: chapterhouse.local.v1.UpdateEntryRequest
-	(*DeleteEntryRequest)(nil),      // 19: chapterhouse.local.v1.DeleteEntryRequest
-	(*UnsubscribeEntryRequest)(nil), // 20: chapterhouse.local.v1.UnsubscribeEntryRequest
-	(*BounceEntryRequest)(nil),      // 21: chapterhouse.local.v1.BounceEntryRequest
-	(*SendConfirmationRequest)(nil), // 22: chapterhouse.local.v1.SendConfirmationRequest
-	(*ListConsentsRequest)(nil),     // 23: chapterhouse.local.v1.ListConsentsRequest
-	(*ListConsentsResponse)(nil),    // 24: chapterhouse.local.v1.ListConsentsResponse
-	(*ErasePersonRequest)(nil),      // 25: chapterhouse.local.v1.ErasePersonRequest
-	(*ErasePersonResponse)(nil),     // 26: chapterhouse.local.v1.ErasePersonResponse
-	(*FollowListRequest)(nil),       // 27: chapterhouse.local.v1.FollowListRequest
-	(*FollowListResponse)(nil),      // 28: chapterhouse.local.v1.FollowListResponse
-	(*EntryChange)(nil),             // 29: chapterhouse.local.v1.EntryChange
-	(*timestamppb.Timestamp)(nil),   // 30: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil),   // 31: google.protobuf.FieldMask
-	(*emptypb.Empty)(nil),           // 32: google.protobuf.Empty
+	(List_AnnouncementMode)(0),      // 1: chapterhouse.local.v1.List.AnnouncementMode
+	(Entry_State)(0),                // 2: chapterhouse.local.v1.Entry.State
+	(Consent_Kind)(0),               // 3: chapterhouse.local.v1.Consent.Kind
+	(*List)(nil),                    // 4: chapterhouse.local.v1.List
+	(*RemovalGuard)(nil),            // 5: chapterhouse.local.v1.RemovalGuard
+	(*Entry)(nil),                   // 6: chapterhouse.local.v1.Entry
+	(*Claim)(nil),                   // 7: chapterhouse.local.v1.Claim
+	(*Consent)(nil),                 // 8: chapterhouse.local.v1.Consent
+	(*CreateListRequest)(nil),       // 9: chapterhouse.local.v1.CreateListRequest
+	(*GetListRequest)(nil),          // 10: chapterhouse.local.v1.GetListRequest
+	(*ListListsRequest)(nil),        // 11: chapterhouse.local.v1.ListListsRequest
+	(*ListListsResponse)(nil),       // 12: chapterhouse.local.v1.ListListsResponse
+	(*UpdateListRequest)(nil),       // 13: chapterhouse.local.v1.UpdateListRequest
+	(*DeleteListRequest)(nil),       // 14: chapterhouse.local.v1.DeleteListRequest
+	(*CreateEntryRequest)(nil),      // 15: chapterhouse.local.v1.CreateEntryRequest
+	(*GetEntryRequest)(nil),         // 16: chapterhouse.local.v1.GetEntryRequest
+	(*ListEntriesRequest)(nil),      // 17: chapterhouse.local.v1.ListEntriesRequest
+	(*ListEntriesResponse)(nil),     // 18: chapterhouse.local.v1.ListEntriesResponse
+	(*UpdateEntryRequest)(nil),      // 19: chapterhouse.local.v1.UpdateEntryRequest
+	(*DeleteEntryRequest)(nil),      // 20: chapterhouse.local.v1.DeleteEntryRequest
+	(*UnsubscribeEntryRequest)(nil), // 21: chapterhouse.local.v1.UnsubscribeEntryRequest
+	(*BounceEntryRequest)(nil),      // 22: chapterhouse.local.v1.BounceEntryRequest
+	(*SendConfirmationRequest)(nil), // 23: chapterhouse.local.v1.SendConfirmationRequest
+	(*ListConsentsRequest)(nil),     // 24: chapterhouse.local.v1.ListConsentsRequest
+	(*ListConsentsResponse)(nil),    // 25: chapterhouse.local.v1.ListConsentsResponse
+	(*ErasePersonRequest)(nil),      // 26: chapterhouse.local.v1.ErasePersonRequest
+	(*ErasePersonResponse)(nil),     // 27: chapterhouse.local.v1.ErasePersonResponse
+	(*FollowListRequest)(nil),       // 28: chapterhouse.local.v1.FollowListRequest
+	(*FollowListResponse)(nil),      // 29: chapterhouse.local.v1.FollowListResponse
+	(*EntryChange)(nil),             // 30: chapterhouse.local.v1.EntryChange
+	(*timestamppb.Timestamp)(nil),   // 31: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil),   // 32: google.protobuf.FieldMask
+	(*emptypb.Empty)(nil),           // 33: google.protobuf.Empty
 }
 var file_chapterhouse_local_v1_lists_proto_depIdxs = []int32{
 	0,  // 0: chapterhouse.local.v1.List.kind:type_name -> chapterhouse.local.v1.List.Kind
-	30, // 1: chapterhouse.local.v1.List.create_time:type_name -> google.protobuf.Timestamp
-	30, // 2: chapterhouse.local.v1.List.update_time:type_name -> google.protobuf.Timestamp
-	4,  // 3: chapterhouse.local.v1.List.removal_guard:type_name -> chapterhouse.local.v1.RemovalGuard
-	1,  // 4: chapterhouse.local.v1.Entry.state:type_name -> chapterhouse.local.v1.Entry.State
-	30, // 5: chapterhouse.local.v1.Entry.create_time:type_name -> google.protobuf.Timestamp
-	30, // 6: chapterhouse.local.v1.Entry.update_time:type_name -> google.protobuf.Timestamp
-	6,  // 7: chapterhouse.local.v1.Entry.claims:type_name -> chapterhouse.local.v1.Claim
-	30, // 8: chapterhouse.local.v1.Claim.first_seen_time:type_name -> google.protobuf.Timestamp
-	30, // 9: chapterhouse.local.v1.Claim.last_seen_time:type_name -> google.protobuf.Timestamp
-	2,  // 10: chapterhouse.local.v1.Consent.kind:type_name -> chapterhouse.local.v1.Consent.Kind
-	30, // 11: chapterhouse.local.v1.Consent.time:type_name -> google.protobuf.Timestamp
-	3,  // 12: chapterhouse.local.v1.CreateListRequest.list:type_name -> chapterhouse.local.v1.List
-	3,  // 13: chapterhouse.local.v1.ListListsResponse.lists:type_name -> chapterhouse.local.v1.List
-	3,  // 14: chapterhouse.local.v1.UpdateListRequest.list:type_name -> chapterhouse.local.v1.List
-	31, // 15: chapterhouse.local.v1.UpdateListRequest.update_mask:type_name -> google.protobuf.FieldMask
-	5,  // 16: chapterhouse.local.v1.CreateEntryRequest.entry:type_name -> chapterhouse.local.v1.Entry
-	7,  // 17: chapterhouse.local.v1.CreateEntryRequest.consent:type_name -> chapterhouse.local.v1.Consent
-	1,  // 18: chapterhouse.local.v1.ListEntriesRequest.state:type_name -> chapterhouse.local.v1.Entry.State
-	5,  // 19: chapterhouse.local.v1.ListEntriesResponse.entries:type_name -> chapterhouse.local.v1.Entry
-	5,  // 20: chapterhouse.local.v1.UpdateEntryRequest.entry:type_name -> chapterhouse.local.v1.Entry
-	31, // 21: chapterhouse.local.v1.UpdateEntryRequest.update_mask:type_name -> google.protobuf.FieldMask
-	7,  // 22: chapterhouse.local.v1.ListConsentsResponse.consents:type_name -> chapterhouse.local.v1.Consent
-	29, // 23: chapterhouse.local.v1.FollowListResponse.changes:type_name -> chapterhouse.local.v1.EntryChange
-	5,  // 24: chapterhouse.local.v1.EntryChange.entry:type_name -> chapterhouse.local.v1.Entry
-	8,  // 25: chapterhouse.local.v1.ListService.CreateList:input_type -> chapterhouse.local.v1.CreateListRequest
-	9,  // 26: chapterhouse.local.v1.ListService.GetList:input_type -> chapterhouse.local.v1.GetListRequest
-	10, // 27: chapterhouse.local.v1.ListService.ListLists:input_type -> chapterhouse.local.v1.ListListsRequest
-	12, // 28: chapterhouse.local.v1.ListService.UpdateList:input_type -> chapterhouse.local.v1.UpdateListRequest
-	13, // 29: chapterhouse.local.v1.ListService.DeleteList:input_type -> chapterhouse.local.v1.DeleteListRequest
-	14, // 30: chapterhouse.local.v1.ListService.CreateEntry:input_type -> chapterhouse.local.v1.CreateEntryRequest
-	15, // 31: chapterhouse.local.v1.ListService.GetEntry:input_type -> chapterhouse.local.v1.GetEntryRequest
-	16, // 32: chapterhouse.local.v1.ListService.ListEntries:input_type -> chapterhouse.local.v1.ListEntriesRequest
-	18, // 33: chapterhouse.local.v1.ListService.UpdateEntry:input_type -> chapterhouse.local.v1.UpdateEntryRequest
-	19, // 34: chapterhouse.local.v1.ListService.DeleteEntry:input_type -> chapterhouse.local.v1.DeleteEntryRequest
-	20, // 35: chapterhouse.local.v1.ListService.UnsubscribeEntry:input_type -> chapterhouse.local.v1.UnsubscribeEntryRequest
-	21, // 36: chapterhouse.local.v1.ListService.BounceEntry:input_type -> chapterhouse.local.v1.BounceEntryRequest
-	22, // 37: chapterhouse.local.v1.ListService.SendConfirmation:input_type -> chapterhouse.local.v1.SendConfirmationRequest
-	23, // 38: chapterhouse.local.v1.ListService.ListConsents:input_type -> chapterhouse.local.v1.ListConsentsRequest
-	25, // 39: chapterhouse.local.v1.ListService.ErasePerson:input_type -> chapterhouse.local.v1.ErasePersonRequest
-	27, // 40: chapterhouse.local.v1.ListService.FollowList:input_type -> chapterhouse.local.v1.FollowListRequest
-	3,  // 41: chapterhouse.local.v1.ListService.CreateList:output_type -> chapterhouse.local.v1.List
-	3,  // 42: chapterhouse.local.v1.ListService.GetList:output_type -> chapterhouse.local.v1.List
-	11, // 43: chapterhouse.local.v1.ListService.ListLists:output_type -> chapterhouse.local.v1.ListListsResponse
-	3,  // 44: chapterhouse.local.v1.ListService.UpdateList:output_type -> chapterhouse.local.v1.List
-	32, // 45: chapterhouse.local.v1.ListService.DeleteList:output_type -> google.protobuf.Empty
-	5,  // 46: chapterhouse.local.v1.ListService.CreateEntry:output_type -> chapterhouse.local.v1.Entry
-	5,  // 47: chapterhouse.local.v1.ListService.GetEntry:output_type -> chapterhouse.local.v1.Entry
-	17, // 48: chapterhouse.local.v1.ListService.ListEntries:output_type -> chapterhouse.local.v1.ListEntriesResponse
-	5,  // 49: chapterhouse.local.v1.ListService.UpdateEntry:output_type -> chapterhouse.local.v1.Entry
-	32, // 50: chapterhouse.local.v1.ListService.DeleteEntry:output_type -> google.protobuf.Empty
-	5,  // 51: chapterhouse.local.v1.ListService.UnsubscribeEntry:output_type -> chapterhouse.local.v1.Entry
-	5,  // 52: chapterhouse.local.v1.ListService.BounceEntry:output_type -> chapterhouse.local.v1.Entry
-	5,  // 53: chapterhouse.local.v1.ListService.SendConfirmation:output_type -> chapterhouse.local.v1.Entry
-	24, // 54: chapterhouse.local.v1.ListService.ListConsents:output_type -> chapterhouse.local.v1.ListConsentsResponse
-	26, // 55: chapterhouse.local.v1.ListService.ErasePerson:output_type -> chapterhouse.local.v1.ErasePersonResponse
-	28, // 56: chapterhouse.local.v1.ListService.FollowList:output_type -> chapterhouse.local.v1.FollowListResponse
-	41, // [41:57] is the sub-list for method output_type
-	25, // [25:41] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	31, // 1: chapterhouse.local.v1.List.create_time:type_name -> google.protobuf.Timestamp
+	31, // 2: chapterhouse.local.v1.List.update_time:type_name -> google.protobuf.Timestamp
+	5,  // 3: chapterhouse.local.v1.List.removal_guard:type_name -> chapterhouse.local.v1.RemovalGuard
+	1,  // 4: chapterhouse.local.v1.List.announcement_mode:type_name -> chapterhouse.local.v1.List.AnnouncementMode
+	2,  // 5: chapterhouse.local.v1.Entry.state:type_name -> chapterhouse.local.v1.Entry.State
+	31, // 6: chapterhouse.local.v1.Entry.create_time:type_name -> google.protobuf.Timestamp
+	31, // 7: chapterhouse.local.v1.Entry.update_time:type_name -> google.protobuf.Timestamp
+	7,  // 8: chapterhouse.local.v1.Entry.claims:type_name -> chapterhouse.local.v1.Claim
+	31, // 9: chapterhouse.local.v1.Claim.first_seen_time:type_name -> google.protobuf.Timestamp
+	31, // 10: chapterhouse.local.v1.Claim.last_seen_time:type_name -> google.protobuf.Timestamp
+	3,  // 11: chapterhouse.local.v1.Consent.kind:type_name -> chapterhouse.local.v1.Consent.Kind
+	31, // 12: chapterhouse.local.v1.Consent.time:type_name -> google.protobuf.Timestamp
+	4,  // 13: chapterhouse.local.v1.CreateListRequest.list:type_name -> chapterhouse.local.v1.List
+	4,  // 14: chapterhouse.local.v1.ListListsResponse.lists:type_name -> chapterhouse.local.v1.List
+	4,  // 15: chapterhouse.local.v1.UpdateListRequest.list:type_name -> chapterhouse.local.v1.List
+	32, // 16: chapterhouse.local.v1.UpdateListRequest.update_mask:type_name -> google.protobuf.FieldMask
+	6,  // 17: chapterhouse.local.v1.CreateEntryRequest.entry:type_name -> chapterhouse.local.v1.Entry
+	8,  // 18: chapterhouse.local.v1.CreateEntryRequest.consent:type_name -> chapterhouse.local.v1.Consent
+	2,  // 19: chapterhouse.local.v1.ListEntriesRequest.state:type_name -> chapterhouse.local.v1.Entry.State
+	6,  // 20: chapterhouse.local.v1.ListEntriesResponse.entries:type_name -> chapterhouse.local.v1.Entry
+	6,  // 21: chapterhouse.local.v1.UpdateEntryRequest.entry:type_name -> chapterhouse.local.v1.Entry
+	32, // 22: chapterhouse.local.v1.UpdateEntryRequest.update_mask:type_name -> google.protobuf.FieldMask
+	8,  // 23: chapterhouse.local.v1.ListConsentsResponse.consents:type_name -> chapterhouse.local.v1.Consent
+	30, // 24: chapterhouse.local.v1.FollowListResponse.changes:type_name -> chapterhouse.local.v1.EntryChange
+	6,  // 25: chapterhouse.local.v1.EntryChange.entry:type_name -> chapterhouse.local.v1.Entry
+	9,  // 26: chapterhouse.local.v1.ListService.CreateList:input_type -> chapterhouse.local.v1.CreateListRequest
+	10, // 27: chapterhouse.local.v1.ListService.GetList:input_type -> chapterhouse.local.v1.GetListRequest
+	11, // 28: chapterhouse.local.v1.ListService.ListLists:input_type -> chapterhouse.local.v1.ListListsRequest
+	13, // 29: chapterhouse.local.v1.ListService.UpdateList:input_type -> chapterhouse.local.v1.UpdateListRequest
+	14, // 30: chapterhouse.local.v1.ListService.DeleteList:input_type -> chapterhouse.local.v1.DeleteListRequest
+	15, // 31: chapterhouse.local.v1.ListService.CreateEntry:input_type -> chapterhouse.local.v1.CreateEntryRequest
+	16, // 32: chapterhouse.local.v1.ListService.GetEntry:input_type -> chapterhouse.local.v1.GetEntryRequest
+	17, // 33: chapterhouse.local.v1.ListService.ListEntries:input_type -> chapterhouse.local.v1.ListEntriesRequest
+	19, // 34: chapterhouse.local.v1.ListService.UpdateEntry:input_type -> chapterhouse.local.v1.UpdateEntryRequest
+	20, // 35: chapterhouse.local.v1.ListService.DeleteEntry:input_type -> chapterhouse.local.v1.DeleteEntryRequest
+	21, // 36: chapterhouse.local.v1.ListService.UnsubscribeEntry:input_type -> chapterhouse.local.v1.UnsubscribeEntryRequest
+	22, // 37: chapterhouse.local.v1.ListService.BounceEntry:input_type -> chapterhouse.local.v1.BounceEntryRequest
+	23, // 38: chapterhouse.local.v1.ListService.SendConfirmation:input_type -> chapterhouse.local.v1.SendConfirmationRequest
+	24, // 39: chapterhouse.local.v1.ListService.ListConsents:input_type -> chapterhouse.local.v1.ListConsentsRequest
+	26, // 40: chapterhouse.local.v1.ListService.ErasePerson:input_type -> chapterhouse.local.v1.ErasePersonRequest
+	28, // 41: chapterhouse.local.v1.ListService.FollowList:input_type -> chapterhouse.local.v1.FollowListRequest
+	4,  // 42: chapterhouse.local.v1.ListService.CreateList:output_type -> chapterhouse.local.v1.List
+	4,  // 43: chapterhouse.local.v1.ListService.GetList:output_type -> chapterhouse.local.v1.List
+	12, // 44: chapterhouse.local.v1.ListService.ListLists:output_type -> chapterhouse.local.v1.ListListsResponse
+	4,  // 45: chapterhouse.local.v1.ListService.UpdateList:output_type -> chapterhouse.local.v1.List
+	33, // 46: chapterhouse.local.v1.ListService.DeleteList:output_type -> google.protobuf.Empty
+	6,  // 47: chapterhouse.local.v1.ListService.CreateEntry:output_type -> chapterhouse.local.v1.Entry
+	6,  // 48: chapterhouse.local.v1.ListService.GetEntry:output_type -> chapterhouse.local.v1.Entry
+	18, // 49: chapterhouse.local.v1.ListService.ListEntries:output_type -> chapterhouse.local.v1.ListEntriesResponse
+	6,  // 50: chapterhouse.local.v1.ListService.UpdateEntry:output_type -> chapterhouse.local.v1.Entry
+	33, // 51: chapterhouse.local.v1.ListService.DeleteEntry:output_type -> google.protobuf.Empty
+	6,  // 52: chapterhouse.local.v1.ListService.UnsubscribeEntry:output_type -> chapterhouse.local.v1.Entry
+	6,  // 53: chapterhouse.local.v1.ListService.BounceEntry:output_type -> chapterhouse.local.v1.Entry
+	6,  // 54: chapterhouse.local.v1.ListService.SendConfirmation:output_type -> chapterhouse.local.v1.Entry
+	25, // 55: chapterhouse.local.v1.ListService.ListConsents:output_type -> chapterhouse.local.v1.ListConsentsResponse
+	27, // 56: chapterhouse.local.v1.ListService.ErasePerson:output_type -> chapterhouse.local.v1.ErasePersonResponse
+	29, // 57: chapterhouse.local.v1.ListService.FollowList:output_type -> chapterhouse.local.v1.FollowListResponse
+	42, // [42:58] is the sub-list for method output_type
+	26, // [26:42] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_local_v1_lists_proto_init() }
@@ -2293,7 +2397,7 @@ func file_chapterhouse_local_v1_lists_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chapterhouse_local_v1_lists_proto_rawDesc), len(file_chapterhouse_local_v1_lists_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,

@@ -50,7 +50,8 @@ type ListServiceClient interface {
 	GetList(ctx context.Context, in *GetListRequest, opts ...grpc.CallOption) (*List, error)
 	// Lists a chapter's lists by id.
 	ListLists(ctx context.Context, in *ListListsRequest, opts ...grpc.CallOption) (*ListListsResponse, error)
-	// Changes the display name, double opt-in, the text that people consent to, or the removal guard.
+	// Changes the display name, double opt-in, the text that people consent to, the removal guard, or how announcements are
+	// mailed.
 	UpdateList(ctx context.Context, in *UpdateListRequest, opts ...grpc.CallOption) (*List, error)
 	// Deletes a mailing list. Its tombstones survive: a list made anew under the same id does not bring back who left.
 	DeleteList(ctx context.Context, in *DeleteListRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
@@ -262,7 +263,8 @@ type ListServiceServer interface {
 	GetList(context.Context, *GetListRequest) (*List, error)
 	// Lists a chapter's lists by id.
 	ListLists(context.Context, *ListListsRequest) (*ListListsResponse, error)
-	// Changes the display name, double opt-in, the text that people consent to, or the removal guard.
+	// Changes the display name, double opt-in, the text that people consent to, the removal guard, or how announcements are
+	// mailed.
 	UpdateList(context.Context, *UpdateListRequest) (*List, error)
 	// Deletes a mailing list. Its tombstones survive: a list made anew under the same id does not bring back who left.
 	DeleteList(context.Context, *DeleteListRequest) (*emptypb.Empty, error)

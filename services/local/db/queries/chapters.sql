@@ -1,6 +1,6 @@
 -- name: InsertChapter :one
-INSERT INTO chapters (id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time)
-VALUES (@id, @display_name, @region, @city, @country_code, @latitude, @longitude, @url, @epoch, 1, @now, @now)
+INSERT INTO chapters (id, display_name, region, city, country_code, latitude, longitude, url, language_code, epoch, version, create_time, update_time)
+VALUES (@id, @display_name, @region, @city, @country_code, @latitude, @longitude, @url, @language_code, @epoch, 1, @now, @now)
 ON CONFLICT DO NOTHING
 RETURNING *;
 
@@ -19,7 +19,7 @@ LIMIT @size;
 -- name: UpdateChapter :one
 UPDATE chapters
 SET display_name = @display_name, city = @city, country_code = @country_code, latitude = @latitude,
-    longitude = @longitude, url = @url, version = version + 1, update_time = @now
+    longitude = @longitude, url = @url, language_code = @language_code, version = version + 1, update_time = @now
 WHERE id = @id
 RETURNING *;
 

@@ -1,6 +1,8 @@
 -- name: InsertList :one
-INSERT INTO lists (chapter_id, id, display_name, double_opt_in, consent_text, guard_percent, guard_entries, epoch, version, create_time, update_time)
-VALUES (@chapter_id, @id, @display_name, @double_opt_in, @consent_text, @guard_percent, @guard_entries, @epoch, 1, @now, @now)
+INSERT INTO lists (chapter_id, id, display_name, double_opt_in, consent_text, guard_percent, guard_entries,
+                   announcement_mode, from_name, reply_to, posting_address, epoch, version, create_time, update_time)
+VALUES (@chapter_id, @id, @display_name, @double_opt_in, @consent_text, @guard_percent, @guard_entries,
+        @announcement_mode, @from_name, @reply_to, @posting_address, @epoch, 1, @now, @now)
 ON CONFLICT DO NOTHING
 RETURNING *;
 
@@ -8,7 +10,8 @@ RETURNING *;
 -- A deleted list is made anew over its tombstones, in an epoch that is later than any before.
 UPDATE lists
 SET display_name = @display_name, double_opt_in = @double_opt_in, consent_text = @consent_text,
-    guard_percent = @guard_percent, guard_entries = @guard_entries, deleted = false,
+    guard_percent = @guard_percent, guard_entries = @guard_entries, announcement_mode = @announcement_mode,
+    from_name = @from_name, reply_to = @reply_to, posting_address = @posting_address, deleted = false,
     epoch = greatest(@epoch::bigint, epoch + 1), version = 1, changes_floor = 0, create_time = @now, update_time = @now
 WHERE chapter_id = @chapter_id AND id = @id AND deleted
 RETURNING *;
@@ -31,7 +34,8 @@ LIMIT @size;
 -- name: UpdateList :one
 UPDATE lists
 SET display_name = @display_name, double_opt_in = @double_opt_in, consent_text = @consent_text,
-    guard_percent = @guard_percent, guard_entries = @guard_entries, version = version + 1, update_time = @now
+    guard_percent = @guard_percent, guard_entries = @guard_entries, announcement_mode = @announcement_mode,
+    from_name = @from_name, reply_to = @reply_to, posting_address = @posting_address, version = version + 1, update_time = @now
 WHERE list_no = @list_no
 RETURNING *;
 

@@ -20,16 +20,127 @@ SELECT EXISTS (
 );
 
 -- name: TakeMails :many
--- Takes mails that are due. Whoever takes them sends them, or nobody does.
-UPDATE mails SET state = 'SENDING', take_time = @now::timestamptz, attempts = attempts + 1
-WHERE mail_no IN (
-    SELECT mail_no FROM mails
-    WHERE state = 'QUEUED' AND due_time <= @now
-    ORDER BY due_time
+-- Takes mails that are due, in their order and from a point on, without those of domains that have had enough for now.
+-- Whoever takes them sends them or gives them back. The point is where the last look ended: the index before it is full of
+-- mails that are taken, and as long as any transaction is open that may see them as they were, none of it is skipped.
+WITH due AS (
+    SELECT d.mail_no FROM mails d
+    WHERE d.state = 'QUEUED' AND d.due_time <= @due::timestamptz
+      AND (d.kind, d.due_time, d.mail_no) > (@after_kind::smallint, @after_due::timestamptz, @after_no::bigint) AND NOT d.domain = ANY (@without::text[])
+    ORDER BY d.kind, d.due_time, d.mail_no
     LIMIT @size
-    FOR UPDATE SKIP LOCKED
+    FOR NO KEY UPDATE SKIP LOCKED
 )
-RETURNING *;
+UPDATE mails m SET state = 'SENDING', owner = @owner, take_time = @due
+FROM due
+WHERE m.mail_no = due.mail_no
+RETURNING m.mail_no, m.domain, m.kind, m.due_time;
+
+-- name: CommitSoon :exec
+-- This transaction need not wait for the disk.
+SELECT set_config('synchronous_commit', 'off', true);
+
+-- name: PlanAnew :exec
+-- The plans of this transaction are made for what the tables hold now. One that was made when they were empty reads 100,000
+-- mails 250 times.
+SELECT set_config('plan_cache_mode', 'force_custom_plan', true);
+
+-- name: HandMails :many
+-- Notes that mails are handed over, in the moment in which they are, and reads what they are about. Confirmations belong to
+-- no mailing.
+WITH handed AS (
+    INSERT INTO mail_flights (mail_no, owner) SELECT unnest(@mail_nos::bigint[]), @owner::integer
+    ON CONFLICT (mail_no) DO UPDATE SET owner = excluded.owner, state = NULL
+), taken AS MATERIALIZED (
+    SELECT * FROM mails WHERE mails.mail_no = ANY (@mail_nos::bigint[])
+)
+SELECT m.mail_no, m.id, m.list_no, m.token, m.kind, m.attempts, m.create_time, m.mailing_no, m.announcement_id, l.deleted,
+       l.posting_address, coalesce(e.state, 0)::smallint AS entry_state, coalesce(e.address, '')::text AS address,
+       coalesce(e.display_name, '')::text AS display_name, coalesce(e.update_time, 'epoch')::timestamptz AS entry_time,
+       coalesce(g.state, '')::text AS mailing_state, coalesce(a.recalled, false)::boolean AS recalled
+FROM taken m
+JOIN lists l ON l.list_no = m.list_no
+LEFT JOIN entries e ON e.list_no = m.list_no AND e.token = m.token
+LEFT JOIN mailings g ON g.mailing_no = m.mailing_no
+LEFT JOIN announcements a ON a.id = m.announcement_id
+WHERE m.state = 'SENDING' AND m.owner = @owner::integer;
+
+-- name: NoteOutcomes :exec
+-- Notes what became of mails, until EndMails writes it.
+UPDATE mail_flights f SET state = r.state, bounced = r.bounced, failure = r.failure, due_time = r.due_time
+FROM (
+    SELECT unnest(@mail_nos::bigint[]) AS mail_no, unnest(@states::text[]) AS state, unnest(@bounces::boolean[]) AS bounced,
+           unnest(@failures::text[]) AS failure, unnest(@due_times::timestamptz[]) AS due_time
+) r
+WHERE f.mail_no = r.mail_no AND f.mail_no = ANY (@mail_nos::bigint[]);
+
+-- name: EndMails :exec
+-- Writes what became of mails, and moves the counts of their mailings. A QUEUED one is tried again at its due time, or was
+-- given back without a try. Mails that somebody else has given up as UNCERTAIN meanwhile stay so. The mails are found by
+-- their numbers: the index of those that are SENDING, small as it should be, is full of those that were (10 times slower).
+WITH result AS (
+    SELECT unnest(@mail_nos::bigint[]) AS mail_no, unnest(@owners::integer[]) AS owner, unnest(@states::text[]) AS state,
+           unnest(@bounces::boolean[]) AS bounced, unnest(@failures::text[]) AS failure, unnest(@due_times::timestamptz[]) AS due_time,
+           unnest(@tries::integer[]) AS tries
+), landed AS (
+    DELETE FROM mail_flights f WHERE f.mail_no = ANY (@mail_nos::bigint[])
+), ended AS (
+    UPDATE mails m
+    SET state = r.state, bounced = r.bounced, failure = r.failure, attempts = m.attempts + r.tries,
+        due_time = CASE WHEN r.state = 'QUEUED' THEN r.due_time ELSE m.due_time END,
+        end_time = CASE WHEN r.state = 'QUEUED' THEN NULL ELSE @now::timestamptz END
+    FROM result r
+    WHERE m.mail_no = r.mail_no AND m.owner + 0 = r.owner AND m.state || '' = 'SENDING'
+    RETURNING m.mailing_no, m.state, m.bounced
+), counted AS (
+    SELECT mailing_no, count(*) AS gone, count(*) FILTER (WHERE state = 'SENT') AS sent,
+           count(*) FILTER (WHERE state = 'FAILED' AND bounced) AS bounced,
+           count(*) FILTER (WHERE state = 'FAILED' AND NOT bounced) AS failed,
+           count(*) FILTER (WHERE state = 'UNCERTAIN') AS uncertain
+    FROM ended
+    WHERE mailing_no IS NOT NULL AND state <> 'QUEUED'
+    GROUP BY mailing_no
+)
+UPDATE mailings g
+SET queued = g.queued - c.gone, sent = g.sent + c.sent, bounced = g.bounced + c.bounced, failed = g.failed + c.failed,
+    uncertain = g.uncertain + c.uncertain, moved = true,
+    state = CASE WHEN g.state = 'RUNNING' AND g.queued = c.gone THEN 'DONE' ELSE g.state END,
+    end_time = CASE WHEN g.state = 'RUNNING' AND g.queued = c.gone THEN @now ELSE g.end_time END
+FROM counted c
+WHERE g.mailing_no = c.mailing_no;
+
+-- name: TakenOwners :many
+-- Who has taken mails and not said what became of them.
+SELECT DISTINCT owner FROM mails WHERE state = 'SENDING' AND owner <> @owner;
+
+-- name: OwnerGone :one
+-- Whether nobody lives who took mails under this number. The lock is let go with the transaction.
+SELECT pg_try_advisory_xact_lock(@class::integer, @owner::integer);
+
+-- name: Forsaken :many
+-- What is known of the mails of somebody who is gone. Those in the air may have arrived. Those that were not handed over
+-- are as they were; but after a crash of the database nobody knows which these are.
+SELECT m.mail_no,
+       (CASE WHEN f.state IS NOT NULL THEN f.state WHEN f.mail_no IS NOT NULL OR alive.owner IS NULL THEN 'UNCERTAIN' ELSE 'QUEUED' END)::text AS state,
+       coalesce(f.bounced, false)::boolean AS bounced, coalesce(f.failure, '')::text AS failure,
+       coalesce(f.due_time, m.due_time)::timestamptz AS due_time, (f.mail_no IS NOT NULL)::boolean AS handed
+FROM mails m
+LEFT JOIN mail_flights f ON f.mail_no = m.mail_no
+LEFT JOIN mail_flights alive ON alive.mail_no = -(sqlc.arg(owner)::integer)
+WHERE m.state = 'SENDING' AND m.owner = @owner;
+
+-- name: ForgetOwner :exec
+DELETE FROM mail_flights WHERE owner = @owner;
+
+-- name: NewOwner :one
+SELECT nextval('mail_owners')::integer;
+
+-- name: BecomeOwner :exec
+-- Held as long as the connection lives.
+SELECT pg_advisory_lock(@class::integer, @owner::integer);
+
+-- name: OwnerLives :exec
+INSERT INTO mail_flights (mail_no, owner) VALUES (-(sqlc.arg(owner)::integer), @owner);
 
 -- name: MailContext :one
 -- What a mail is about. The entry may be gone.
@@ -42,20 +153,154 @@ JOIN chapters c ON c.id = l.chapter_id
 LEFT JOIN entries e ON e.list_no = l.list_no AND e.token = @token
 WHERE l.list_no = @list_no;
 
--- name: EndMail :exec
-UPDATE mails SET state = @state, failure = @failure, end_time = @now::timestamptz WHERE mail_no = @mail_no AND state = 'SENDING';
+-- name: DueMailing :one
+-- A mailing that is to start; whoever has it starts it.
+SELECT sqlc.embed(g), sqlc.embed(l), a.recalled
+FROM mailings g JOIN lists l ON l.list_no = g.list_no JOIN announcements a ON a.id = g.announcement_id
+WHERE g.state = 'SCHEDULED' AND g.due_time <= @now
+ORDER BY g.due_time, g.mailing_no
+LIMIT 1
+FOR NO KEY UPDATE OF g SKIP LOCKED;
 
--- name: PutOffMail :exec
-UPDATE mails SET state = 'QUEUED', failure = @failure, due_time = @due_time, attempts = @attempts
-WHERE mail_no = @mail_no AND state = 'SENDING';
+-- name: QueueMailing :execrows
+-- A mail for each person on the list who has none of the announcement yet, or has one that was cancelled: who left one
+-- list before its turn may still be on this one. The ID is made from what the mail is about.
+INSERT INTO mails (id, list_no, token, kind, state, due_time, create_time, mailing_no, announcement_id, domain)
+SELECT encode(substr(sha256(uuid_send(@announcement_id::uuid) || e.token), 1, 16), 'hex')::uuid, e.list_no, e.token, 2, 'QUEUED', @now, @now,
+       @mailing_no, @announcement_id, substring(e.address FROM '[^@]*$')
+FROM entries e
+WHERE e.list_no = @list_no AND e.state = 1
+ORDER BY e.token
+ON CONFLICT (announcement_id, token) WHERE announcement_id IS NOT NULL DO UPDATE
+SET state = 'QUEUED', list_no = excluded.list_no, mailing_no = excluded.mailing_no, due_time = excluded.due_time, attempts = 0, end_time = NULL
+WHERE mails.state = 'CANCELLED';
 
--- name: ForsakeMails :execrows
--- Mails that were taken so long ago that whoever took them is gone.
-UPDATE mails SET state = 'UNCERTAIN', failure = 'the process ended while the mail was on its way', end_time = @now::timestamptz
-WHERE state = 'SENDING' AND take_time < @before::timestamptz;
+-- name: QueuePosting :execrows
+-- One mail to the list's posting address, unless another list of the same address had it.
+INSERT INTO mails (id, list_no, token, kind, state, due_time, create_time, mailing_no, announcement_id, domain)
+VALUES (encode(substr(sha256(uuid_send(@announcement_id::uuid) || @token::bytea), 1, 16), 'hex')::uuid, @list_no, @token, 3, 'QUEUED', @now, @now,
+        @mailing_no, @announcement_id, @domain)
+ON CONFLICT DO NOTHING;
+
+-- name: StartMailing :exec
+UPDATE mailings
+SET state = CASE WHEN @queued::integer = 0 THEN 'DONE' ELSE 'RUNNING' END, posting = @posting, queued = @queued::integer,
+    start_time = @now::timestamptz, end_time = CASE WHEN @queued::integer = 0 THEN @now::timestamptz END, moved = true
+WHERE mailing_no = @mailing_no;
+
+-- name: SentInboxItem :exec
+UPDATE inbox_items SET state = 2, update_time = @now, untold = true
+WHERE announcement_id = @announcement_id AND chapter_id = @chapter_id;
+
+-- name: CancelQueued :exec
+-- Mails of mailings that were cancelled.
+WITH ended AS (
+    UPDATE mails SET state = 'CANCELLED', end_time = @now::timestamptz
+    WHERE mails.state = 'QUEUED' AND mails.announcement_id = @announcement_id
+    RETURNING mailing_no
+), counted AS (
+    SELECT mailing_no, count(*) AS gone FROM ended GROUP BY mailing_no
+)
+UPDATE mailings g SET queued = g.queued - c.gone, moved = true
+FROM counted c
+WHERE g.mailing_no = c.mailing_no;
+
+-- name: MailingContext :one
+-- What the mails of a mailing have in common.
+SELECT sqlc.embed(g), sqlc.embed(l), sqlc.embed(a), c.display_name AS chapter_name, c.language_code, i.region
+FROM mailings g
+JOIN lists l ON l.list_no = g.list_no
+JOIN chapters c ON c.id = g.chapter_id
+JOIN announcements a ON a.id = g.announcement_id
+JOIN inbox_items i ON i.announcement_id = g.announcement_id AND i.chapter_id = g.chapter_id
+WHERE g.mailing_no = @mailing_no;
+
+-- name: OtherListOf :one
+-- Another mailing of the announcement whose list the person is on.
+SELECT g.mailing_no, g.list_no
+FROM mailings g JOIN entries e ON e.list_no = g.list_no AND e.token = @token AND e.state = 1
+WHERE g.announcement_id = @announcement_id AND g.list_no <> @list_no AND g.state IN ('RUNNING', 'DONE') AND NOT g.posting
+ORDER BY g.mailing_no
+LIMIT 1;
+
+-- name: MoveMail :exec
+-- Gives a mail to another mailing, because the person has left the list of the one that it was for.
+WITH landed AS (
+    DELETE FROM mail_flights f WHERE f.mail_no = @mail_no
+), moved AS (
+    UPDATE mails m SET list_no = @list_no, mailing_no = @to_mailing, state = 'QUEUED'
+    WHERE m.mail_no = @mail_no AND m.state = 'SENDING' AND m.owner = @owner
+    RETURNING m.mail_no
+)
+UPDATE mailings g
+SET queued = g.queued + CASE WHEN g.mailing_no = @to_mailing THEN 1 ELSE -1 END, moved = true,
+    state = CASE WHEN g.mailing_no = @to_mailing THEN 'RUNNING' WHEN g.state = 'RUNNING' AND g.queued = 1 THEN 'DONE' ELSE g.state END,
+    end_time = CASE WHEN g.mailing_no = @to_mailing THEN NULL WHEN g.state = 'RUNNING' AND g.queued = 1 THEN @now::timestamptz ELSE g.end_time END
+FROM moved
+WHERE g.mailing_no IN (@from_mailing, @to_mailing);
+
+-- name: ListsOfMail :many
+-- The lists that a mail stood for, and that hold the person: its own, and all to which the announcement is mailed.
+SELECT l.* FROM lists l
+WHERE EXISTS (SELECT FROM entries e WHERE e.list_no = l.list_no AND e.token = @token AND e.state <= 2)
+  AND (l.list_no = @list_no OR l.list_no IN (SELECT g.list_no FROM mailings g WHERE g.announcement_id = sqlc.narg(announcement_id)::uuid))
+ORDER BY l.list_no
+FOR NO KEY UPDATE;
+
+-- name: MailLeft :exec
+-- Who left a list by the link in a mail counts once.
+WITH gone AS (
+    UPDATE mails SET left_by_it = true
+    WHERE mails.announcement_id = @announcement_id AND mails.token = @token AND NOT left_by_it
+    RETURNING mailing_no
+)
+UPDATE mailings g SET unsubscribed = g.unsubscribed + 1, moved = true
+FROM gone
+WHERE g.mailing_no = gone.mailing_no;
+
+-- name: MailByID :one
+SELECT m.*, l.chapter_id FROM mails m JOIN lists l ON l.list_no = m.list_no WHERE m.id = @id ORDER BY m.mail_no DESC LIMIT 1;
+
+-- name: BounceMail :exec
+-- A mail that was taken, or may have been, came back.
+WITH old AS (
+    SELECT o.mail_no, o.state, o.mailing_no FROM mails o WHERE o.mail_no = @mail_no AND o.state IN ('SENT', 'UNCERTAIN') FOR NO KEY UPDATE
+), ended AS (
+    UPDATE mails m SET state = 'FAILED', bounced = true, failure = @failure
+    FROM old
+    WHERE m.mail_no = old.mail_no
+    RETURNING old.state, old.mailing_no
+)
+UPDATE mailings g
+SET sent = g.sent - (e.state = 'SENT')::integer, uncertain = g.uncertain - (e.state = 'UNCERTAIN')::integer, bounced = g.bounced + 1, moved = true
+FROM ended e
+WHERE g.mailing_no = e.mailing_no;
 
 -- name: EraseMails :exec
-DELETE FROM mails WHERE list_no = @list_no AND token = @token;
+-- Of announcements it stays known by token alone who had them, so that nobody who is on another list gets a second copy.
+DELETE FROM mails WHERE list_no = @list_no AND token = @token AND kind = 1;
 
 -- name: PruneMails :execrows
 DELETE FROM mails WHERE end_time < @before::timestamptz;
+
+-- name: CancelMailing :exec
+UPDATE mailings SET state = 'CANCELLED', end_time = @now::timestamptz WHERE mailing_no = @mailing_no;
+
+-- name: DoubtMails :exec
+-- What was to be sent when a backup was made, from which this database was restored, may have been sent since.
+WITH cancelled AS (
+    UPDATE mailings SET state = 'CANCELLED', end_time = @now::timestamptz, moved = true
+    WHERE state = 'SCHEDULED' AND due_time <= @now
+), ended AS (
+    UPDATE mails SET state = 'UNCERTAIN', failure = 'the database was restored from a backup', end_time = @now
+    WHERE state IN ('QUEUED', 'SENDING') AND kind <> 1
+    RETURNING mailing_no
+), counted AS (
+    SELECT mailing_no, count(*) AS gone FROM ended GROUP BY mailing_no
+)
+UPDATE mailings g
+SET queued = g.queued - c.gone, uncertain = g.uncertain + c.gone, moved = true,
+    state = CASE WHEN g.state = 'RUNNING' THEN 'DONE' ELSE g.state END,
+    end_time = CASE WHEN g.state = 'RUNNING' THEN @now ELSE g.end_time END
+FROM counted c
+WHERE g.mailing_no = c.mailing_no;
