@@ -407,6 +407,18 @@ func (s *Service) GetCharterPolicy(ctx context.Context, _ *internationalv1.GetCh
 		ReapplyDays:             policy.ReapplyDays,
 		EffectiveTime:           timestamppb.New(policy.EffectiveTime),
 		Etag:                    revision(policy),
+		ReviewDueDays:           policy.ReviewDueDays,
+		ChangesDueDays:          policy.ChangesDueDays,
+		ClaimHours:              policy.ClaimHours,
+		RecoveryDays:            policy.RecoveryDays,
+		GraceEnd:                internationalv1.CharterPolicy_GraceEnd(internationalv1.CharterPolicy_GraceEnd_value[policy.GraceEnd]),
+		RenewalDays:             policy.RenewalDays,
+		ActivityDays:            policy.ActivityDays,
+		MinimumOfficers:         policy.MinimumOfficers,
+		SecondApproval:          policy.SecondApproval,
+		Subject:                 policy.Subject,
+		Note:                    policy.Note,
+		CreateTime:              timestamppb.New(policy.CreateTime),
 	}
 	if policy.AllowMembership {
 		view.AllowedBases = append(view.AllowedBases, internationalv1.Basis_MEMBERSHIP)

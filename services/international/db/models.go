@@ -137,6 +137,18 @@ type Policy struct {
 	GraceDays         int32
 	ReapplyDays       int32
 	EffectiveTime     time.Time
+	ReviewDueDays     int32
+	ChangesDueDays    int32
+	ClaimHours        int32
+	RecoveryDays      int32
+	GraceEnd          string
+	RenewalDays       int32
+	ActivityDays      int32
+	MinimumOfficers   int32
+	SecondApproval    bool
+	Subject           string
+	Note              string
+	CreateTime        time.Time
 }
 
 type Region struct {

@@ -280,7 +280,7 @@ func (q *Queries) PeopleOnBasis(ctx context.Context, arg PeopleOnBasisParams) (P
 }
 
 const Policies = `-- name: Policies :many
-SELECT revision, threshold_percent, minimum_membership, minimum_mailing, allow_membership, allow_mailing, grace_days, reapply_days, effective_time FROM policies ORDER BY revision
+SELECT revision, threshold_percent, minimum_membership, minimum_mailing, allow_membership, allow_mailing, grace_days, reapply_days, effective_time, review_due_days, changes_due_days, claim_hours, recovery_days, grace_end, renewal_days, activity_days, minimum_officers, second_approval, subject, note, create_time FROM policies ORDER BY revision
 `
 
 func (q *Queries) Policies(ctx context.Context) ([]Policy, error) {
@@ -302,6 +302,18 @@ func (q *Queries) Policies(ctx context.Context) ([]Policy, error) {
 			&i.GraceDays,
 			&i.ReapplyDays,
 			&i.EffectiveTime,
+			&i.ReviewDueDays,
+			&i.ChangesDueDays,
+			&i.ClaimHours,
+			&i.RecoveryDays,
+			&i.GraceEnd,
+			&i.RenewalDays,
+			&i.ActivityDays,
+			&i.MinimumOfficers,
+			&i.SecondApproval,
+			&i.Subject,
+			&i.Note,
+			&i.CreateTime,
 		); err != nil {
 			return nil, err
 		}
@@ -314,7 +326,7 @@ func (q *Queries) Policies(ctx context.Context) ([]Policy, error) {
 }
 
 const PolicyInForce = `-- name: PolicyInForce :one
-SELECT revision, threshold_percent, minimum_membership, minimum_mailing, allow_membership, allow_mailing, grace_days, reapply_days, effective_time FROM policies WHERE effective_time <= $1::timestamptz OR revision = 1 ORDER BY revision DESC LIMIT 1
+SELECT revision, threshold_percent, minimum_membership, minimum_mailing, allow_membership, allow_mailing, grace_days, reapply_days, effective_time, review_due_days, changes_due_days, claim_hours, recovery_days, grace_end, renewal_days, activity_days, minimum_officers, second_approval, subject, note, create_time FROM policies WHERE effective_time <= $1::timestamptz OR revision = 1 ORDER BY revision DESC LIMIT 1
 `
 
 func (q *Queries) PolicyInForce(ctx context.Context, now time.Time) (Policy, error) {
@@ -330,6 +342,18 @@ func (q *Queries) PolicyInForce(ctx context.Context, now time.Time) (Policy, err
 		&i.GraceDays,
 		&i.ReapplyDays,
 		&i.EffectiveTime,
+		&i.ReviewDueDays,
+		&i.ChangesDueDays,
+		&i.ClaimHours,
+		&i.RecoveryDays,
+		&i.GraceEnd,
+		&i.RenewalDays,
+		&i.ActivityDays,
+		&i.MinimumOfficers,
+		&i.SecondApproval,
+		&i.Subject,
+		&i.Note,
+		&i.CreateTime,
 	)
 	return i, err
 }
@@ -442,7 +466,7 @@ func (q *Queries) PrunePreviewAudit(ctx context.Context, before time.Time) error
 }
 
 const ReadStanding = `-- name: ReadStanding :one
-SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, c.id AS chapter_id, c.site_no, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time
+SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, c.id AS chapter_id, c.site_no, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time
 FROM standings s
 JOIN chapters c USING (chapter_no)
 JOIN policies p ON p.revision = s.policy_revision
@@ -482,6 +506,18 @@ func (q *Queries) ReadStanding(ctx context.Context, chapter string) (ReadStandin
 		&i.Policy.GraceDays,
 		&i.Policy.ReapplyDays,
 		&i.Policy.EffectiveTime,
+		&i.Policy.ReviewDueDays,
+		&i.Policy.ChangesDueDays,
+		&i.Policy.ClaimHours,
+		&i.Policy.RecoveryDays,
+		&i.Policy.GraceEnd,
+		&i.Policy.RenewalDays,
+		&i.Policy.ActivityDays,
+		&i.Policy.MinimumOfficers,
+		&i.Policy.SecondApproval,
+		&i.Policy.Subject,
+		&i.Policy.Note,
+		&i.Policy.CreateTime,
 	)
 	return i, err
 }
@@ -559,7 +595,7 @@ func (q *Queries) RecountStandings(ctx context.Context, chapter string) ([]Recou
 }
 
 const StandingsForUpdate = `-- name: StandingsForUpdate :many
-SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, c.id AS chapter_id, c.site_no, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time
+SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, c.id AS chapter_id, c.site_no, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time
 FROM standings s
 JOIN chapters c USING (chapter_no)
 JOIN policies p ON p.revision = (SELECT max(revision) FROM policies WHERE effective_time <= $1::timestamptz OR revision = 1)
@@ -612,6 +648,18 @@ func (q *Queries) StandingsForUpdate(ctx context.Context, arg StandingsForUpdate
 			&i.Policy.GraceDays,
 			&i.Policy.ReapplyDays,
 			&i.Policy.EffectiveTime,
+			&i.Policy.ReviewDueDays,
+			&i.Policy.ChangesDueDays,
+			&i.Policy.ClaimHours,
+			&i.Policy.RecoveryDays,
+			&i.Policy.GraceEnd,
+			&i.Policy.RenewalDays,
+			&i.Policy.ActivityDays,
+			&i.Policy.MinimumOfficers,
+			&i.Policy.SecondApproval,
+			&i.Policy.Subject,
+			&i.Policy.Note,
+			&i.Policy.CreateTime,
 		); err != nil {
 			return nil, err
 		}

@@ -101,6 +101,58 @@ func (Charter_State) EnumDescriptor() ([]byte, []int) {
 	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{0, 0}
 }
 
+// GraceEnd is what happens by itself when the grace period ends.
+type CharterPolicy_GraceEnd int32
+
+const (
+	CharterPolicy_GRACE_END_UNSPECIFIED CharterPolicy_GraceEnd = 0
+	// A task appears for staff; the charter stays AT_RISK.
+	CharterPolicy_REVIEW CharterPolicy_GraceEnd = 1
+	// The charter is SUSPENDED.
+	CharterPolicy_SUSPEND CharterPolicy_GraceEnd = 2
+)
+
+// Enum value maps for CharterPolicy_GraceEnd.
+var (
+	CharterPolicy_GraceEnd_name = map[int32]string{
+		0: "GRACE_END_UNSPECIFIED",
+		1: "REVIEW",
+		2: "SUSPEND",
+	}
+	CharterPolicy_GraceEnd_value = map[string]int32{
+		"GRACE_END_UNSPECIFIED": 0,
+		"REVIEW":                1,
+		"SUSPEND":               2,
+	}
+)
+
+func (x CharterPolicy_GraceEnd) Enum() *CharterPolicy_GraceEnd {
+	p := new(CharterPolicy_GraceEnd)
+	*p = x
+	return p
+}
+
+func (x CharterPolicy_GraceEnd) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CharterPolicy_GraceEnd) Descriptor() protoreflect.EnumDescriptor {
+	return file_chapterhouse_international_v1_charters_proto_enumTypes[1].Descriptor()
+}
+
+func (CharterPolicy_GraceEnd) Type() protoreflect.EnumType {
+	return &file_chapterhouse_international_v1_charters_proto_enumTypes[1]
+}
+
+func (x CharterPolicy_GraceEnd) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CharterPolicy_GraceEnd.Descriptor instead.
+func (CharterPolicy_GraceEnd) EnumDescriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{3, 0}
+}
+
 // Charter is the international body's recognition of a chapter.
 type Charter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -458,6 +510,29 @@ type CharterPolicy struct {
 	ReapplyDays   int32                  `protobuf:"varint,8,opt,name=reapply_days,json=reapplyDays,proto3" json:"reapply_days,omitempty"`
 	EffectiveTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=effective_time,json=effectiveTime,proto3" json:"effective_time,omitempty"`
 	Etag          string                 `protobuf:"bytes,10,opt,name=etag,proto3" json:"etag,omitempty"`
+	// Days from an application until its review is due.
+	ReviewDueDays int32 `protobuf:"varint,11,opt,name=review_due_days,json=reviewDueDays,proto3" json:"review_due_days,omitempty"`
+	// Days from a request for changes until the chapter's answer is due.
+	ChangesDueDays int32 `protobuf:"varint,12,opt,name=changes_due_days,json=changesDueDays,proto3" json:"changes_due_days,omitempty"`
+	// Hours after which a reviewer's claim ends by itself.
+	ClaimHours int32 `protobuf:"varint,13,opt,name=claim_hours,json=claimHours,proto3" json:"claim_hours,omitempty"`
+	// Days that a chapter must be eligible again before the days it was below the line are forgotten: falling below it once
+	// more sooner than that goes on with what is left of the grace period.
+	RecoveryDays int32 `protobuf:"varint,14,opt,name=recovery_days,json=recoveryDays,proto3" json:"recovery_days,omitempty"`
+	// What happens by itself when the grace period ends.
+	GraceEnd CharterPolicy_GraceEnd `protobuf:"varint,15,opt,name=grace_end,json=graceEnd,proto3,enum=chapterhouse.international.v1.CharterPolicy_GraceEnd" json:"grace_end,omitempty"`
+	// Days for which a charter is good until it is renewed; 0 for good.
+	RenewalDays int32 `protobuf:"varint,16,opt,name=renewal_days,json=renewalDays,proto3" json:"renewal_days,omitempty"`
+	// Days within which something on the chapter's lists must have changed; 0 for no such rule.
+	ActivityDays int32 `protobuf:"varint,17,opt,name=activity_days,json=activityDays,proto3" json:"activity_days,omitempty"`
+	// The fewest officers; 0 for no such rule.
+	MinimumOfficers int32 `protobuf:"varint,18,opt,name=minimum_officers,json=minimumOfficers,proto3" json:"minimum_officers,omitempty"`
+	// Whether a second person must agree to an approval.
+	SecondApproval bool `protobuf:"varint,19,opt,name=second_approval,json=secondApproval,proto3" json:"second_approval,omitempty"`
+	// Who made the revision, and why.
+	Subject       string                 `protobuf:"bytes,20,opt,name=subject,proto3" json:"subject,omitempty"`
+	Note          string                 `protobuf:"bytes,21,opt,name=note,proto3" json:"note,omitempty"`
+	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -560,6 +635,90 @@ func (x *CharterPolicy) GetEtag() string {
 		return x.Etag
 	}
 	return ""
+}
+
+func (x *CharterPolicy) GetReviewDueDays() int32 {
+	if x != nil {
+		return x.ReviewDueDays
+	}
+	return 0
+}
+
+func (x *CharterPolicy) GetChangesDueDays() int32 {
+	if x != nil {
+		return x.ChangesDueDays
+	}
+	return 0
+}
+
+func (x *CharterPolicy) GetClaimHours() int32 {
+	if x != nil {
+		return x.ClaimHours
+	}
+	return 0
+}
+
+func (x *CharterPolicy) GetRecoveryDays() int32 {
+	if x != nil {
+		return x.RecoveryDays
+	}
+	return 0
+}
+
+func (x *CharterPolicy) GetGraceEnd() CharterPolicy_GraceEnd {
+	if x != nil {
+		return x.GraceEnd
+	}
+	return CharterPolicy_GRACE_END_UNSPECIFIED
+}
+
+func (x *CharterPolicy) GetRenewalDays() int32 {
+	if x != nil {
+		return x.RenewalDays
+	}
+	return 0
+}
+
+func (x *CharterPolicy) GetActivityDays() int32 {
+	if x != nil {
+		return x.ActivityDays
+	}
+	return 0
+}
+
+func (x *CharterPolicy) GetMinimumOfficers() int32 {
+	if x != nil {
+		return x.MinimumOfficers
+	}
+	return 0
+}
+
+func (x *CharterPolicy) GetSecondApproval() bool {
+	if x != nil {
+		return x.SecondApproval
+	}
+	return false
+}
+
+func (x *CharterPolicy) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *CharterPolicy) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *CharterPolicy) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
 }
 
 type CreateCharterRequest struct {
@@ -1319,7 +1478,7 @@ const file_chapterhouse_international_v1_charters_proto_rawDesc = "" +
 	"\bstanding\x18\a \x01(\v2'.chapterhouse.international.v1.StandingR\bstanding\x12'\n" +
 	"\x0fpolicy_revision\x18\b \x01(\tR\x0epolicyRevision\x12;\n" +
 	"\vcreate_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\xc2\x03\n" +
+	"createTime\"\xf5\a\n" +
 	"\rCharterPolicy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\tR\brevision\x12+\n" +
@@ -1332,7 +1491,26 @@ const file_chapterhouse_international_v1_charters_proto_rawDesc = "" +
 	"\freapply_days\x18\b \x01(\x05R\vreapplyDays\x12A\n" +
 	"\x0eeffective_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\reffectiveTime\x12\x12\n" +
 	"\x04etag\x18\n" +
-	" \x01(\tR\x04etag\"\x89\x01\n" +
+	" \x01(\tR\x04etag\x12&\n" +
+	"\x0freview_due_days\x18\v \x01(\x05R\rreviewDueDays\x12(\n" +
+	"\x10changes_due_days\x18\f \x01(\x05R\x0echangesDueDays\x12\x1f\n" +
+	"\vclaim_hours\x18\r \x01(\x05R\n" +
+	"claimHours\x12#\n" +
+	"\rrecovery_days\x18\x0e \x01(\x05R\frecoveryDays\x12R\n" +
+	"\tgrace_end\x18\x0f \x01(\x0e25.chapterhouse.international.v1.CharterPolicy.GraceEndR\bgraceEnd\x12!\n" +
+	"\frenewal_days\x18\x10 \x01(\x05R\vrenewalDays\x12#\n" +
+	"\ractivity_days\x18\x11 \x01(\x05R\factivityDays\x12)\n" +
+	"\x10minimum_officers\x18\x12 \x01(\x05R\x0fminimumOfficers\x12'\n" +
+	"\x0fsecond_approval\x18\x13 \x01(\bR\x0esecondApproval\x12\x18\n" +
+	"\asubject\x18\x14 \x01(\tR\asubject\x12\x12\n" +
+	"\x04note\x18\x15 \x01(\tR\x04note\x12;\n" +
+	"\vcreate_time\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\">\n" +
+	"\bGraceEnd\x12\x19\n" +
+	"\x15GRACE_END_UNSPECIFIED\x10\x00\x12\n" +
+	"\n" +
+	"\x06REVIEW\x10\x01\x12\v\n" +
+	"\aSUSPEND\x10\x02\"\x89\x01\n" +
 	"\x14CreateCharterRequest\x12H\n" +
 	"\acharter\x18\x01 \x01(\v2&.chapterhouse.international.v1.CharterB\x06\xbaH\x03\xc8\x01\x01R\acharter\x12'\n" +
 	"\n" +
@@ -1421,76 +1599,79 @@ func file_chapterhouse_international_v1_charters_proto_rawDescGZIP() []byte {
 	return file_chapterhouse_international_v1_charters_proto_rawDescData
 }
 
-var file_chapterhouse_international_v1_charters_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_chapterhouse_international_v1_charters_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_chapterhouse_international_v1_charters_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_chapterhouse_international_v1_charters_proto_goTypes = []any{
 	(Charter_State)(0),                 // 0: chapterhouse.international.v1.Charter.State
-	(*Charter)(nil),                    // 1: chapterhouse.international.v1.Charter
-	(*CharterDecision)(nil),            // 2: chapterhouse.international.v1.CharterDecision
-	(*CharterTransition)(nil),          // 3: chapterhouse.international.v1.CharterTransition
-	(*CharterPolicy)(nil),              // 4: chapterhouse.international.v1.CharterPolicy
-	(*CreateCharterRequest)(nil),       // 5: chapterhouse.international.v1.CreateCharterRequest
-	(*GetCharterRequest)(nil),          // 6: chapterhouse.international.v1.GetCharterRequest
-	(*ListChartersRequest)(nil),        // 7: chapterhouse.international.v1.ListChartersRequest
-	(*ListChartersResponse)(nil),       // 8: chapterhouse.international.v1.ListChartersResponse
-	(*ClaimCharterRequest)(nil),        // 9: chapterhouse.international.v1.ClaimCharterRequest
-	(*ReleaseCharterRequest)(nil),      // 10: chapterhouse.international.v1.ReleaseCharterRequest
-	(*ApproveCharterRequest)(nil),      // 11: chapterhouse.international.v1.ApproveCharterRequest
-	(*DeclineCharterRequest)(nil),      // 12: chapterhouse.international.v1.DeclineCharterRequest
-	(*WithdrawCharterRequest)(nil),     // 13: chapterhouse.international.v1.WithdrawCharterRequest
-	(*ListCharterHistoryRequest)(nil),  // 14: chapterhouse.international.v1.ListCharterHistoryRequest
-	(*ListCharterHistoryResponse)(nil), // 15: chapterhouse.international.v1.ListCharterHistoryResponse
-	(*GetCharterPolicyRequest)(nil),    // 16: chapterhouse.international.v1.GetCharterPolicyRequest
-	(*timestamppb.Timestamp)(nil),      // 17: google.protobuf.Timestamp
-	(*Standing)(nil),                   // 18: chapterhouse.international.v1.Standing
-	(Basis)(0),                         // 19: chapterhouse.international.v1.Basis
+	(CharterPolicy_GraceEnd)(0),        // 1: chapterhouse.international.v1.CharterPolicy.GraceEnd
+	(*Charter)(nil),                    // 2: chapterhouse.international.v1.Charter
+	(*CharterDecision)(nil),            // 3: chapterhouse.international.v1.CharterDecision
+	(*CharterTransition)(nil),          // 4: chapterhouse.international.v1.CharterTransition
+	(*CharterPolicy)(nil),              // 5: chapterhouse.international.v1.CharterPolicy
+	(*CreateCharterRequest)(nil),       // 6: chapterhouse.international.v1.CreateCharterRequest
+	(*GetCharterRequest)(nil),          // 7: chapterhouse.international.v1.GetCharterRequest
+	(*ListChartersRequest)(nil),        // 8: chapterhouse.international.v1.ListChartersRequest
+	(*ListChartersResponse)(nil),       // 9: chapterhouse.international.v1.ListChartersResponse
+	(*ClaimCharterRequest)(nil),        // 10: chapterhouse.international.v1.ClaimCharterRequest
+	(*ReleaseCharterRequest)(nil),      // 11: chapterhouse.international.v1.ReleaseCharterRequest
+	(*ApproveCharterRequest)(nil),      // 12: chapterhouse.international.v1.ApproveCharterRequest
+	(*DeclineCharterRequest)(nil),      // 13: chapterhouse.international.v1.DeclineCharterRequest
+	(*WithdrawCharterRequest)(nil),     // 14: chapterhouse.international.v1.WithdrawCharterRequest
+	(*ListCharterHistoryRequest)(nil),  // 15: chapterhouse.international.v1.ListCharterHistoryRequest
+	(*ListCharterHistoryResponse)(nil), // 16: chapterhouse.international.v1.ListCharterHistoryResponse
+	(*GetCharterPolicyRequest)(nil),    // 17: chapterhouse.international.v1.GetCharterPolicyRequest
+	(*timestamppb.Timestamp)(nil),      // 18: google.protobuf.Timestamp
+	(*Standing)(nil),                   // 19: chapterhouse.international.v1.Standing
+	(Basis)(0),                         // 20: chapterhouse.international.v1.Basis
 }
 var file_chapterhouse_international_v1_charters_proto_depIdxs = []int32{
 	0,  // 0: chapterhouse.international.v1.Charter.state:type_name -> chapterhouse.international.v1.Charter.State
-	17, // 1: chapterhouse.international.v1.Charter.apply_time:type_name -> google.protobuf.Timestamp
-	17, // 2: chapterhouse.international.v1.Charter.decide_time:type_name -> google.protobuf.Timestamp
-	17, // 3: chapterhouse.international.v1.Charter.cure_by_time:type_name -> google.protobuf.Timestamp
-	2,  // 4: chapterhouse.international.v1.Charter.decision:type_name -> chapterhouse.international.v1.CharterDecision
-	17, // 5: chapterhouse.international.v1.Charter.create_time:type_name -> google.protobuf.Timestamp
-	17, // 6: chapterhouse.international.v1.Charter.update_time:type_name -> google.protobuf.Timestamp
-	17, // 7: chapterhouse.international.v1.Charter.reapply_time:type_name -> google.protobuf.Timestamp
-	17, // 8: chapterhouse.international.v1.CharterDecision.decide_time:type_name -> google.protobuf.Timestamp
-	18, // 9: chapterhouse.international.v1.CharterDecision.standing:type_name -> chapterhouse.international.v1.Standing
+	18, // 1: chapterhouse.international.v1.Charter.apply_time:type_name -> google.protobuf.Timestamp
+	18, // 2: chapterhouse.international.v1.Charter.decide_time:type_name -> google.protobuf.Timestamp
+	18, // 3: chapterhouse.international.v1.Charter.cure_by_time:type_name -> google.protobuf.Timestamp
+	3,  // 4: chapterhouse.international.v1.Charter.decision:type_name -> chapterhouse.international.v1.CharterDecision
+	18, // 5: chapterhouse.international.v1.Charter.create_time:type_name -> google.protobuf.Timestamp
+	18, // 6: chapterhouse.international.v1.Charter.update_time:type_name -> google.protobuf.Timestamp
+	18, // 7: chapterhouse.international.v1.Charter.reapply_time:type_name -> google.protobuf.Timestamp
+	18, // 8: chapterhouse.international.v1.CharterDecision.decide_time:type_name -> google.protobuf.Timestamp
+	19, // 9: chapterhouse.international.v1.CharterDecision.standing:type_name -> chapterhouse.international.v1.Standing
 	0,  // 10: chapterhouse.international.v1.CharterTransition.from_state:type_name -> chapterhouse.international.v1.Charter.State
 	0,  // 11: chapterhouse.international.v1.CharterTransition.to_state:type_name -> chapterhouse.international.v1.Charter.State
-	18, // 12: chapterhouse.international.v1.CharterTransition.standing:type_name -> chapterhouse.international.v1.Standing
-	17, // 13: chapterhouse.international.v1.CharterTransition.create_time:type_name -> google.protobuf.Timestamp
-	19, // 14: chapterhouse.international.v1.CharterPolicy.allowed_bases:type_name -> chapterhouse.international.v1.Basis
-	17, // 15: chapterhouse.international.v1.CharterPolicy.effective_time:type_name -> google.protobuf.Timestamp
-	1,  // 16: chapterhouse.international.v1.CreateCharterRequest.charter:type_name -> chapterhouse.international.v1.Charter
-	0,  // 17: chapterhouse.international.v1.ListChartersRequest.state:type_name -> chapterhouse.international.v1.Charter.State
-	1,  // 18: chapterhouse.international.v1.ListChartersResponse.charters:type_name -> chapterhouse.international.v1.Charter
-	3,  // 19: chapterhouse.international.v1.ListCharterHistoryResponse.history:type_name -> chapterhouse.international.v1.CharterTransition
-	5,  // 20: chapterhouse.international.v1.CharterService.CreateCharter:input_type -> chapterhouse.international.v1.CreateCharterRequest
-	6,  // 21: chapterhouse.international.v1.CharterService.GetCharter:input_type -> chapterhouse.international.v1.GetCharterRequest
-	7,  // 22: chapterhouse.international.v1.CharterService.ListCharters:input_type -> chapterhouse.international.v1.ListChartersRequest
-	9,  // 23: chapterhouse.international.v1.CharterService.ClaimCharter:input_type -> chapterhouse.international.v1.ClaimCharterRequest
-	10, // 24: chapterhouse.international.v1.CharterService.ReleaseCharter:input_type -> chapterhouse.international.v1.ReleaseCharterRequest
-	11, // 25: chapterhouse.international.v1.CharterService.ApproveCharter:input_type -> chapterhouse.international.v1.ApproveCharterRequest
-	12, // 26: chapterhouse.international.v1.CharterService.DeclineCharter:input_type -> chapterhouse.international.v1.DeclineCharterRequest
-	13, // 27: chapterhouse.international.v1.CharterService.WithdrawCharter:input_type -> chapterhouse.international.v1.WithdrawCharterRequest
-	14, // 28: chapterhouse.international.v1.CharterService.ListCharterHistory:input_type -> chapterhouse.international.v1.ListCharterHistoryRequest
-	16, // 29: chapterhouse.international.v1.CharterService.GetCharterPolicy:input_type -> chapterhouse.international.v1.GetCharterPolicyRequest
-	1,  // 30: chapterhouse.international.v1.CharterService.CreateCharter:output_type -> chapterhouse.international.v1.Charter
-	1,  // 31: chapterhouse.international.v1.CharterService.GetCharter:output_type -> chapterhouse.international.v1.Charter
-	8,  // 32: chapterhouse.international.v1.CharterService.ListCharters:output_type -> chapterhouse.international.v1.ListChartersResponse
-	1,  // 33: chapterhouse.international.v1.CharterService.ClaimCharter:output_type -> chapterhouse.international.v1.Charter
-	1,  // 34: chapterhouse.international.v1.CharterService.ReleaseCharter:output_type -> chapterhouse.international.v1.Charter
-	1,  // 35: chapterhouse.international.v1.CharterService.ApproveCharter:output_type -> chapterhouse.international.v1.Charter
-	1,  // 36: chapterhouse.international.v1.CharterService.DeclineCharter:output_type -> chapterhouse.international.v1.Charter
-	1,  // 37: chapterhouse.international.v1.CharterService.WithdrawCharter:output_type -> chapterhouse.international.v1.Charter
-	15, // 38: chapterhouse.international.v1.CharterService.ListCharterHistory:output_type -> chapterhouse.international.v1.ListCharterHistoryResponse
-	4,  // 39: chapterhouse.international.v1.CharterService.GetCharterPolicy:output_type -> chapterhouse.international.v1.CharterPolicy
-	30, // [30:40] is the sub-list for method output_type
-	20, // [20:30] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	19, // 12: chapterhouse.international.v1.CharterTransition.standing:type_name -> chapterhouse.international.v1.Standing
+	18, // 13: chapterhouse.international.v1.CharterTransition.create_time:type_name -> google.protobuf.Timestamp
+	20, // 14: chapterhouse.international.v1.CharterPolicy.allowed_bases:type_name -> chapterhouse.international.v1.Basis
+	18, // 15: chapterhouse.international.v1.CharterPolicy.effective_time:type_name -> google.protobuf.Timestamp
+	1,  // 16: chapterhouse.international.v1.CharterPolicy.grace_end:type_name -> chapterhouse.international.v1.CharterPolicy.GraceEnd
+	18, // 17: chapterhouse.international.v1.CharterPolicy.create_time:type_name -> google.protobuf.Timestamp
+	2,  // 18: chapterhouse.international.v1.CreateCharterRequest.charter:type_name -> chapterhouse.international.v1.Charter
+	0,  // 19: chapterhouse.international.v1.ListChartersRequest.state:type_name -> chapterhouse.international.v1.Charter.State
+	2,  // 20: chapterhouse.international.v1.ListChartersResponse.charters:type_name -> chapterhouse.international.v1.Charter
+	4,  // 21: chapterhouse.international.v1.ListCharterHistoryResponse.history:type_name -> chapterhouse.international.v1.CharterTransition
+	6,  // 22: chapterhouse.international.v1.CharterService.CreateCharter:input_type -> chapterhouse.international.v1.CreateCharterRequest
+	7,  // 23: chapterhouse.international.v1.CharterService.GetCharter:input_type -> chapterhouse.international.v1.GetCharterRequest
+	8,  // 24: chapterhouse.international.v1.CharterService.ListCharters:input_type -> chapterhouse.international.v1.ListChartersRequest
+	10, // 25: chapterhouse.international.v1.CharterService.ClaimCharter:input_type -> chapterhouse.international.v1.ClaimCharterRequest
+	11, // 26: chapterhouse.international.v1.CharterService.ReleaseCharter:input_type -> chapterhouse.international.v1.ReleaseCharterRequest
+	12, // 27: chapterhouse.international.v1.CharterService.ApproveCharter:input_type -> chapterhouse.international.v1.ApproveCharterRequest
+	13, // 28: chapterhouse.international.v1.CharterService.DeclineCharter:input_type -> chapterhouse.international.v1.DeclineCharterRequest
+	14, // 29: chapterhouse.international.v1.CharterService.WithdrawCharter:input_type -> chapterhouse.international.v1.WithdrawCharterRequest
+	15, // 30: chapterhouse.international.v1.CharterService.ListCharterHistory:input_type -> chapterhouse.international.v1.ListCharterHistoryRequest
+	17, // 31: chapterhouse.international.v1.CharterService.GetCharterPolicy:input_type -> chapterhouse.international.v1.GetCharterPolicyRequest
+	2,  // 32: chapterhouse.international.v1.CharterService.CreateCharter:output_type -> chapterhouse.international.v1.Charter
+	2,  // 33: chapterhouse.international.v1.CharterService.GetCharter:output_type -> chapterhouse.international.v1.Charter
+	9,  // 34: chapterhouse.international.v1.CharterService.ListCharters:output_type -> chapterhouse.international.v1.ListChartersResponse
+	2,  // 35: chapterhouse.international.v1.CharterService.ClaimCharter:output_type -> chapterhouse.international.v1.Charter
+	2,  // 36: chapterhouse.international.v1.CharterService.ReleaseCharter:output_type -> chapterhouse.international.v1.Charter
+	2,  // 37: chapterhouse.international.v1.CharterService.ApproveCharter:output_type -> chapterhouse.international.v1.Charter
+	2,  // 38: chapterhouse.international.v1.CharterService.DeclineCharter:output_type -> chapterhouse.international.v1.Charter
+	2,  // 39: chapterhouse.international.v1.CharterService.WithdrawCharter:output_type -> chapterhouse.international.v1.Charter
+	16, // 40: chapterhouse.international.v1.CharterService.ListCharterHistory:output_type -> chapterhouse.international.v1.ListCharterHistoryResponse
+	5,  // 41: chapterhouse.international.v1.CharterService.GetCharterPolicy:output_type -> chapterhouse.international.v1.CharterPolicy
+	32, // [32:42] is the sub-list for method output_type
+	22, // [22:32] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_international_v1_charters_proto_init() }
@@ -1504,7 +1685,7 @@ func file_chapterhouse_international_v1_charters_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chapterhouse_international_v1_charters_proto_rawDesc), len(file_chapterhouse_international_v1_charters_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
