@@ -67,5 +67,8 @@ CREATE INDEX relays_remind ON relays (remind_time) WHERE state = 'WAITING';
 CREATE INDEX relays_inform ON relays (announcement_id) WHERE inform;
 
 -- Everybody may read it. What regions and staff have announced so far was not meant for everybody.
-ALTER TABLE announcements ADD COLUMN public boolean NOT NULL DEFAULT false;
+ALTER TABLE announcements
+    ADD COLUMN public    boolean NOT NULL DEFAULT false,
+    -- The audience's, of a public one.
+    ADD COLUMN languages text[]  NOT NULL DEFAULT '{}';
 CREATE INDEX relays_forwarded ON relays (region_id, forward_time) WHERE state = 'FORWARDED';
