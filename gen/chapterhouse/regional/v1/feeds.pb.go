@@ -222,7 +222,7 @@ type ListPublicAnnouncementsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `regions/<region>` or `chapters/<chapter>`.
 	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
-	// A page ends early where it would become too large for one answer.
+	// At most 50; a page ends earlier where it would become too large for one answer.
 	PageSize      int32  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
