@@ -32,7 +32,10 @@ func mailing(t *testing.T) (*mailsink.Sink, func(*world)) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = sink.Close() })
-	return sink, func(w *world) { w.mailer = w.newMailer(sink); w.config.PublicURL, w.config.DigestHour = "https://chapterhouse.example", 7 }
+	return sink, func(w *world) {
+		w.mailer = w.newMailer(sink)
+		w.config.PublicURL, w.config.DigestHour = "https://chapterhouse.example", 7
+	}
 }
 
 func (w *world) newMailer(sink *mailsink.Sink) *mail.Mailer {
