@@ -123,7 +123,8 @@ func (s *Service) putRelay(ctx context.Context, tx pgx.Tx, given *eventv1.RelayC
 	}
 	err = q.PutRelay(ctx, db.PutRelayParams{
 		AnnouncementID: id, Region: region, ParentRegion: optional(element(given.GetParentRelay(), 1)), State: given.GetState(),
-		Content: content, Chapters: array(given.GetChapters()), ChaptersChosen: given.GetChaptersChosen(), ForwardTime: timeOf(given.GetForwardTime()),
+		Content: content, Chapters: array(given.GetChapters()), ChaptersChosen: given.GetChaptersChosen(),
+		LeftChapters: array(given.GetLeftChapters()), ForwardTime: timeOf(given.GetForwardTime()),
 	})
 	if err != nil {
 		return err
@@ -137,10 +138,11 @@ func (s *Service) putRelay(ctx context.Context, tx pgx.Tx, given *eventv1.RelayC
 	return nil
 }
 
-// relayContent is a relay without what moves with every receipt.
+// relayContent is a relay without what moves with every receipt, and without what is no business of chapters.
 func relayContent(given *eventv1.RelayChanged) ([]byte, error) {
 	kept, _ := proto.Clone(given).(*eventv1.RelayChanged)
 	kept.Reach, kept.UpdateTime = nil, nil
+	kept.WaitingWith, kept.ActingRegion, kept.WaitingSinceTime = nil, "", nil
 	return proto.MarshalOptions{Deterministic: true}.Marshal(kept)
 }
 
@@ -156,6 +158,12 @@ func (s *Service) putCharter(ctx context.Context, tx pgx.Tx, given *eventv1.Char
 	if err != nil {
 		return err
 	}
+	return s.fillMissed(ctx, tx, missed, chapter)
+}
+
+// fillMissed gives announcements to a chapter that was not known to be among those that they are for.
+func (s *Service) fillMissed(ctx context.Context, tx pgx.Tx, missed []uuid.UUID, chapter string) error {
+	q := db.New(tx)
 	for _, id := range missed { // a handful: those of the last moments
 		if _, err := q.LockAnnouncement(ctx, db.LockAnnouncementParams{ID: id}); err != nil {
 			return err

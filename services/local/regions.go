@@ -173,10 +173,18 @@ func (s *Service) placeChapter(ctx context.Context, tx pgx.Tx, placement *eventv
 	if !held.Less(version) {
 		return nil
 	}
+	since := placement.GetEffectiveTime().AsTime()
 	placed, err := q.PlaceChapter(ctx, db.PlaceChapterParams{
-		ID: chapter.ID, Region: region, Epoch: version.Epoch, Number: version.Number, Now: s.clock.Now(),
+		ID: chapter.ID, Region: region, Epoch: version.Epoch, Number: version.Number, Since: since, Now: s.clock.Now(),
 	})
 	if err != nil || placed.Region == chapter.Region {
+		return err
+	}
+	missed, err := q.AnnouncementsForPlacement(ctx, db.AnnouncementsForPlacementParams{ChapterID: chapter.ID, Since: since})
+	if err != nil {
+		return err
+	}
+	if err := s.fillMissed(ctx, tx, missed, chapter.ID); err != nil {
 		return err
 	}
 	return bus.Append(ctx, tx, chapterChanged(placed))

@@ -121,7 +121,8 @@ func inTx[T proto.Message](ctx context.Context, s *Service, fn func(tx pgx.Tx) (
 	return answer, err
 }
 
-// Ancestors returns the regions that a region or chapter lies in, and a chapter's site.
+// Ancestors returns the regions that a region or chapter lies in, and a chapter's site. A closed region lies in the one that
+// took over from it too, whose coordinators decide on what waits there.
 func (s *Service) Ancestors(ctx context.Context, scope string) ([]string, error) {
 	kind, id, _ := strings.Cut(scope, "/")
 	q := db.New(s.pool)
@@ -131,7 +132,11 @@ func (s *Service) Ancestors(ctx context.Context, scope string) ([]string, error)
 		if err != nil {
 			return nil, orUnknown(err)
 		}
-		return regionNames(path[:len(path)-1]), nil
+		heir, err := successor(ctx, q, id)
+		if err != nil {
+			return nil, err
+		}
+		return regionNames(append(path[:len(path)-1], heir.Path...)), nil
 	case "chapters":
 		place, err := q.ChapterPlace(ctx, id)
 		if err != nil {

@@ -47,6 +47,40 @@ func (q *Queries) AnnouncementsForCharter(ctx context.Context, arg Announcements
 	return items, nil
 }
 
+const announcementsForPlacement = `-- name: AnnouncementsForPlacement :many
+SELECT r.announcement_id
+FROM chapters c
+JOIN relays r ON r.region = c.region AND r.state = 'FORWARDED' AND r.forward_time >= $1::timestamptz
+WHERE c.id = $2
+ORDER BY r.announcement_id
+`
+
+type AnnouncementsForPlacementParams struct {
+	Since     time.Time
+	ChapterID string
+}
+
+// Announcements that were forwarded in a chapter's region when it was there already, and were heard of here before that.
+func (q *Queries) AnnouncementsForPlacement(ctx context.Context, arg AnnouncementsForPlacementParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, announcementsForPlacement, arg.Since, arg.ChapterID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var announcement_id uuid.UUID
+		if err := rows.Scan(&announcement_id); err != nil {
+			return nil, err
+		}
+		items = append(items, announcement_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const cancelMailings = `-- name: CancelMailings :exec
 UPDATE mailings SET state = 'CANCELLED', end_time = $1::timestamptz, moved = true
 WHERE announcement_id = $2 AND state IN ('SCHEDULED', 'RUNNING')
@@ -80,23 +114,25 @@ func (q *Queries) CancelScheduled(ctx context.Context, arg CancelScheduledParams
 }
 
 const fillInboxes = `-- name: FillInboxes :execrows
-WITH RECURSIVE above AS (
-    SELECT r.region AS id, r.region AS within FROM relays r WHERE r.announcement_id = $1 AND r.state = 'FORWARDED'
-    UNION
-    SELECT a.id, p.parent FROM above a JOIN regions p ON p.id = a.within WHERE p.parent IS NOT NULL
+WITH forwarded AS (
+    SELECT r.region, r.chapters, r.chapters_chosen, r.left_chapters, r.forward_time FROM relays r
+    WHERE r.announcement_id = $1 AND r.state = 'FORWARDED' AND ($2::text = '' OR r.region = $2)
+), reached AS (
+    SELECT r.region, r.chapters, r.chapters_chosen, c.id FROM forwarded r JOIN chapters c ON c.region = r.region
+    UNION ALL
+    SELECT r.region, r.chapters, r.chapters_chosen, c.id FROM forwarded r JOIN chapters c ON c.left_region = r.region AND c.left_time >= r.forward_time
+    UNION ALL
+    SELECT r.region, r.chapters, r.chapters_chosen, substr(l.name, 10) FROM forwarded r CROSS JOIN unnest(r.left_chapters) AS l (name)
 ), filled AS (
     INSERT INTO inbox_items (announcement_id, chapter_id, region, arrived_edition, arrive_time, update_time, epoch)
-    SELECT a.id, c.id, r.region, a.edition, $2::timestamptz, $2, $3::bigint
+    SELECT a.id, c.id, r.region, a.edition, $3::timestamptz, $3, $4::bigint
     FROM announcements a
-    JOIN relays r ON r.announcement_id = a.id AND r.state = 'FORWARDED'
-    JOIN chapters c ON c.region = r.region
+    CROSS JOIN reached r
+    JOIN chapters c ON c.id = r.id
     LEFT JOIN charters h ON h.chapter_id = c.id
     WHERE a.id = $1 AND a.edition > 0 AND NOT a.recalled
-      AND ($4::text = '' OR r.region = $4)
       AND ($5::text = '' OR c.id = $5)
       AND (NOT r.chapters_chosen OR 'chapters/' || c.id = ANY (r.chapters))
-      AND (cardinality(a.audience_regions) = 0 OR EXISTS (
-          SELECT FROM above w WHERE w.id = r.region AND 'regions/' || w.within = ANY (a.audience_regions)))
       AND (cardinality(a.audience_charter_states) = 0 OR h.state = ANY (a.audience_charter_states))
       AND speaks(c.language_code, a.audience_languages)
     ORDER BY c.id
@@ -104,7 +140,7 @@ WITH RECURSIVE above AS (
     RETURNING announcement_id, chapter_id
 ), automatic AS (
     INSERT INTO mailings (announcement_id, chapter_id, list_no, state, automatic, due_time, create_time)
-    SELECT f.announcement_id, f.chapter_id, l.list_no, 'SCHEDULED', true, $2, $2
+    SELECT f.announcement_id, f.chapter_id, l.list_no, 'SCHEDULED', true, $3, $3
     FROM filled f JOIN lists l ON l.chapter_id = f.chapter_id
     WHERE l.announcement_mode = 1 AND NOT l.deleted
     ORDER BY f.chapter_id, l.list_no
@@ -114,22 +150,25 @@ SELECT FROM filled
 
 type FillInboxesParams struct {
 	AnnouncementID uuid.UUID
+	Region         string
 	Now            time.Time
 	Epoch          int64
-	Region         string
 	Chapter        string
 }
 
 // Gives an announcement to every chapter that it is for and that has not got it, of one region or chapter or of all; and
 // begins the mailings of the lists that want it by themselves. The caller holds the announcement.
+// It is for the chapters that lay in the region when it was forwarded there, and for those that left while it waited. One
+// that moved about that time may be heard of before the relay or after it (@chapter). The regions of the audience are the
+// regional tier's business: a region that is only on the way has chapters_chosen.
 // Whether a chapter is of the audience is asked of the charter's state as it is known; a charter that changed by the time
 // of the forwarding, and was told later, asks again (@chapter).
 func (q *Queries) FillInboxes(ctx context.Context, arg FillInboxesParams) (int64, error) {
 	result, err := q.db.Exec(ctx, fillInboxes,
 		arg.AnnouncementID,
+		arg.Region,
 		arg.Now,
 		arg.Epoch,
-		arg.Region,
 		arg.Chapter,
 	)
 	if err != nil {
@@ -493,11 +532,11 @@ func (q *Queries) PutMailing(ctx context.Context, arg PutMailingParams) error {
 }
 
 const putRelay = `-- name: PutRelay :exec
-INSERT INTO relays (announcement_id, region, parent_region, state, content, chapters, chapters_chosen, forward_time)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO relays (announcement_id, region, parent_region, state, content, chapters, chapters_chosen, left_chapters, forward_time)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 ON CONFLICT (announcement_id, region) DO UPDATE
 SET parent_region = excluded.parent_region, state = excluded.state, content = excluded.content, chapters = excluded.chapters,
-    chapters_chosen = excluded.chapters_chosen, forward_time = excluded.forward_time
+    chapters_chosen = excluded.chapters_chosen, left_chapters = excluded.left_chapters, forward_time = excluded.forward_time
 `
 
 type PutRelayParams struct {
@@ -508,6 +547,7 @@ type PutRelayParams struct {
 	Content        []byte
 	Chapters       []string
 	ChaptersChosen bool
+	LeftChapters   []string
 	ForwardTime    *time.Time
 }
 
@@ -520,6 +560,7 @@ func (q *Queries) PutRelay(ctx context.Context, arg PutRelayParams) error {
 		arg.Content,
 		arg.Chapters,
 		arg.ChaptersChosen,
+		arg.LeftChapters,
 		arg.ForwardTime,
 	)
 	return err
@@ -535,7 +576,7 @@ func (q *Queries) RecallAnnouncement(ctx context.Context, id uuid.UUID) error {
 }
 
 const relay = `-- name: Relay :one
-SELECT announcement_id, region, parent_region, state, content, chapters, chapters_chosen, forward_time FROM relays WHERE announcement_id = $1 AND region = $2
+SELECT announcement_id, region, parent_region, state, content, chapters, chapters_chosen, forward_time, left_chapters FROM relays WHERE announcement_id = $1 AND region = $2
 `
 
 type RelayParams struct {
@@ -555,6 +596,7 @@ func (q *Queries) Relay(ctx context.Context, arg RelayParams) (Relay, error) {
 		&i.Chapters,
 		&i.ChaptersChosen,
 		&i.ForwardTime,
+		&i.LeftChapters,
 	)
 	return i, err
 }

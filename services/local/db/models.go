@@ -66,6 +66,8 @@ type Chapter struct {
 	PlacementEpoch  int64
 	PlacementNumber int64
 	LanguageCode    string
+	LeftRegion      string
+	LeftTime        *time.Time
 }
 
 type Concern struct {
@@ -203,6 +205,7 @@ type Relay struct {
 	Chapters       []string
 	ChaptersChosen bool
 	ForwardTime    *time.Time
+	LeftChapters   []string
 }
 
 type Sync struct {

@@ -225,6 +225,54 @@ func (q *Queries) DeleteCoordinator(ctx context.Context, id uuid.UUID) error {
 	return err
 }
 
+const everybodyInTerm = `-- name: EverybodyInTerm :many
+SELECT c.id, c.region_id, c.subject, c.display_name, c.role, c.term_start_time, c.term_end_time, c.away_start_time, c.away_end_time, c.substitute_id, c.version, c.create_time, c.update_time, s.region_id AS substitute_region
+FROM coordinators c
+LEFT JOIN coordinators s ON s.id = c.substitute_id
+WHERE c.term_start_time <= $1 AND (c.term_end_time IS NULL OR c.term_end_time > $1)
+ORDER BY c.id
+`
+
+type EverybodyInTermRow struct {
+	Coordinator      Coordinator
+	SubstituteRegion *string
+}
+
+func (q *Queries) EverybodyInTerm(ctx context.Context, now time.Time) ([]EverybodyInTermRow, error) {
+	rows, err := q.db.Query(ctx, everybodyInTerm, now)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []EverybodyInTermRow{}
+	for rows.Next() {
+		var i EverybodyInTermRow
+		if err := rows.Scan(
+			&i.Coordinator.ID,
+			&i.Coordinator.RegionID,
+			&i.Coordinator.Subject,
+			&i.Coordinator.DisplayName,
+			&i.Coordinator.Role,
+			&i.Coordinator.TermStartTime,
+			&i.Coordinator.TermEndTime,
+			&i.Coordinator.AwayStartTime,
+			&i.Coordinator.AwayEndTime,
+			&i.Coordinator.SubstituteID,
+			&i.Coordinator.Version,
+			&i.Coordinator.CreateTime,
+			&i.Coordinator.UpdateTime,
+			&i.SubstituteRegion,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const forgetCoordinators = `-- name: ForgetCoordinators :exec
 DELETE FROM coordinators WHERE region_id = $1
 `

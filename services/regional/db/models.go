@@ -140,6 +140,11 @@ type Relay struct {
 	Epoch          int64
 	Version        int64
 	UpdateTime     time.Time
+	WaitingWith    []string
+	ActingRegion   string
+	WaitingSince   *time.Time
+	LeftChapters   []string
+	LeftRegions    []string
 }
 
 type Transfer struct {

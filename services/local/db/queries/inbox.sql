@@ -22,11 +22,11 @@ UPDATE announcements SET recalled = true WHERE id = @id;
 SELECT * FROM relays WHERE announcement_id = @announcement_id AND region = @region;
 
 -- name: PutRelay :exec
-INSERT INTO relays (announcement_id, region, parent_region, state, content, chapters, chapters_chosen, forward_time)
-VALUES (@announcement_id, @region, @parent_region, @state, @content, @chapters, @chapters_chosen, @forward_time)
+INSERT INTO relays (announcement_id, region, parent_region, state, content, chapters, chapters_chosen, left_chapters, forward_time)
+VALUES (@announcement_id, @region, @parent_region, @state, @content, @chapters, @chapters_chosen, @left_chapters, @forward_time)
 ON CONFLICT (announcement_id, region) DO UPDATE
 SET parent_region = excluded.parent_region, state = excluded.state, content = excluded.content, chapters = excluded.chapters,
-    chapters_chosen = excluded.chapters_chosen, forward_time = excluded.forward_time;
+    chapters_chosen = excluded.chapters_chosen, left_chapters = excluded.left_chapters, forward_time = excluded.forward_time;
 
 -- name: RelaysAbove :many
 -- The relays by which an announcement came to a region, the nearest first.
@@ -43,25 +43,30 @@ SELECT region, content FROM way ORDER BY hop;
 -- name: FillInboxes :execrows
 -- Gives an announcement to every chapter that it is for and that has not got it, of one region or chapter or of all; and
 -- begins the mailings of the lists that want it by themselves. The caller holds the announcement.
+-- It is for the chapters that lay in the region when it was forwarded there, and for those that left while it waited. One
+-- that moved about that time may be heard of before the relay or after it (@chapter). The regions of the audience are the
+-- regional tier's business: a region that is only on the way has chapters_chosen.
 -- Whether a chapter is of the audience is asked of the charter's state as it is known; a charter that changed by the time
 -- of the forwarding, and was told later, asks again (@chapter).
-WITH RECURSIVE above AS (
-    SELECT r.region AS id, r.region AS within FROM relays r WHERE r.announcement_id = @announcement_id AND r.state = 'FORWARDED'
-    UNION
-    SELECT a.id, p.parent FROM above a JOIN regions p ON p.id = a.within WHERE p.parent IS NOT NULL
+WITH forwarded AS (
+    SELECT r.region, r.chapters, r.chapters_chosen, r.left_chapters, r.forward_time FROM relays r
+    WHERE r.announcement_id = @announcement_id AND r.state = 'FORWARDED' AND (@region::text = '' OR r.region = @region)
+), reached AS (
+    SELECT r.region, r.chapters, r.chapters_chosen, c.id FROM forwarded r JOIN chapters c ON c.region = r.region
+    UNION ALL
+    SELECT r.region, r.chapters, r.chapters_chosen, c.id FROM forwarded r JOIN chapters c ON c.left_region = r.region AND c.left_time >= r.forward_time
+    UNION ALL
+    SELECT r.region, r.chapters, r.chapters_chosen, substr(l.name, 10) FROM forwarded r CROSS JOIN unnest(r.left_chapters) AS l (name)
 ), filled AS (
     INSERT INTO inbox_items (announcement_id, chapter_id, region, arrived_edition, arrive_time, update_time, epoch)
     SELECT a.id, c.id, r.region, a.edition, @now::timestamptz, @now, @epoch::bigint
     FROM announcements a
-    JOIN relays r ON r.announcement_id = a.id AND r.state = 'FORWARDED'
-    JOIN chapters c ON c.region = r.region
+    CROSS JOIN reached r
+    JOIN chapters c ON c.id = r.id
     LEFT JOIN charters h ON h.chapter_id = c.id
     WHERE a.id = @announcement_id AND a.edition > 0 AND NOT a.recalled
-      AND (@region::text = '' OR r.region = @region)
       AND (@chapter::text = '' OR c.id = @chapter)
       AND (NOT r.chapters_chosen OR 'chapters/' || c.id = ANY (r.chapters))
-      AND (cardinality(a.audience_regions) = 0 OR EXISTS (
-          SELECT FROM above w WHERE w.id = r.region AND 'regions/' || w.within = ANY (a.audience_regions)))
       AND (cardinality(a.audience_charter_states) = 0 OR h.state = ANY (a.audience_charter_states))
       AND speaks(c.language_code, a.audience_languages)
     ORDER BY c.id
@@ -75,6 +80,14 @@ WITH RECURSIVE above AS (
     ORDER BY f.chapter_id, l.list_no
 )
 SELECT FROM filled;
+
+-- name: AnnouncementsForPlacement :many
+-- Announcements that were forwarded in a chapter's region when it was there already, and were heard of here before that.
+SELECT r.announcement_id
+FROM chapters c
+JOIN relays r ON r.region = c.region AND r.state = 'FORWARDED' AND r.forward_time >= @since::timestamptz
+WHERE c.id = @chapter_id
+ORDER BY r.announcement_id;
 
 -- name: AnnouncementsForCharter :many
 -- Announcements that a chapter may have missed because its charter's state was told late.

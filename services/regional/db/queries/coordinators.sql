@@ -65,3 +65,10 @@ LEFT JOIN coordinators s ON s.id = c.substitute_id
 WHERE c.id = ANY(@ids::uuid[])
   AND c.term_start_time <= @now AND (c.term_end_time IS NULL OR c.term_end_time > @now)
 ORDER BY c.id;
+
+-- name: EverybodyInTerm :many
+SELECT sqlc.embed(c), s.region_id AS substitute_region
+FROM coordinators c
+LEFT JOIN coordinators s ON s.id = c.substitute_id
+WHERE c.term_start_time <= @now AND (c.term_end_time IS NULL OR c.term_end_time > @now)
+ORDER BY c.id;
