@@ -21,6 +21,9 @@ const (
 	relayRecalled  = "RECALLED"
 )
 
+// inboxLock is the advisory lock of all who fill inboxes: "inboxes ".
+const inboxLock = 0x696e626f78657320
+
 // announcementTopic keeps the announcements of a tier above, each once.
 func (s *Service) announcementTopic() bus.Topic {
 	return wholeTopic("announcement", s.putAnnouncement)
@@ -60,7 +63,7 @@ func (s *Service) putAnnouncement(ctx context.Context, tx pgx.Tx, given *eventv1
 		return err
 	}
 	q := db.New(tx)
-	before, err := q.LockAnnouncement(ctx, db.LockAnnouncementParams{ID: id, Name: given.GetAnnouncement()})
+	before, err := q.LockAnnouncement(ctx, db.LockAnnouncementParams{Key: inboxLock, ID: id, Name: given.GetAnnouncement()})
 	if err != nil {
 		return err
 	}
@@ -111,7 +114,7 @@ func (s *Service) putRelay(ctx context.Context, tx pgx.Tx, given *eventv1.RelayC
 		return err
 	}
 	q, region := db.New(tx), element(given.GetRelay(), 1)
-	if _, err := q.LockAnnouncement(ctx, db.LockAnnouncementParams{ID: id, Name: given.GetAnnouncement()}); err != nil {
+	if _, err := q.LockAnnouncement(ctx, db.LockAnnouncementParams{Key: inboxLock, ID: id, Name: given.GetAnnouncement()}); err != nil {
 		return err
 	}
 	before, err := q.Relay(ctx, db.RelayParams{AnnouncementID: id, Region: region})
@@ -150,6 +153,9 @@ func relayContent(given *eventv1.RelayChanged) ([]byte, error) {
 // the chapter now.
 func (s *Service) putCharter(ctx context.Context, tx pgx.Tx, given *eventv1.CharterChanged) error {
 	q, chapter, since := db.New(tx), chapterID(given.GetCharter()), given.GetUpdateTime().AsTime()
+	if err := q.LockInboxes(ctx, inboxLock); err != nil {
+		return err
+	}
 	err := q.PutCharter(ctx, db.PutCharterParams{ChapterID: chapter, State: given.GetState(), UpdateTime: since})
 	if err != nil {
 		return err
@@ -165,7 +171,7 @@ func (s *Service) putCharter(ctx context.Context, tx pgx.Tx, given *eventv1.Char
 func (s *Service) fillMissed(ctx context.Context, tx pgx.Tx, missed []uuid.UUID, chapter string) error {
 	q := db.New(tx)
 	for _, id := range missed { // a handful: those of the last moments
-		if _, err := q.LockAnnouncement(ctx, db.LockAnnouncementParams{ID: id}); err != nil {
+		if _, err := q.LockAnnouncement(ctx, db.LockAnnouncementParams{Key: inboxLock, ID: id}); err != nil {
 			return err
 		}
 		if err := s.fill(ctx, tx, id, "", chapter); err != nil {

@@ -132,11 +132,12 @@ func (s *Service) Ancestors(ctx context.Context, scope string) ([]string, error)
 		if err != nil {
 			return nil, orUnknown(err)
 		}
+		path = path[:len(path)-1]
 		heir, err := successor(ctx, q, id)
-		if err != nil {
-			return nil, err
+		if err == nil && heir.ID != id {
+			path = append(path, heir.Path...)
 		}
-		return regionNames(append(path[:len(path)-1], heir.Path...)), nil
+		return regionNames(path), err
 	case "chapters":
 		place, err := q.ChapterPlace(ctx, id)
 		if err != nil {

@@ -349,7 +349,8 @@ func (q *Queries) InboxItemsBefore(ctx context.Context, arg InboxItemsBeforePara
 }
 
 const lockAnnouncement = `-- name: LockAnnouncement :one
-INSERT INTO announcements (id, name) VALUES ($1, $2)
+WITH alone AS MATERIALIZED (SELECT pg_advisory_xact_lock($3::bigint))
+INSERT INTO announcements (id, name) SELECT $1::uuid, $2::text FROM alone
 ON CONFLICT (id) DO UPDATE SET name = announcements.name
 RETURNING id, name, edition, content, audience_regions, audience_charter_states, audience_languages, recalled
 `
@@ -357,11 +358,13 @@ RETURNING id, name, edition, content, audience_regions, audience_charter_states,
 type LockAnnouncementParams struct {
 	ID   uuid.UUID
 	Name string
+	Key  int64
 }
 
-// Makes an announcement known by its id alone where it is not: its relays may come before it.
+// Makes an announcement known by its id alone where it is not: its relays may come before it. First it takes the lock of
+// LockInboxes, in the same trip.
 func (q *Queries) LockAnnouncement(ctx context.Context, arg LockAnnouncementParams) (Announcement, error) {
-	row := q.db.QueryRow(ctx, lockAnnouncement, arg.ID, arg.Name)
+	row := q.db.QueryRow(ctx, lockAnnouncement, arg.ID, arg.Name, arg.Key)
 	var i Announcement
 	err := row.Scan(
 		&i.ID,
@@ -374,6 +377,17 @@ func (q *Queries) LockAnnouncement(ctx context.Context, arg LockAnnouncementPara
 		&i.Recalled,
 	)
 	return i, err
+}
+
+const lockInboxes = `-- name: LockInboxes :exec
+SELECT pg_advisory_xact_lock($1::bigint)
+`
+
+// Who fills inboxes, and who changes for whom that would be, is alone until the transaction ends: relays, placements and
+// charters are heard of side by side, and none of two must miss what the other has just written.
+func (q *Queries) LockInboxes(ctx context.Context, key int64) error {
+	_, err := q.db.Exec(ctx, lockInboxes, key)
+	return err
 }
 
 const mailingsOf = `-- name: MailingsOf :many

@@ -2,9 +2,16 @@
 INSERT INTO charters (chapter_id, state, update_time) VALUES (@chapter_id, @state, @update_time)
 ON CONFLICT (chapter_id) DO UPDATE SET state = excluded.state, update_time = excluded.update_time;
 
+-- name: LockInboxes :exec
+-- Who fills inboxes, and who changes for whom that would be, is alone until the transaction ends: relays, placements and
+-- charters are heard of side by side, and none of two must miss what the other has just written.
+SELECT pg_advisory_xact_lock(@key::bigint);
+
 -- name: LockAnnouncement :one
--- Makes an announcement known by its id alone where it is not: its relays may come before it.
-INSERT INTO announcements (id, name) VALUES (@id, @name)
+-- Makes an announcement known by its id alone where it is not: its relays may come before it. First it takes the lock of
+-- LockInboxes, in the same trip.
+WITH alone AS MATERIALIZED (SELECT pg_advisory_xact_lock(@key::bigint))
+INSERT INTO announcements (id, name) SELECT @id::uuid, @name::text FROM alone
 ON CONFLICT (id) DO UPDATE SET name = announcements.name
 RETURNING *;
 
