@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	"google.golang.org/grpc/codes"
 
 	"github.com/chapterhouse/chapterhouse/services/internal/authz"
 	"github.com/chapterhouse/chapterhouse/services/internal/mail"
@@ -133,6 +134,12 @@ var sendingOn = []step{
 		grpc: `local.v1.InboxService/SendInboxItem {"name":"chapters/golang-$x/inbox/$u","lists":["chapters/golang-$x/lists/friends"],"note":"For friends."}`,
 		rest: `POST /v1/chapters/golang-$x/inbox/$u:send {"lists":["chapters/golang-$x/lists/friends"],"note":"For friends."}`,
 		want: `{"state":"SENT","mailings":[{"automatic":true},{"automatic":false}]}`,
+	},
+	{
+		does: "WhatWasSentIsNotDismissed", as: admin,
+		grpc:  `local.v1.InboxService/DismissInboxItem {"name":"chapters/golang-$x/inbox/$u","reason":"not for us"}`,
+		rest:  `POST /v1/chapters/golang-$x/inbox/$u:dismiss {"reason":"not for us"}`,
+		fails: refused("INBOX_ITEM_STATE", codes.FailedPrecondition, 400, "state", "SENT"),
 	},
 	{
 		does: "AnotherChapterPassesItBy", as: otherAdmin,
