@@ -247,6 +247,19 @@ func (c *campaign) wander(t *testing.T) {
 	}
 }
 
+// awaitWanderer waits until its site has followed.
+func (c *campaign) awaitWanderer(t *testing.T) {
+	t.Helper()
+	ctx := c.staff(bounded(t, patience), t)
+	eventually(t, patience, func() string {
+		chapter, err := c.chapters.GetChapter(ctx, &localv1.GetChapterRequest{Name: "chapters/" + wanderer})
+		if err == nil && chapter.GetRegion() == "regions/japan" {
+			return ""
+		}
+		return fmt.Sprint(chapter.GetRegion(), err)
+	})
+}
+
 // mailsOf are the mails of an announcement by who got them.
 func (c *campaign) mailsOf(s *spoken) map[string][]mailsink.Message {
 	mails := map[string][]mailsink.Message{}
