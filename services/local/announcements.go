@@ -63,7 +63,10 @@ func (s *Service) putAnnouncement(ctx context.Context, tx pgx.Tx, given *eventv1
 		return err
 	}
 	q := db.New(tx)
-	before, err := q.LockAnnouncement(ctx, db.LockAnnouncementParams{Key: inboxLock, ID: id, Name: given.GetAnnouncement()})
+	if err := q.LockAnnouncement(ctx, db.LockAnnouncementParams{Key: inboxLock, ID: id, Name: given.GetAnnouncement()}); err != nil {
+		return err
+	}
+	before, err := q.AnnouncementEdition(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -82,7 +85,7 @@ func (s *Service) putAnnouncement(ctx context.Context, tx pgx.Tx, given *eventv1
 	if given.GetRecalled() {
 		return s.recall(ctx, tx, id)
 	}
-	if before.Edition > 0 {
+	if before > 0 {
 		return q.TouchInboxItems(ctx, db.TouchInboxItemsParams{AnnouncementID: id, Now: s.clock.Now()})
 	}
 	return s.fill(ctx, tx, id, "", "")
@@ -114,7 +117,7 @@ func (s *Service) putRelay(ctx context.Context, tx pgx.Tx, given *eventv1.RelayC
 		return err
 	}
 	q, region := db.New(tx), element(given.GetRelay(), 1)
-	if _, err := q.LockAnnouncement(ctx, db.LockAnnouncementParams{Key: inboxLock, ID: id, Name: given.GetAnnouncement()}); err != nil {
+	if err := q.LockAnnouncement(ctx, db.LockAnnouncementParams{Key: inboxLock, ID: id, Name: given.GetAnnouncement()}); err != nil {
 		return err
 	}
 	before, err := q.Relay(ctx, db.RelayParams{AnnouncementID: id, Region: region})
@@ -169,11 +172,7 @@ func (s *Service) putCharter(ctx context.Context, tx pgx.Tx, given *eventv1.Char
 
 // fillMissed gives announcements to a chapter that was not known to be among those that they are for.
 func (s *Service) fillMissed(ctx context.Context, tx pgx.Tx, missed []uuid.UUID, chapter string) error {
-	q := db.New(tx)
 	for _, id := range missed { // a handful: those of the last moments
-		if _, err := q.LockAnnouncement(ctx, db.LockAnnouncementParams{Key: inboxLock, ID: id}); err != nil {
-			return err
-		}
 		if err := s.fill(ctx, tx, id, "", chapter); err != nil {
 			return err
 		}
@@ -181,11 +180,14 @@ func (s *Service) fillMissed(ctx context.Context, tx pgx.Tx, missed []uuid.UUID,
 	return nil
 }
 
-// fill gives an announcement to the chapters that have not got it, of a region, or to one chapter. The caller holds it.
+// fill gives an announcement to the chapters that have not got it, of a region, or to one chapter. The caller has the lock.
 func (s *Service) fill(ctx context.Context, tx pgx.Tx, id uuid.UUID, region, chapter string) error {
-	now := s.clock.Now()
+	now, last := s.clock.Now(), region
+	if region == "" {
+		last = "~" // after all ids
+	}
 	_, err := db.New(tx).FillInboxes(ctx, db.FillInboxesParams{
-		AnnouncementID: id, Region: region, Chapter: chapter, Now: now, Epoch: now.UnixMicro(),
+		AnnouncementID: id, FirstRegion: region, LastRegion: last, Chapter: chapter, Now: now, Epoch: now.UnixMicro(),
 	})
 	if err != nil {
 		return fmt.Errorf("fill the inboxes: %w", err)
