@@ -1,6 +1,8 @@
 package platformtest
 
 import (
+	"fmt"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -38,6 +40,7 @@ func TestCascadesSurvive(t *testing.T) {
 		c.awaitWanderer(t)
 		c.forward(t, k.corrected, "germany", "france", "austria") // it is for the chapter that has left
 		c.settle(t)
+		c.wantKeptOnce(t, urgent)
 	})
 	t.Run("ASiteThatIsCutOff", func(t *testing.T) {
 		t.Parallel()
@@ -121,6 +124,21 @@ func (c *campaign) arrivesNowhere(t *testing.T, all ...*spoken) {
 			if items[s.subject] != nil || len(c.mailsOf(s)) > 0 {
 				t.Errorf("%s has %q: the outage is none", chapter, s.subject)
 			}
+		}
+	}
+}
+
+// wantKeptOnce wants the body of an announcement in one row a tier, however many regions and chapters have it. The
+// international body keeps each edition beside that, and what it has published for a week.
+func (c *campaign) wantKeptOnce(t *testing.T, s *spoken) {
+	t.Helper()
+	pattern := fmt.Sprintf("%%%x%%", body(s.subject, s.edition))
+	for tier, want := range map[string]map[string]int{
+		bus.International: {"announcements": 1, "announcement_editions": 1, "outbox": 1},
+		bus.Regional:      {"announcements": 1}, bus.Local: {"announcements": 1},
+	} {
+		if got := c.search(t, tier, pattern); !maps.Equal(got, want) {
+			t.Errorf("the %s tier keeps the body in %v, want %v", tier, got, want)
 		}
 	}
 }

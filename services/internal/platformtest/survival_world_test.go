@@ -133,7 +133,7 @@ func (c *campaign) open(ctx context.Context, t *testing.T, chapter string) {
 func (c *campaign) publish(t *testing.T, subject string, urgent bool, deadline time.Duration) *spoken {
 	t.Helper()
 	ctx := c.staff(bounded(t, patience), t)
-	a := &internationalv1.Announcement{Subject: subject, Body: "Edition 1."}
+	a := &internationalv1.Announcement{Subject: subject, Body: body(subject, 1)}
 	if urgent {
 		a.Priority = internationalv1.Announcement_URGENT
 	}
@@ -150,11 +150,14 @@ func (c *campaign) publish(t *testing.T, subject string, urgent bool, deadline t
 	return s
 }
 
+// body is found again wherever it is kept.
+func body(subject string, edition int32) string { return fmt.Sprintf("Edition %d of %s.", edition, subject) }
+
 func (c *campaign) correct(t *testing.T, s *spoken) {
 	t.Helper()
 	s.edition++
 	corrected := get(c.announcements.CorrectAnnouncement(c.staff(bounded(t, patience), t), &internationalv1.CorrectAnnouncementRequest{
-		Name: s.name, Body: fmt.Sprintf("Edition %d.", s.edition),
+		Name: s.name, Body: body(s.subject, s.edition),
 	}))(t)
 	if corrected.GetEdition() != s.edition {
 		t.Fatalf("%s is of edition %d, want %d", s.subject, corrected.GetEdition(), s.edition)

@@ -1070,21 +1070,27 @@ func (q *Queries) OwnAnnouncementVersions(ctx context.Context, arg OwnAnnounceme
 }
 
 const putReceipt = `-- name: PutReceipt :exec
-INSERT INTO receipts (announcement_id, chapter_id, region_id, chapters_reached, chapters_sent, chapters_dismissed,
-                      people_queued, people_mailed, people_bounced, people_failed, people_uncertain, people_unsubscribed)
-VALUES ($1, $2, $3, $4, $5, $6,
-        $7, $8, $9, $10, $11, $12)
-ON CONFLICT (announcement_id, chapter_id) DO UPDATE
-SET region_id = excluded.region_id, chapters_reached = excluded.chapters_reached, chapters_sent = excluded.chapters_sent,
-    chapters_dismissed = excluded.chapters_dismissed, people_queued = excluded.people_queued,
-    people_mailed = excluded.people_mailed, people_bounced = excluded.people_bounced, people_failed = excluded.people_failed,
-    people_uncertain = excluded.people_uncertain, people_unsubscribed = excluded.people_unsubscribed
+WITH before AS (
+    SELECT b.region_id FROM receipts b WHERE b.announcement_id = $1 AND b.chapter_id = $3
+), put AS (
+    INSERT INTO receipts (announcement_id, chapter_id, region_id, chapters_reached, chapters_sent, chapters_dismissed,
+                          people_queued, people_mailed, people_bounced, people_failed, people_uncertain, people_unsubscribed)
+    VALUES ($1, $3, $2, $4, $5, $6,
+            $7, $8, $9, $10, $11, $12)
+    ON CONFLICT (announcement_id, chapter_id) DO UPDATE
+    SET region_id = excluded.region_id, chapters_reached = excluded.chapters_reached, chapters_sent = excluded.chapters_sent,
+        chapters_dismissed = excluded.chapters_dismissed, people_queued = excluded.people_queued,
+        people_mailed = excluded.people_mailed, people_bounced = excluded.people_bounced, people_failed = excluded.people_failed,
+        people_uncertain = excluded.people_uncertain, people_unsubscribed = excluded.people_unsubscribed
+)
+INSERT INTO reach_moved (announcement_id, region_id)
+SELECT $1, moved.region_id FROM (SELECT $2::text AS region_id UNION SELECT region_id FROM before) moved
 `
 
 type PutReceiptParams struct {
 	AnnouncementID     uuid.UUID
-	ChapterID          string
 	RegionID           string
+	ChapterID          string
 	ChaptersReached    int32
 	ChaptersSent       int32
 	ChaptersDismissed  int32
@@ -1096,11 +1102,13 @@ type PutReceiptParams struct {
 	PeopleUnsubscribed int32
 }
 
+// Keeps a receipt and notes whose sums it moves, in one trip: that of the region by whose relay the announcement came, and,
+// where the chapter had it by another one before, that one's too.
 func (q *Queries) PutReceipt(ctx context.Context, arg PutReceiptParams) error {
 	_, err := q.db.Exec(ctx, putReceipt,
 		arg.AnnouncementID,
-		arg.ChapterID,
 		arg.RegionID,
+		arg.ChapterID,
 		arg.ChaptersReached,
 		arg.ChaptersSent,
 		arg.ChaptersDismissed,
@@ -1174,22 +1182,6 @@ func (q *Queries) RecallRelays(ctx context.Context, arg RecallRelaysParams) ([]R
 		return nil, err
 	}
 	return items, nil
-}
-
-const receiptForUpdate = `-- name: ReceiptForUpdate :one
-SELECT region_id FROM receipts WHERE announcement_id = $1 AND chapter_id = $2 FOR UPDATE
-`
-
-type ReceiptForUpdateParams struct {
-	AnnouncementID uuid.UUID
-	ChapterID      string
-}
-
-func (q *Queries) ReceiptForUpdate(ctx context.Context, arg ReceiptForUpdateParams) (string, error) {
-	row := q.db.QueryRow(ctx, receiptForUpdate, arg.AnnouncementID, arg.ChapterID)
-	var region_id string
-	err := row.Scan(&region_id)
-	return region_id, err
 }
 
 const regionsInside = `-- name: RegionsInside :many

@@ -234,19 +234,24 @@ SET state = 'RECALLED', due_time = NULL, remind_time = NULL, hold_until_time = N
 WHERE announcement_id = @announcement_id AND state <> 'RECALLED'
 RETURNING *;
 
--- name: ReceiptForUpdate :one
-SELECT region_id FROM receipts WHERE announcement_id = @announcement_id AND chapter_id = @chapter_id FOR UPDATE;
-
+-- Keeps a receipt and notes whose sums it moves, in one trip: that of the region by whose relay the announcement came, and,
+-- where the chapter had it by another one before, that one's too.
 -- name: PutReceipt :exec
-INSERT INTO receipts (announcement_id, chapter_id, region_id, chapters_reached, chapters_sent, chapters_dismissed,
-                      people_queued, people_mailed, people_bounced, people_failed, people_uncertain, people_unsubscribed)
-VALUES (@announcement_id, @chapter_id, @region_id, @chapters_reached, @chapters_sent, @chapters_dismissed,
-        @people_queued, @people_mailed, @people_bounced, @people_failed, @people_uncertain, @people_unsubscribed)
-ON CONFLICT (announcement_id, chapter_id) DO UPDATE
-SET region_id = excluded.region_id, chapters_reached = excluded.chapters_reached, chapters_sent = excluded.chapters_sent,
-    chapters_dismissed = excluded.chapters_dismissed, people_queued = excluded.people_queued,
-    people_mailed = excluded.people_mailed, people_bounced = excluded.people_bounced, people_failed = excluded.people_failed,
-    people_uncertain = excluded.people_uncertain, people_unsubscribed = excluded.people_unsubscribed;
+WITH before AS (
+    SELECT b.region_id FROM receipts b WHERE b.announcement_id = @announcement_id AND b.chapter_id = @chapter_id
+), put AS (
+    INSERT INTO receipts (announcement_id, chapter_id, region_id, chapters_reached, chapters_sent, chapters_dismissed,
+                          people_queued, people_mailed, people_bounced, people_failed, people_uncertain, people_unsubscribed)
+    VALUES (@announcement_id, @chapter_id, @region_id, @chapters_reached, @chapters_sent, @chapters_dismissed,
+            @people_queued, @people_mailed, @people_bounced, @people_failed, @people_uncertain, @people_unsubscribed)
+    ON CONFLICT (announcement_id, chapter_id) DO UPDATE
+    SET region_id = excluded.region_id, chapters_reached = excluded.chapters_reached, chapters_sent = excluded.chapters_sent,
+        chapters_dismissed = excluded.chapters_dismissed, people_queued = excluded.people_queued,
+        people_mailed = excluded.people_mailed, people_bounced = excluded.people_bounced, people_failed = excluded.people_failed,
+        people_uncertain = excluded.people_uncertain, people_unsubscribed = excluded.people_unsubscribed
+)
+INSERT INTO reach_moved (announcement_id, region_id)
+SELECT @announcement_id, moved.region_id FROM (SELECT @region_id::text AS region_id UNION SELECT region_id FROM before) moved;
 
 -- name: DeleteReceipt :many
 DELETE FROM receipts WHERE announcement_id = @announcement_id AND chapter_id = @chapter_id RETURNING region_id;
