@@ -1,7 +1,6 @@
 package local
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -116,23 +115,13 @@ func (s *Service) putRelay(ctx context.Context, tx pgx.Tx, given *eventv1.RelayC
 	if err != nil {
 		return err
 	}
-	q, region := db.New(tx), element(given.GetRelay(), 1)
-	if err := q.LockAnnouncement(ctx, db.LockAnnouncementParams{Key: inboxLock, ID: id, Name: given.GetAnnouncement()}); err != nil {
-		return err
-	}
-	before, err := q.Relay(ctx, db.RelayParams{AnnouncementID: id, Region: region})
-	if err := ignoreNoRows(err); err != nil {
-		return err
-	}
-	if bytes.Equal(before.Content, content) {
-		return nil
-	}
-	err = q.PutRelay(ctx, db.PutRelayParams{
-		AnnouncementID: id, Region: region, ParentRegion: optional(element(given.GetParentRelay(), 1)), State: given.GetState(),
-		Content: content, Chapters: array(given.GetChapters()), ChaptersChosen: given.GetChaptersChosen(),
+	region := element(given.GetRelay(), 1)
+	news, err := db.New(tx).PutRelay(ctx, db.PutRelayParams{
+		Key: inboxLock, Name: given.GetAnnouncement(), AnnouncementID: id, Region: region, ParentRegion: optional(element(given.GetParentRelay(), 1)),
+		State: given.GetState(), Content: content, Chapters: array(given.GetChapters()), ChaptersChosen: given.GetChaptersChosen(),
 		LeftChapters: array(given.GetLeftChapters()), ForwardTime: timeOf(given.GetForwardTime()),
 	})
-	if err != nil {
+	if err != nil || news == 0 {
 		return err
 	}
 	switch given.GetState() {

@@ -41,4 +41,6 @@ func cutPage[T any](p latestPage, rows []T, cursor func(T) uuid.UUID) ([]T, stri
 }
 
 // seal makes the token of the page that begins after a row.
-func (p latestPage) seal(cursor uuid.UUID) string { return p.pages.Seal(p.method, p.filter, cursor.String()) }
+func (p latestPage) seal(cursor uuid.UUID) string {
+	return p.pages.Seal(p.method, p.filter, cursor.String())
+}

@@ -152,8 +152,11 @@ func (c *campaign) scramble(t *testing.T) (calm func() int) {
 	js := get(jetstream.New(c.tampered.Admin(t)))(t)
 	var ways []*meddler
 	for _, way := range [][2]string{
-		{bus.Regional, bus.International}, {bus.Local, bus.International}, {bus.Local, bus.Regional},
-		{bus.International, bus.Regional}, {bus.Regional, bus.Local},
+		{bus.Regional, bus.International},
+		{bus.Local, bus.International},
+		{bus.Local, bus.Regional},
+		{bus.International, bus.Regional},
+		{bus.Regional, bus.Local},
 	} {
 		ways = append(ways, meddleWith(t, js, way[0], way[1]))
 	}

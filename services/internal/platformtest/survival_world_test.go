@@ -151,7 +151,9 @@ func (c *campaign) publish(t *testing.T, subject string, urgent bool, deadline t
 }
 
 // body is found again wherever it is kept.
-func body(subject string, edition int32) string { return fmt.Sprintf("Edition %d of %s.", edition, subject) }
+func body(subject string, edition int32) string {
+	return fmt.Sprintf("Edition %d of %s.", edition, subject)
+}
 
 func (c *campaign) correct(t *testing.T, s *spoken) {
 	t.Helper()

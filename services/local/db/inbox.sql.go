@@ -552,12 +552,22 @@ func (q *Queries) PutMailing(ctx context.Context, arg PutMailingParams) error {
 	return err
 }
 
-const putRelay = `-- name: PutRelay :exec
+const putRelay = `-- name: PutRelay :execrows
+WITH alone AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock($10::bigint)
+), known AS (
+    INSERT INTO announcements (id, name) SELECT $1::uuid, $11::text FROM alone
+    WHERE NOT EXISTS (SELECT FROM announcements a WHERE a.id = $1)
+    ON CONFLICT DO NOTHING
+)
 INSERT INTO relays (announcement_id, region, parent_region, state, content, chapters, chapters_chosen, left_chapters, forward_time)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+SELECT $1::uuid, $2::text, $3::text, $4::text, $5::bytea, $6::text[],
+       $7::boolean, $8::text[], $9::timestamptz
+FROM alone
 ON CONFLICT (announcement_id, region) DO UPDATE
 SET parent_region = excluded.parent_region, state = excluded.state, content = excluded.content, chapters = excluded.chapters,
     chapters_chosen = excluded.chapters_chosen, left_chapters = excluded.left_chapters, forward_time = excluded.forward_time
+WHERE relays.content <> excluded.content
 `
 
 type PutRelayParams struct {
@@ -570,10 +580,13 @@ type PutRelayParams struct {
 	ChaptersChosen bool
 	LeftChapters   []string
 	ForwardTime    *time.Time
+	Key            int64
+	Name           string
 }
 
-func (q *Queries) PutRelay(ctx context.Context, arg PutRelayParams) error {
-	_, err := q.db.Exec(ctx, putRelay,
+// LockAnnouncement and a relay as it stands now, in one trip; no row when nothing is new.
+func (q *Queries) PutRelay(ctx context.Context, arg PutRelayParams) (int64, error) {
+	result, err := q.db.Exec(ctx, putRelay,
 		arg.AnnouncementID,
 		arg.Region,
 		arg.ParentRegion,
@@ -583,8 +596,13 @@ func (q *Queries) PutRelay(ctx context.Context, arg PutRelayParams) error {
 		arg.ChaptersChosen,
 		arg.LeftChapters,
 		arg.ForwardTime,
+		arg.Key,
+		arg.Name,
 	)
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const recallAnnouncement = `-- name: RecallAnnouncement :exec
@@ -594,32 +612,6 @@ UPDATE announcements SET recalled = true WHERE id = $1
 func (q *Queries) RecallAnnouncement(ctx context.Context, id uuid.UUID) error {
 	_, err := q.db.Exec(ctx, recallAnnouncement, id)
 	return err
-}
-
-const relay = `-- name: Relay :one
-SELECT announcement_id, region, parent_region, state, content, chapters, chapters_chosen, forward_time, left_chapters FROM relays WHERE announcement_id = $1 AND region = $2
-`
-
-type RelayParams struct {
-	AnnouncementID uuid.UUID
-	Region         string
-}
-
-func (q *Queries) Relay(ctx context.Context, arg RelayParams) (Relay, error) {
-	row := q.db.QueryRow(ctx, relay, arg.AnnouncementID, arg.Region)
-	var i Relay
-	err := row.Scan(
-		&i.AnnouncementID,
-		&i.Region,
-		&i.ParentRegion,
-		&i.State,
-		&i.Content,
-		&i.Chapters,
-		&i.ChaptersChosen,
-		&i.ForwardTime,
-		&i.LeftChapters,
-	)
-	return i, err
 }
 
 const relaysAbove = `-- name: RelaysAbove :many

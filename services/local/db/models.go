@@ -196,18 +196,6 @@ type Mailing struct {
 	Moved          bool
 }
 
-type Relay struct {
-	AnnouncementID uuid.UUID
-	Region         string
-	ParentRegion   *string
-	State          string
-	Content        []byte
-	Chapters       []string
-	ChaptersChosen bool
-	ForwardTime    *time.Time
-	LeftChapters   []string
-}
-
 type Sync struct {
 	SyncNo              int64
 	ID                  uuid.UUID

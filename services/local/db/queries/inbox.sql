@@ -28,15 +28,23 @@ WHERE id = @id;
 -- name: RecallAnnouncement :exec
 UPDATE announcements SET recalled = true WHERE id = @id;
 
--- name: Relay :one
-SELECT * FROM relays WHERE announcement_id = @announcement_id AND region = @region;
-
--- name: PutRelay :exec
+-- name: PutRelay :execrows
+-- LockAnnouncement and a relay as it stands now, in one trip; no row when nothing is new.
+WITH alone AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock(@key::bigint)
+), known AS (
+    INSERT INTO announcements (id, name) SELECT @announcement_id::uuid, @name::text FROM alone
+    WHERE NOT EXISTS (SELECT FROM announcements a WHERE a.id = @announcement_id)
+    ON CONFLICT DO NOTHING
+)
 INSERT INTO relays (announcement_id, region, parent_region, state, content, chapters, chapters_chosen, left_chapters, forward_time)
-VALUES (@announcement_id, @region, @parent_region, @state, @content, @chapters, @chapters_chosen, @left_chapters, @forward_time)
+SELECT @announcement_id::uuid, @region::text, sqlc.narg(parent_region)::text, @state::text, @content::bytea, @chapters::text[],
+       @chapters_chosen::boolean, @left_chapters::text[], sqlc.narg(forward_time)::timestamptz
+FROM alone
 ON CONFLICT (announcement_id, region) DO UPDATE
 SET parent_region = excluded.parent_region, state = excluded.state, content = excluded.content, chapters = excluded.chapters,
-    chapters_chosen = excluded.chapters_chosen, left_chapters = excluded.left_chapters, forward_time = excluded.forward_time;
+    chapters_chosen = excluded.chapters_chosen, left_chapters = excluded.left_chapters, forward_time = excluded.forward_time
+WHERE relays.content <> excluded.content;
 
 -- name: RelaysAbove :many
 -- The relays by which an announcement came to a region, the nearest first.
