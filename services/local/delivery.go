@@ -1,10 +1,11 @@
 package local
 
 import (
-	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -34,10 +35,11 @@ const (
 
 // delivery hands mails to the server, one for each of its connections at a time.
 //
-// Mails are taken in batches, which is committed: SENDING by this process. In the moment in which one is handed over it is
-// noted as in the air, and so is what became of it; the notes wait for no disk and outlive the process. So when a process
-// dies, what is uncertain is at most one mail a connection: those in the air. All others are as they were, or as they ended.
-// The notes are gone after a crash of the database, and then everything that was taken is uncertain: up to a batch.
+// Mails are taken in batches, which is committed with the owner's number. In the moment in which some are handed over it is
+// noted that they are in the air, and what became of those before them; the notes wait for no disk and outlive the process.
+// So when a process dies, what is uncertain is at most one mail a connection: those in the air. All others are as they were,
+// or as they ended. The notes are gone after a crash of the database, and then everything that was taken is uncertain: up to
+// a batch.
 //
 // Any number of processes deliver side by side. Each holds an advisory lock on a connection to the database of its own,
 // which the database lets go when the process is gone.
@@ -53,6 +55,8 @@ type delivery struct {
 	owner int32
 	// taken are this process's, and not handed over yet.
 	taken []db.TakeMailsRow
+	// air are those that were handed over and have not been answered.
+	air map[int64]struct{}
 	// last is where the last look for mails ended; a tick begins anew.
 	last db.TakeMailsRow
 	// done is what became of mails and is not written yet; the first so many are noted.
@@ -66,14 +70,14 @@ type delivery struct {
 
 // outcome is what became of a mail.
 type outcome struct {
-	mailNo  int64
-	owner   int32
-	state   string
-	bounced bool
-	failure string
-	dueTime time.Time
-	// tried says that it was handed over.
-	tried bool
+	MailNo  int64
+	Owner   int32
+	State   string
+	Bounced bool
+	Failure string
+	DueTime time.Time
+	// Tried says that it was handed over.
+	Tried bool
 }
 
 // runMail sends what is due until ctx ends.
@@ -84,7 +88,7 @@ func (s *Service) runMail(ctx context.Context) error {
 	connections := s.mail.Connections()
 	d := &delivery{
 		Service: s, limits: s.newLimits(), frames: map[int64]*frame{}, results: make(chan outcome, connections), idle: connections,
-		without: map[string]bool{},
+		without: map[string]bool{}, air: map[int64]struct{}{},
 	}
 	repeat(ctx, mailTick, func() {
 		if err := d.session(ctx); err != nil && ctx.Err() == nil {
@@ -129,7 +133,10 @@ func (d *delivery) session(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statementLimit)
 	defer cancel()
-	return p.write(ctx)
+	if err := p.write(ctx); err != nil {
+		return err
+	}
+	return db.New(p.pipe.conn).ForgetOwner(ctx, p.owner)
 }
 
 // deliver works until ctx ends or the database fails.
@@ -177,17 +184,23 @@ func (d *delivery) gatherHalf() {
 
 // gather takes in what became of mails so far.
 func (d *delivery) gather(first ...outcome) {
-	d.idle += len(first)
-	d.done = append(d.done, first...)
+	for _, o := range first {
+		d.landed(o)
+	}
 	for {
 		select {
 		case o := <-d.results:
-			d.idle++
-			d.done = append(d.done, o)
+			d.landed(o)
 		default:
 			return
 		}
 	}
+}
+
+func (d *delivery) landed(o outcome) {
+	d.idle++
+	delete(d.air, o.MailNo)
+	d.done = append(d.done, o)
 }
 
 // land waits for all mails in the air, and gives back what was taken and not handed over.
@@ -205,7 +218,13 @@ func (d *delivery) land() {
 func (d *delivery) lookAgain() { d.dry, d.last = false, db.TakeMailsRow{} }
 
 func (d *delivery) giveBack(one db.TakeMailsRow) {
-	d.done = append(d.done, outcome{mailNo: one.MailNo, owner: d.owner, state: mailQueued, dueTime: one.DueTime})
+	d.done = append(d.done, outcome{MailNo: one.MailNo, Owner: d.owner, State: mailQueued, DueTime: one.DueTime})
+}
+
+// taken is a mail with whom it is for and whether it is still wanted, in the moment in which it is handed over.
+type taken struct {
+	db.TakeMailsRow
+	now db.HandMailsRow
 }
 
 // post is a delivery with its connection to the database.
@@ -219,90 +238,6 @@ type post struct {
 // planning what hands over a few mails costs as much as running it.
 const byKey = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off"
 
-// begin takes a number that nobody has, and says what became of mails that were under way when the last connection broke,
-// before they count as lost.
-func (p *post) begin(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, statementLimit)
-	defer cancel()
-	if _, err := p.pipe.conn.Exec(ctx, byKey); err != nil {
-		return err
-	}
-	q := db.New(p.pipe.conn)
-	owner, err := q.NewOwner(ctx)
-	if err != nil {
-		return fmt.Errorf("take a number: %w", err)
-	}
-	if err := q.BecomeOwner(ctx, db.BecomeOwnerParams{Class: mailOwners, Owner: owner}); err != nil {
-		return fmt.Errorf("lock the number: %w", err)
-	}
-	if err := p.write(ctx); err != nil {
-		return err
-	}
-	p.owner = owner
-	// A database that was set back may have mails of this number.
-	if err := p.forsake(ctx, owner); err != nil {
-		return err
-	}
-	return q.OwnerLives(ctx, owner)
-}
-
-// look does what is due once a tick, and lets what had enough be looked at again.
-func (p *post) look(ctx context.Context) error {
-	p.lookAgain()
-	clear(p.without)
-	clear(p.frames)
-	ctx, cancel := context.WithTimeout(ctx, statementLimit)
-	defer cancel()
-	if _, err := p.pipe.conn.Exec(ctx, "DISCARD PLANS"); err != nil {
-		return err
-	}
-	owners, err := db.New(p.pipe.conn).TakenOwners(ctx, p.owner)
-	if err != nil {
-		return fmt.Errorf("look for mails that were forsaken: %w", err)
-	}
-	for _, owner := range owners {
-		if err := p.forsake(ctx, owner); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// forsake writes what is known of the mails of somebody who is gone.
-func (p *post) forsake(ctx context.Context, owner int32) error {
-	_, err := postgres.InTx(ctx, p.pool, func(tx pgx.Tx) (struct{}, error) {
-		q := db.New(tx)
-		if owner != p.owner {
-			gone, err := q.OwnerGone(ctx, db.OwnerGoneParams{Class: mailOwners, Owner: owner})
-			if err != nil || !gone {
-				return struct{}{}, err
-			}
-		}
-		rows, err := q.Forsaken(ctx, owner)
-		if err != nil {
-			return struct{}{}, err
-		}
-		known := make([]outcome, 0, len(rows))
-		for _, row := range rows {
-			o := outcome{
-				mailNo: row.MailNo, owner: owner, state: row.State, bounced: row.Bounced, failure: row.Failure, dueTime: row.DueTime, tried: row.Handed,
-			}
-			if o.state == mailUncertain && o.failure == "" {
-				o.failure = "the process ended while the mail was on its way"
-			}
-			known = append(known, o)
-		}
-		if err := p.end(ctx, q, known); err != nil {
-			return struct{}{}, err
-		}
-		return struct{}{}, q.ForgetOwner(ctx, owner)
-	})
-	if err != nil {
-		return fmt.Errorf("take over mails that were forsaken: %w", err)
-	}
-	return nil
-}
-
 // round hands a mail to each connection that is free; false when there is nothing to do but to wait.
 func (p *post) round(ctx context.Context) (bool, error) {
 	p.gatherHalf()
@@ -313,10 +248,10 @@ func (p *post) round(ctx context.Context) (bool, error) {
 			return false, err
 		}
 	}
-	numbers := p.pick()
+	picked := p.pick()
 	switch {
-	case len(numbers) > 0:
-		return true, p.handOver(ctx, numbers)
+	case len(picked) > 0:
+		return true, p.handOver(ctx, picked)
 	case len(p.done) >= mailBatch || len(p.done) > 0 && p.idle > 0:
 		return true, p.write(ctx)
 	}
@@ -326,7 +261,7 @@ func (p *post) round(ctx context.Context) (bool, error) {
 // take takes the mails that are due next, and writes what became of others with it.
 func (p *post) take(ctx context.Context) (err error) {
 	q := db.New(p.pipe)
-	if err := errors.Join(q.PlanAnew(ctx), p.end(ctx, q, p.done)); err != nil {
+	if err := errors.Join(q.PlanAnew(ctx), p.end(ctx, q, p.done), p.noteAir(ctx, q)); err != nil {
 		return err
 	}
 	without, now := make([]string, 0, len(p.without)), p.clock.Now()
@@ -334,7 +269,7 @@ func (p *post) take(ctx context.Context) (err error) {
 		without = append(without, domain)
 	}
 	p.taken, err = q.TakeMails(ctx, db.TakeMailsParams{
-		Owner: p.owner, Due: &now, Without: without, Size: mailBatch,
+		Owner: p.owner, Due: now, Without: without, Size: mailBatch,
 		AfterKind: p.last.Kind, AfterDue: p.last.DueTime, AfterNo: p.last.MailNo,
 	})
 	if err != nil {
@@ -342,19 +277,21 @@ func (p *post) take(ctx context.Context) (err error) {
 	}
 	p.done, p.noted = p.done[:0], 0
 	p.dry = len(p.taken) < mailBatch
-	slices.SortFunc(p.taken, func(a, b db.TakeMailsRow) int {
-		return cmp.Or(cmp.Compare(a.Kind, b.Kind), a.DueTime.Compare(b.DueTime), cmp.Compare(a.MailNo, b.MailNo))
-	})
 	if len(p.taken) > 0 {
 		p.last = p.taken[len(p.taken)-1]
 	}
 	return nil
 }
 
+// noteAir notes which mails are in the air, in place of all notes before: what they say is written.
+func (p *post) noteAir(ctx context.Context, q *db.Queries) error {
+	return q.NoteMails(ctx, db.NoteMailsParams{Owner: p.owner, Handed: slices.AppendSeq([]int64{}, maps.Keys(p.air))})
+}
+
 // pick chooses a mail for each connection that is free. Those of domains that have had enough are given back.
-func (p *post) pick() (numbers []int64) {
+func (p *post) pick() (picked []db.TakeMailsRow) {
 	now := p.clock.Now()
-	for len(numbers) < p.idle && len(p.taken) > 0 {
+	for len(picked) < p.idle && len(p.taken) > 0 {
 		next := p.taken[0]
 		p.taken = p.taken[1:]
 		if p.without[next.Domain] || !p.limits.allow(next.Domain, now) {
@@ -362,53 +299,58 @@ func (p *post) pick() (numbers []int64) {
 			p.giveBack(next)
 			continue
 		}
-		numbers = append(numbers, next.MailNo)
+		picked = append(picked, next)
 	}
-	return numbers
+	return picked
 }
 
 // handOver notes that mails are handed over, and what became of others, and sends them.
-func (p *post) handOver(ctx context.Context, numbers []int64) error {
+func (p *post) handOver(ctx context.Context, picked []db.TakeMailsRow) error {
 	q := db.New(p.pipe)
 	if err := q.CommitSoon(ctx); err != nil {
 		return err
 	}
-	if err := p.note(ctx, q); err != nil {
+	args, err := p.note(picked)
+	if err != nil {
 		return err
 	}
-	handed, err := q.HandMails(ctx, db.HandMailsParams{MailNos: numbers, Owner: p.owner})
+	handed, err := q.HandMails(ctx, args)
 	if err != nil {
 		return fmt.Errorf("hand over mails: %w", err)
 	}
 	p.noted = len(p.done)
-	for _, one := range handed {
-		if err := p.launch(ctx, one); err != nil {
+	for _, now := range handed {
+		i := slices.IndexFunc(picked, func(one db.TakeMailsRow) bool { return one.MailNo == now.MailNo })
+		if err := p.launch(ctx, taken{picked[i], now}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// note notes what became of mails that were handed over.
-func (p *post) note(ctx context.Context, q *db.Queries) error {
-	var args db.NoteOutcomesParams
+// note is what is noted when mails are handed over: these, and what became of those that were in the air.
+func (p *post) note(picked []db.TakeMailsRow) (args db.HandMailsParams, err error) {
+	args = db.HandMailsParams{Owner: p.owner, Sent: []int64{}}
+	for _, one := range picked {
+		args.Handed = append(args.Handed, one.MailNo)
+	}
+	others := []outcome{}
 	for _, o := range p.done[p.noted:] {
-		if !o.tried {
-			continue // not in the air
+		switch {
+		case o.Tried && o.State == mailSent:
+			args.Sent = append(args.Sent, o.MailNo)
+		case o.Tried:
+			others = append(others, o)
 		}
-		args.MailNos, args.States, args.Bounces = append(args.MailNos, o.mailNo), append(args.States, o.state), append(args.Bounces, o.bounced)
-		args.Failures, args.DueTimes = append(args.Failures, o.failure), append(args.DueTimes, o.dueTime)
 	}
-	if len(args.MailNos) == 0 {
-		return nil
-	}
-	return q.NoteOutcomes(ctx, args)
+	args.Others, err = json.Marshal(others)
+	return args, err
 }
 
 // write writes what became of mails.
 func (p *post) write(ctx context.Context) error {
 	q := db.New(p.pipe)
-	if err := errors.Join(q.PlanAnew(ctx), p.end(ctx, q, p.done)); err != nil {
+	if err := errors.Join(q.PlanAnew(ctx), p.end(ctx, q, p.done), p.noteAir(ctx, q)); err != nil {
 		return err
 	}
 	if err := p.pipe.flush(ctx); err != nil {
@@ -425,11 +367,11 @@ func (p *post) end(ctx context.Context, q *db.Queries, done []outcome) error {
 	now := p.clock.Now()
 	args := db.EndMailsParams{Now: &now}
 	for _, o := range done {
-		args.MailNos, args.Owners = append(args.MailNos, o.mailNo), append(args.Owners, o.owner)
-		args.States, args.Bounces = append(args.States, o.state), append(args.Bounces, o.bounced)
-		args.Failures, args.DueTimes = append(args.Failures, o.failure), append(args.DueTimes, o.dueTime)
+		args.MailNos, args.Owners = append(args.MailNos, o.MailNo), append(args.Owners, o.Owner)
+		args.States, args.Bounces = append(args.States, o.State), append(args.Bounces, o.Bounced)
+		args.Failures, args.DueTimes = append(args.Failures, o.Failure), append(args.DueTimes, o.DueTime)
 		tries := int32(0)
-		if o.tried {
+		if o.Tried {
 			tries = 1
 		}
 		args.Tries = append(args.Tries, tries)
@@ -438,8 +380,8 @@ func (p *post) end(ctx context.Context, q *db.Queries, done []outcome) error {
 }
 
 // launch sends a mail, beside everything else. What is not wanted any more is not sent.
-func (p *post) launch(ctx context.Context, one db.HandMailsRow) error {
-	result := outcome{mailNo: one.MailNo, owner: p.owner, state: mailCancelled, dueTime: p.clock.Now(), tried: true}
+func (p *post) launch(ctx context.Context, one taken) error {
+	result := outcome{MailNo: one.MailNo, Owner: p.owner, State: mailCancelled, DueTime: p.clock.Now(), Tried: true}
 	if !wanted(one) {
 		moved, err := p.moveToOtherList(ctx, one)
 		if err != nil || moved {
@@ -452,44 +394,45 @@ func (p *post) launch(ctx context.Context, one db.HandMailsRow) error {
 	message, err := p.compose(ctx, one)
 	if err != nil {
 		p.log.ErrorContext(ctx, "a mail cannot be written", "mail", one.MailNo, "error", err)
-		result.state, result.failure, result.dueTime = mailQueued, "it could not be written", p.clock.Now().Add(backOff(one.Attempts+1))
+		result.State, result.Failure, result.DueTime = mailQueued, "it could not be written", p.clock.Now().Add(backOff(one.Attempts+1))
 		p.done = append(p.done, result)
 		return nil
 	}
 	p.idle--
+	p.air[one.MailNo] = struct{}{}
 	go func() { p.results <- p.hand(context.WithoutCancel(ctx), one, result, message) }()
 	return nil
 }
 
 // hand gives a mail to the server, and says what became of it.
-func (p *post) hand(ctx context.Context, taken db.HandMailsRow, result outcome, message mail.Message) outcome {
+func (p *post) hand(ctx context.Context, taken taken, result outcome, message mail.Message) outcome {
 	ctx, cancel := context.WithTimeout(ctx, mailLimit)
 	defer cancel()
 	err := p.mail.Send(ctx, message)
 	if err == nil {
-		result.state = mailSent
+		result.State = mailSent
 		return result
 	}
-	result.failure = err.Error()
+	result.Failure = err.Error()
 	failure, _ := errors.AsType[*mail.Error](err)
 	now := p.clock.Now()
 	switch {
 	case mail.KindOf(err) == mail.Uncertain:
-		result.state = mailUncertain
+		result.State = mailUncertain
 	case mail.KindOf(err) == mail.Temporary && now.Sub(taken.CreateTime) < mailPatience:
-		result.state, result.dueTime = mailQueued, now.Add(backOff(taken.Attempts+1))
+		result.State, result.DueTime = mailQueued, now.Add(backOff(taken.Attempts+1))
 		return result
 	case failure.Bounce():
-		result.state, result.bounced = mailFailed, taken.Kind != mailPosting
-		if err := p.bounced(ctx, taken, result.failure); err != nil {
+		result.State, result.Bounced = mailFailed, taken.Kind != mailPosting
+		if err := p.bounced(ctx, taken, result.Failure); err != nil {
 			p.log.ErrorContext(ctx, "a bounce is not recorded", "mail", taken.MailNo, "error", err)
-			result.state, result.bounced, result.dueTime = mailQueued, false, now.Add(backOff(taken.Attempts+1))
+			result.State, result.Bounced, result.DueTime = mailQueued, false, now.Add(backOff(taken.Attempts+1))
 			return result
 		}
 	default:
-		result.state = mailFailed
+		result.State = mailFailed
 	}
-	p.log.WarnContext(ctx, "a mail was not sent", "mail", taken.MailNo, "state", result.state, "error", err)
+	p.log.WarnContext(ctx, "a mail was not sent", "mail", taken.MailNo, "state", result.State, "error", err)
 	return result
 }
 
@@ -499,25 +442,26 @@ func backOff(attempts int32) time.Duration {
 }
 
 // wanted says whether a mail is still to be sent: asked in the moment in which it is handed over.
-func wanted(taken db.HandMailsRow) bool {
-	if taken.Deleted || taken.Recalled || taken.MailingState == mailingCancelled {
+func wanted(taken taken) bool {
+	now := taken.now
+	if now.Deleted || now.Recalled || now.MailingState == mailingCancelled {
 		return false
 	}
 	switch taken.Kind {
 	case mailPosting:
-		return taken.PostingAddress != ""
+		return now.PostingAddress != ""
 	case mailAnnouncement:
-		return taken.EntryState == subscribed
+		return now.EntryState == subscribed
 	}
 	// Something to confirm: an entry that waits, or somebody who asked to come back.
-	return taken.Address != "" &&
-		(taken.EntryState == pending || taken.EntryState > pending && !taken.CreateTime.Before(taken.EntryTime))
+	return now.Address != "" &&
+		(now.EntryState == pending || now.EntryState > pending && !taken.CreateTime.Before(now.EntryTime))
 }
 
 // moveToOtherList gives the mail of somebody who has left its list to another list that the announcement is mailed to and
 // that has the person still.
-func (p *post) moveToOtherList(ctx context.Context, taken db.HandMailsRow) (bool, error) {
-	if taken.Kind != mailAnnouncement || taken.Recalled {
+func (p *post) moveToOtherList(ctx context.Context, taken taken) (bool, error) {
+	if taken.Kind != mailAnnouncement || taken.now.Recalled {
 		return false, nil
 	}
 	q := db.New(p.pipe.conn)
@@ -532,7 +476,7 @@ func (p *post) moveToOtherList(ctx context.Context, taken db.HandMailsRow) (bool
 }
 
 // bounced records that nobody is reached at the address of a mail.
-func (s *Service) bounced(ctx context.Context, taken db.HandMailsRow, said string) error {
+func (s *Service) bounced(ctx context.Context, taken taken, said string) error {
 	_, err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) (struct{}, error) {
 		return struct{}{}, buryBounced(ctx, tx, taken.ListNo, taken.AnnouncementID, taken.Token, said, s.clock.Now())
 	})

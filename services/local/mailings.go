@@ -132,7 +132,7 @@ func (d *delivery) frameOf(ctx context.Context, mailingNo int64) (*frame, error)
 func listID(list, chapter, domain string) string { return list + "." + chapter + "." + domain }
 
 // compose writes a mail that was taken.
-func (d *delivery) compose(ctx context.Context, taken db.HandMailsRow) (mail.Message, error) {
+func (d *delivery) compose(ctx context.Context, taken taken) (mail.Message, error) {
 	if taken.Kind == mailConfirm {
 		about, err := db.New(d.pool).MailContext(ctx, db.MailContextParams{ListNo: taken.ListNo, Token: taken.Token})
 		return d.confirmation(taken, about), err
@@ -144,10 +144,10 @@ func (d *delivery) compose(ctx context.Context, taken db.HandMailsRow) (mail.Mes
 	message := mail.Message{
 		From: f.from, ReplyTo: f.replyTo, Subject: f.subject, Language: f.language,
 		ID: d.messageID(taken.ID), ListID: f.listID, ListName: f.listName,
-		To: netmail.Address{Name: taken.DisplayName, Address: taken.Address},
+		To: netmail.Address{Name: taken.now.DisplayName, Address: taken.now.Address},
 	}
 	if taken.Kind == mailPosting {
-		message.To = netmail.Address{Address: taken.PostingAddress}
+		message.To = netmail.Address{Address: taken.now.PostingAddress}
 		message.Text, message.HTML = f.document(f.text, f.html)
 		message.ListID, message.ListName = "", "" // the list is another's, and says so itself
 		return message, nil

@@ -160,7 +160,7 @@ func TestRecallInTheMiddle(t *testing.T) {
 	w.send(name, members)
 	testkit.Eventually(t, patience, func() (bool, string) {
 		var n int
-		w.must(w.pool.QueryRow(t.Context(), "SELECT count(*) FROM mail_flights WHERE mail_no > 0").Scan(&n))
+		w.must(w.pool.QueryRow(t.Context(), "SELECT count(DISTINCT mail_no) FROM mail_notes, unnest(handed) AS mail_no").Scan(&n))
 		return n == 1, fmt.Sprint(n)
 	})
 	news.Recalled, news.RecallReason = true, "a mistake"

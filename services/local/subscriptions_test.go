@@ -7,10 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/mailsink"
 	"github.com/chapterhouse/chapterhouse/services/internal/testkit"
+	"github.com/chapterhouse/chapterhouse/services/local/db"
 )
 
 // leaveLink is the link to leave that every mail to the person has.
@@ -265,9 +268,17 @@ func TestMailOfADeadProcess(t *testing.T) {
 	w := setup(t)
 	w.sync(replace("crm", people(0, 1)).applied())
 	token := w.key.Token(person(0))
-	_, err := w.pool.Exec(t.Context(), `INSERT INTO mails (id, list_no, token, kind, state, due_time, take_time, create_time)
-		SELECT gen_random_uuid(), list_no, $1, 1, 'SENDING', $2, $2, $2 FROM lists WHERE id = 'members'`, token[:], w.clock.Now())
-	w.must(err)
+	w.inTx(func(tx pgx.Tx) {
+		q := db.New(tx)
+		list, err := q.List(t.Context(), db.ListParams{ChapterID: "golang-paris", ID: "members"})
+		w.must(err)
+		_, err = q.QueueMail(t.Context(), db.QueueMailParams{ListNo: list.ListNo, Token: token[:], Kind: mailConfirm, Now: w.clock.Now()})
+		w.must(err)
+		_, err = tx.Exec(t.Context(), `UPDATE mail_queue SET owner = 1000000`)
+		w.must(err)
+		_, err = tx.Exec(t.Context(), `INSERT INTO mail_notes (owner, handed, sent, others) SELECT owner, ARRAY[mail_no], '{}', '[]' FROM mail_queue`)
+		w.must(err)
+	})
 	testkit.Eventually(t, patience, func() (bool, string) {
 		var state string
 		w.must(w.pool.QueryRow(t.Context(), "SELECT state FROM mails").Scan(&state))
