@@ -68,6 +68,7 @@ type server struct {
 	port    int
 	tls     *tls.Config
 	tlsFrom bool
+	timeout time.Duration
 	options []gomail.Option
 }
 
@@ -83,7 +84,7 @@ func (c Config) server() (server, error) {
 	if u.User != nil {
 		return server{}, errors.New("the SMTP server's URL must hold no credentials: the name is a setting of its own, the password is in a file")
 	}
-	s := server{host: u.Hostname(), port: transport.port, tlsFrom: transport.tlsFrom}
+	s := server{host: u.Hostname(), port: transport.port, tlsFrom: transport.tlsFrom, timeout: c.Timeout}
 	if u.Port() != "" {
 		if s.port, err = strconv.Atoi(u.Port()); err != nil || s.port < 1 || s.port > 65535 {
 			return server{}, errors.New("the SMTP server's port must be 1 to 65535")
@@ -95,8 +96,6 @@ func (c Config) server() (server, error) {
 	s.options = []gomail.Option{
 		gomail.WithPort(s.port), gomail.WithTimeout(c.Timeout), gomail.WithTLSConfig(s.tls),
 		gomail.WithTLSPolicy(transport.policy),
-		// A connection that the server has closed is found out by MAIL FROM just as well.
-		gomail.WithoutNoop(),
 	}
 	if c.HELO != "" {
 		s.options = append(s.options, gomail.WithHELO(c.HELO))

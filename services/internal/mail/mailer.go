@@ -11,7 +11,6 @@ import (
 
 	"github.com/emersion/go-msgauth/dkim"
 	"github.com/jackc/puddle/v2"
-	gomail "github.com/wneessen/go-mail"
 
 	"github.com/chapterhouse/chapterhouse/services/internal/clock"
 )
@@ -82,14 +81,14 @@ func (m *Mailer) Send(ctx context.Context, message Message) error {
 	if !m.Configured() {
 		return ErrNotConfigured
 	}
-	msg, err := m.compose(message)
+	ready, err := m.write(message)
 	if err != nil {
 		return err
 	}
 	var failure *Error
 	for range m.connections + 1 { // each connection may be one that the server has closed
 		var again bool
-		if again, failure = m.try(ctx, msg); !again {
+		if again, failure = m.try(ctx, ready); !again {
 			break
 		}
 	}
@@ -100,7 +99,7 @@ func (m *Mailer) Send(ctx context.Context, message Message) error {
 }
 
 // try says whether to try again, on another connection.
-func (m *Mailer) try(ctx context.Context, msg *gomail.Msg) (again bool, failure *Error) {
+func (m *Mailer) try(ctx context.Context, ready *written) (again bool, failure *Error) {
 	resource, err := m.pool.Acquire(ctx)
 	if err != nil {
 		return false, connectFailure(err)
@@ -108,7 +107,7 @@ func (m *Mailer) try(ctx context.Context, msg *gomail.Msg) (again bool, failure 
 	c := resource.Value()
 	cut := func() { _ = c.raw.Close() }
 	uncut, unended := context.AfterFunc(ctx, cut), context.AfterFunc(m.life, cut)
-	failure = c.send(msg)
+	failure = c.send(ready)
 	if left, right := uncut(), unended(); !left || !right {
 		c.broken = true
 		if failure != nil {
