@@ -1003,7 +1003,6 @@ WITH due AS (
 )
 SELECT t.mail_no, t.kind, t.due_time, t.domain, t.list_no, t.token, t.mailing_no, m.id, m.attempts, m.create_time, m.announcement_id
 FROM taken t JOIN mails m ON m.mail_no = t.mail_no
-ORDER BY t.kind, t.due_time, t.mail_no
 `
 
 type TakeMailsParams struct {

@@ -46,8 +46,7 @@ WITH due AS (
     RETURNING q.mail_no, q.kind, q.due_time, q.domain, q.list_no, q.token, q.mailing_no
 )
 SELECT t.*, m.id, m.attempts, m.create_time, m.announcement_id
-FROM taken t JOIN mails m ON m.mail_no = t.mail_no
-ORDER BY t.kind, t.due_time, t.mail_no;
+FROM taken t JOIN mails m ON m.mail_no = t.mail_no;
 
 -- name: CommitSoon :exec
 -- This transaction need not wait for the disk.
