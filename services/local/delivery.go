@@ -145,6 +145,13 @@ func (p *post) deliver(ctx context.Context) error {
 	tick := time.NewTicker(mailTick)
 	defer tick.Stop()
 	for ctx.Err() == nil {
+		select {
+		case <-tick.C: // however busy it is: what mails say may have been corrected
+			if err := p.look(ctx); err != nil {
+				return err
+			}
+		default:
+		}
 		busy, err := p.round(ctx)
 		if err != nil {
 			return err

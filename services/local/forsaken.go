@@ -29,7 +29,7 @@ func (p *post) begin(ctx context.Context) error {
 	}
 	p.owner = owner
 	// A database that was set back may have mails of this number.
-	if err := p.forsake(ctx, owner); err != nil {
+	if _, err := p.forsake(ctx, owner); err != nil {
 		return err
 	}
 	if err := p.write(ctx); err != nil {
@@ -59,37 +59,43 @@ func (p *post) lookForForsaken(ctx context.Context, everywhere bool) error {
 	if err != nil {
 		return fmt.Errorf("look for mails that were forsaken: %w", err)
 	}
+	alive := 1
 	for _, owner := range owners {
-		if err := p.forsake(ctx, owner); err != nil {
+		gone, err := p.forsake(ctx, owner)
+		if err != nil {
 			return err
 		}
+		if !gone {
+			alive++
+		}
 	}
+	p.limits.share(alive, p.clock.Now())
 	return nil
 }
 
-// forsake writes what is known of the mails of somebody who is gone.
-func (p *post) forsake(ctx context.Context, owner int32) error {
-	_, err := postgres.InTx(ctx, p.pool, func(tx pgx.Tx) (struct{}, error) {
+// forsake writes what is known of the mails of somebody who is gone, and answers whether they are.
+func (p *post) forsake(ctx context.Context, owner int32) (bool, error) {
+	gone, err := postgres.InTx(ctx, p.pool, func(tx pgx.Tx) (bool, error) {
 		q := db.New(tx)
 		if owner != p.owner {
 			gone, err := q.OwnerGone(ctx, db.OwnerGoneParams{Class: mailOwners, Owner: owner})
 			if err != nil || !gone {
-				return struct{}{}, err
+				return false, err
 			}
 		}
 		known, err := forsaken(ctx, q, owner)
 		if err != nil {
-			return struct{}{}, err
+			return false, err
 		}
 		if err := p.end(ctx, q, known); err != nil {
-			return struct{}{}, err
+			return false, err
 		}
-		return struct{}{}, q.ForgetOwner(ctx, owner)
+		return true, q.ForgetOwner(ctx, owner)
 	})
 	if err != nil {
-		return fmt.Errorf("take over mails that were forsaken: %w", err)
+		return false, fmt.Errorf("take over mails that were forsaken: %w", err)
 	}
-	return nil
+	return gone, nil
 }
 
 // forsaken is what is known of the mails of somebody who is gone. Those in the air may have arrived. Those that were not
