@@ -2,6 +2,7 @@ package mail
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"fmt"
 	"mime/quotedprintable"
@@ -21,6 +22,9 @@ type written struct {
 
 // write makes a mail of a message.
 func (m *Mailer) write(message Message) (*written, error) {
+	if message.ID == "" {
+		message.ID = uuid.NewString() + "@" + cmp.Or(domainOf(message.From.Address), m.Domain())
+	}
 	ready := &written{from: m.sender(message), to: message.To.Address}
 	ready.utf8 = beyondASCII(ready.from, ready.to)
 	var err error
@@ -40,15 +44,17 @@ func (m *Mailer) write(message Message) (*written, error) {
 	return ready, nil
 }
 
-// sender is who gets the bounces.
+// sender is who gets the bounces: where the settings want it, at an address that says of which mail (VERP).
 func (m *Mailer) sender(message Message) string {
+	local, domain, _ := strings.Cut(m.returnPath, "@")
+	id, _, _ := strings.Cut(message.ID, "@")
 	switch {
+	case m.verp && len(id) <= verpID:
+		return local + "+" + id + "@" + domain
 	case m.returnPath != "":
 		return m.returnPath
-	case message.From.Address != "":
-		return message.From.Address
 	}
-	return m.from.Address
+	return cmp.Or(message.From.Address, m.from.Address)
 }
 
 // render has the library write a mail.
@@ -70,7 +76,6 @@ type Form struct {
 	head   []byte   // the headers that all have
 	body   [][]byte // between these stands the link to leave
 	leave  bool     // there is one
-	domain string   // of the sender
 }
 
 // The place of the link to leave in the text and the HTML of a form. Nobody can guess it, and so have it in a text.
@@ -94,7 +99,7 @@ func (m *Mailer) NewForm(message Message) (*Form, error) {
 	}
 	head, body, _ := bytes.Cut(raw, []byte("\r\n\r\n"))
 	f := &Form{
-		body: bytes.Split(append([]byte("\r\n"), body...), []byte(UnsubscribeMark)), leave: message.OneClick, domain: domainOf(m.sender(message)),
+		body: bytes.Split(append([]byte("\r\n"), body...), []byte(UnsubscribeMark)), leave: message.OneClick,
 	}
 	if want := 1 + strings.Count(message.Text+message.HTML, UnsubscribeMark); len(f.body) != want {
 		return nil, unwritable("a form's marks are too far to the right")
@@ -124,9 +129,6 @@ func (f *Form) fill(message Message, now time.Time) ([]byte, error) {
 	}
 	if message.Unsubscribe == "" && f.leave {
 		return nil, unwritable("a form with a way out needs the link")
-	}
-	if message.ID == "" {
-		message.ID = uuid.NewString() + "@" + f.domain
 	}
 	size := len(f.head) + 1000
 	for _, part := range f.body {

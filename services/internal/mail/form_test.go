@@ -98,3 +98,35 @@ func TestWhatIsNoMailOfAFormIsRefused(t *testing.T) {
 		t.Error("a mark that is broken over two lines is taken")
 	}
 }
+
+// The return path says of which mail a bounce is, where there is room for it.
+func TestVERP(t *testing.T) {
+	t.Parallel()
+	const id = "0b0c1df2-2f6a-4b0e-9d0f-111111111111"
+	sink, mailer := world(t, func(c *mail.Config) { c.ReturnPath, c.VERP = "bounces@bounce.example.org", true })
+	blank := to("")
+	form, err := mailer.NewForm(blank)
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := to("ada@example.org")
+	message.ID = id + "@chapterhouse.example"
+	send(t, mailer, message)
+	message.Form = form
+	send(t, mailer, message)
+	message.ID = "longer-" + message.ID
+	send(t, mailer, message)
+	for i, want := range []string{"bounces+" + id + "@bounce.example.org", "bounces+" + id + "@bounce.example.org", "bounces@bounce.example.org"} {
+		if got := sink.Messages()[i].From; got != want {
+			t.Errorf("mail %d is from %s, want %s", i, got, want)
+		}
+	}
+	for name, config := range map[string]mail.Config{
+		"NoReturnPath": {}, "NoRoom": {ReturnPath: strings.Repeat("b", 28) + "@example.org"},
+	} {
+		config.SMTP, config.From, config.VERP = "smtp://127.0.0.1:1", "site@chapterhouse.example", true
+		if _, err := mail.New(config, nil); err == nil {
+			t.Errorf("%s is taken", name)
+		}
+	}
+}

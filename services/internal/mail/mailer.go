@@ -20,6 +20,7 @@ type Mailer struct {
 	clock      clock.Clock
 	from       netmail.Address
 	returnPath string
+	verp       bool
 	signature  *dkim.SignOptions // nil for none
 
 	pool        *puddle.Pool[*connection] // nil without a server
@@ -35,7 +36,7 @@ type Mailer struct {
 // New returns a mailer, which connects when there is something to send. Without a server in the settings it sends nothing.
 func New(config Config, clock clock.Clock) (*Mailer, error) {
 	config = config.withDefaults()
-	m := &Mailer{clock: clock, connections: config.Connections, idleTimeout: config.IdleTimeout, closed: make(chan struct{})}
+	m := &Mailer{clock: clock, connections: config.Connections, verp: config.VERP, idleTimeout: config.IdleTimeout, closed: make(chan struct{})}
 	m.life, m.end = context.WithCancel(context.Background()) //nolint:gosec // Close calls it
 	if config.SMTP == "" {
 		return m, nil

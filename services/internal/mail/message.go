@@ -11,7 +11,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/google/uuid"
 	gomail "github.com/wneessen/go-mail"
 )
 
@@ -84,12 +83,6 @@ func (m *Mailer) compose(message Message) (*gomail.Msg, error) {
 	msg.ToMailAddress(&message.To)
 	if message.ReplyTo.Address != "" {
 		msg.ReplyToMailAddress(&message.ReplyTo)
-	}
-	if m.returnPath != "" {
-		msg.EnvelopeFromMailAddress(&mail.Address{Address: m.returnPath})
-	}
-	if message.ID == "" {
-		message.ID = uuid.NewString() + "@" + domainOf(message.From.Address)
 	}
 	msg.SetMessageIDWithValue(message.ID)
 	msg.SetDateWithValue(m.clock.Now())
