@@ -73,9 +73,9 @@ func (m *Mailer) render(message Message) ([]byte, error) {
 // Form is a mail to many, of which all is written but what is each one's own: To, Message-ID, Date and the way out. Writing
 // one takes a fifth of the time that it takes to have the library write it.
 type Form struct {
-	head   []byte   // the headers that all have
-	body   [][]byte // between these stands the link to leave
-	leave  bool     // there is one
+	head  []byte   // the headers that all have
+	body  [][]byte // between these stands the link to leave
+	leave bool     // there is one
 }
 
 // The place of the link to leave in the text and the HTML of a form. Nobody can guess it, and so have it in a text.
