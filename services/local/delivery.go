@@ -63,6 +63,8 @@ type delivery struct {
 	// done is what became of mails and is not written yet; the first so many are noted.
 	done  []outcome
 	noted int
+	// stale are the notes when anything has been handed over since they were last written anew.
+	stale bool
 	// dry says that nothing more is due for now.
 	dry bool
 	// without are domains that have had enough for now.
@@ -284,7 +286,7 @@ func (p *post) take(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("take mails: %w", err)
 	}
-	p.done, p.noted = p.done[:0], 0
+	p.done, p.noted, p.stale = p.done[:0], 0, false
 	p.dry = len(p.taken) < mailBatch
 	slices.SortFunc(p.taken, func(a, b db.TakeMailsRow) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), a.DueTime.Compare(b.DueTime), cmp.Compare(a.MailNo, b.MailNo))
@@ -297,6 +299,9 @@ func (p *post) take(ctx context.Context) (err error) {
 
 // noteAir notes which mails are in the air, in place of all notes before: what they say is written.
 func (p *post) noteAir(ctx context.Context, q *db.Queries) error {
+	if !p.stale {
+		return nil // one who has nothing to do writes nothing
+	}
 	return q.NoteMails(ctx, db.NoteMailsParams{Owner: p.owner, Handed: slices.AppendSeq([]int64{}, maps.Keys(p.air))})
 }
 
@@ -330,7 +335,7 @@ func (p *post) handOver(ctx context.Context, picked []db.TakeMailsRow) error {
 	if err != nil {
 		return fmt.Errorf("hand over mails: %w", err)
 	}
-	p.noted = len(p.done)
+	p.noted, p.stale = len(p.done), true
 	for _, now := range handed {
 		i := slices.IndexFunc(picked, func(one db.TakeMailsRow) bool { return one.MailNo == now.MailNo })
 		if err := p.launch(ctx, taken{picked[i], now}); err != nil {
@@ -368,7 +373,7 @@ func (p *post) write(ctx context.Context) error {
 	if err := p.pipe.flush(ctx); err != nil {
 		return fmt.Errorf("record what became of mails: %w", err)
 	}
-	p.done, p.noted = p.done[:0], 0
+	p.done, p.noted, p.stale = p.done[:0], 0, false
 	return nil
 }
 

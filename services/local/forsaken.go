@@ -32,6 +32,7 @@ func (p *post) begin(ctx context.Context) error {
 	if _, err := p.forsake(ctx, owner); err != nil {
 		return err
 	}
+	p.stale = true // it has no note yet
 	if err := p.write(ctx); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"mime/quotedprintable"
 	"net/mail"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +23,9 @@ type written struct {
 
 // write makes a mail of a message.
 func (m *Mailer) write(message Message) (*written, error) {
+	if message.Form != nil {
+		message.From = message.Form.from
+	}
 	if message.ID == "" {
 		message.ID = uuid.NewString() + "@" + cmp.Or(domainOf(message.From.Address), m.Domain())
 	}
@@ -76,6 +80,7 @@ type Form struct {
 	head  []byte   // the headers that all have
 	body  [][]byte // between these stands the link to leave
 	leave bool     // there is one
+	from  mail.Address
 }
 
 // The place of the link to leave in the text and the HTML of a form. Nobody can guess it, and so have it in a text.
@@ -99,7 +104,7 @@ func (m *Mailer) NewForm(message Message) (*Form, error) {
 	}
 	head, body, _ := bytes.Cut(raw, []byte("\r\n\r\n"))
 	f := &Form{
-		body: bytes.Split(append([]byte("\r\n"), body...), []byte(UnsubscribeMark)), leave: message.OneClick,
+		body: bytes.Split(append([]byte("\r\n"), body...), []byte(UnsubscribeMark)), leave: message.OneClick, from: message.From,
 	}
 	if want := 1 + strings.Count(message.Text+message.HTML, UnsubscribeMark); len(f.body) != want {
 		return nil, unwritable("a form's marks are too far to the right")
@@ -130,13 +135,17 @@ func (f *Form) fill(message Message, now time.Time) ([]byte, error) {
 	if message.Unsubscribe == "" && f.leave {
 		return nil, unwritable("a form with a way out needs the link")
 	}
-	size := len(f.head) + 1000
+	to := folded(message.To)
+	if slices.ContainsFunc(strings.Split(to, "\r\n"), func(line string) bool { return len(line) > maxLineBytes }) {
+		return nil, unwritable("the name of To is too long")
+	}
+	size := len(f.head) + len(to) + 1000
 	for _, part := range f.body {
 		size += len(part) + 2*len(message.Unsubscribe)
 	}
 	raw := bytes.NewBuffer(make([]byte, 0, size))
 	raw.Write(f.head)
-	fmt.Fprintf(raw, "Date: %s\r\nMessage-ID: <%s>\r\nTo: %s\r\n", now.Format(time.RFC1123Z), message.ID, folded(message.To))
+	fmt.Fprintf(raw, "Date: %s\r\nMessage-ID: <%s>\r\nTo: %s\r\n", now.Format(time.RFC1123Z), message.ID, to)
 	if message.Unsubscribe != "" {
 		fmt.Fprintf(raw, "List-Unsubscribe: <%s>\r\n", message.Unsubscribe)
 	}

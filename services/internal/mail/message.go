@@ -51,6 +51,7 @@ type Message struct {
 
 const (
 	maxHeaderBytes = 900 // a line may have 998 (RFC 5322, 2.1.1), its name included
+	maxLineBytes   = 990
 	maxBodyBytes   = 10 << 20
 )
 
