@@ -20,7 +20,7 @@ CREATE INDEX mail_queue_due ON mail_queue (kind, due_time, mail_no);
 CREATE UNIQUE INDEX mail_queue_open ON mail_queue (list_no, token) WHERE kind = 1;
 
 INSERT INTO mail_queue (mail_no, kind, due_time, owner, domain, list_no, token, mailing_no)
-SELECT mail_no, kind, due_time, CASE WHEN state = 'SENDING' THEN owner ELSE 0 END, domain, list_no, token, mailing_no
+SELECT mail_no, kind, due_time, CASE WHEN state = 'SENDING' THEN coalesce(nullif(owner, 0), -1) ELSE 0 END, domain, list_no, token, mailing_no
 FROM mails WHERE state IN ('QUEUED', 'SENDING');
 
 -- No index holds what ending a mail writes, and half of a page is free for it: then it writes no index (a third of the time).
