@@ -43,7 +43,7 @@ type MailingsConfig struct {
 	DomainRate  int            `help:"The most mails of announcements a minute to the addresses of one domain; 0 for no limit. A tenth of it may go at once." default:"0" env:"CHAPTERHOUSE_MAILINGS_DOMAIN_RATE"`
 	DomainRates map[string]int `help:"The same for single domains: example.org=600." placeholder:"DOMAIN=N" env:"CHAPTERHOUSE_MAILINGS_DOMAIN_RATES"`
 
-	BounceMaildir string        `help:"Maildir in which the return path's mail arrives: bounces are read from it and deleted, what else is there is left as read." placeholder:"DIR" env:"CHAPTERHOUSE_MAILINGS_BOUNCE_MAILDIR"`
+	BounceMaildir string        `help:"Maildir in which the return path's mail arrives: bounces are read from it and deleted, the rest is left for people." placeholder:"DIR" env:"CHAPTERHOUSE_MAILINGS_BOUNCE_MAILDIR"`
 	BounceEvery   time.Duration `help:"How often it is looked into." default:"30s" env:"CHAPTERHOUSE_MAILINGS_BOUNCE_EVERY"`
 }
 
