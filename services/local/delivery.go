@@ -10,10 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
-	"github.com/chapterhouse/chapterhouse/services/internal/mail"
-	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
 	"github.com/chapterhouse/chapterhouse/services/local/db"
 )
 
@@ -63,7 +59,7 @@ type delivery struct {
 	// done is what became of mails and is not written yet; the first so many are noted.
 	done  []outcome
 	noted int
-	// stale are the notes when anything has been handed over since they were last written anew.
+	// stale are the notes when anything was handed over or answered since they were last written anew.
 	stale bool
 	// dry says that nothing more is due for now.
 	dry bool
@@ -210,7 +206,7 @@ func (d *delivery) gather(first ...outcome) {
 func (d *delivery) landed(o outcome) {
 	d.idle++
 	delete(d.air, o.MailNo)
-	d.done = append(d.done, o)
+	d.done, d.stale = append(d.done, o), true
 }
 
 // land waits for all mails in the air, and gives back what was taken and not handed over.
@@ -229,12 +225,6 @@ func (d *delivery) lookAgain() { d.dry, d.last = false, db.TakeMailsRow{} }
 
 func (d *delivery) giveBack(one db.TakeMailsRow) {
 	d.done = append(d.done, outcome{MailNo: one.MailNo, Owner: d.owner, State: mailQueued, DueTime: one.DueTime})
-}
-
-// taken is a mail with whom it is for and whether it is still wanted, in the moment in which it is handed over.
-type taken struct {
-	db.TakeMailsRow
-	now db.HandMailsRow
 }
 
 // post is a delivery with its connection to the database.
@@ -321,14 +311,21 @@ func (p *post) pick() (picked []db.TakeMailsRow) {
 	return picked
 }
 
-// handOver notes that mails are handed over, and what became of others, and sends them.
-func (p *post) handOver(ctx context.Context, picked []db.TakeMailsRow) error {
-	q := db.New(p.pipe)
-	if err := q.CommitSoon(ctx); err != nil {
-		return err
+// handOver notes that mails are handed over, and what became of others, and sends them. Those that it could not send it has
+// still.
+func (p *post) handOver(ctx context.Context, picked []db.TakeMailsRow) (err error) {
+	waiting := map[int64]db.TakeMailsRow{}
+	for _, one := range picked {
+		waiting[one.MailNo] = one
 	}
+	defer func() {
+		if err != nil {
+			p.taken = slices.AppendSeq(p.taken, maps.Values(waiting))
+		}
+	}()
+	q := db.New(p.pipe)
 	args, err := p.note(picked)
-	if err != nil {
+	if err := errors.Join(err, q.CommitSoon(ctx)); err != nil {
 		return err
 	}
 	handed, err := q.HandMails(ctx, args)
@@ -337,10 +334,10 @@ func (p *post) handOver(ctx context.Context, picked []db.TakeMailsRow) error {
 	}
 	p.noted, p.stale = len(p.done), true
 	for _, now := range handed {
-		i := slices.IndexFunc(picked, func(one db.TakeMailsRow) bool { return one.MailNo == now.MailNo })
-		if err := p.launch(ctx, taken{picked[i], now}); err != nil {
+		if err := p.launch(ctx, taken{waiting[now.MailNo], now}); err != nil {
 			return err
 		}
+		delete(waiting, now.MailNo)
 	}
 	return nil
 }
@@ -394,110 +391,4 @@ func (p *post) end(ctx context.Context, q *db.Queries, done []outcome) error {
 		args.Tries = append(args.Tries, tries)
 	}
 	return q.EndMails(ctx, args)
-}
-
-// launch sends a mail, beside everything else. What is not wanted any more is not sent.
-func (p *post) launch(ctx context.Context, one taken) error {
-	result := outcome{MailNo: one.MailNo, Owner: p.owner, State: mailCancelled, DueTime: p.clock.Now(), Tried: true}
-	if !wanted(one) {
-		moved, err := p.moveToOtherList(ctx, one)
-		if err != nil || moved {
-			p.lookAgain()
-			return err
-		}
-		p.done = append(p.done, result)
-		return nil
-	}
-	message, err := p.compose(ctx, one)
-	if err != nil {
-		p.log.ErrorContext(ctx, "a mail cannot be written", "mail", one.MailNo, "error", err)
-		result.State, result.Failure, result.DueTime = mailQueued, "it could not be written", p.clock.Now().Add(backOff(one.Attempts+1))
-		p.done = append(p.done, result)
-		return nil
-	}
-	p.idle--
-	p.air[one.MailNo] = struct{}{}
-	go func() { p.results <- p.hand(context.WithoutCancel(ctx), one, result, message) }()
-	return nil
-}
-
-// hand gives a mail to the server, and says what became of it.
-func (p *post) hand(ctx context.Context, taken taken, result outcome, message mail.Message) outcome {
-	ctx, cancel := context.WithTimeout(ctx, mailLimit)
-	defer cancel()
-	err := p.mail.Send(ctx, message)
-	if err == nil {
-		result.State = mailSent
-		return result
-	}
-	result.Failure = err.Error()
-	failure, _ := errors.AsType[*mail.Error](err)
-	now := p.clock.Now()
-	switch {
-	case mail.KindOf(err) == mail.Uncertain:
-		result.State = mailUncertain
-	case mail.KindOf(err) == mail.Temporary && now.Sub(taken.CreateTime) < mailPatience:
-		result.State, result.DueTime = mailQueued, now.Add(backOff(taken.Attempts+1))
-		return result
-	case failure.Bounce():
-		result.State, result.Bounced = mailFailed, taken.Kind != mailPosting
-		if err := p.bounced(ctx, taken, result.Failure); err != nil {
-			p.log.ErrorContext(ctx, "a bounce is not recorded", "mail", taken.MailNo, "error", err)
-			result.State, result.Bounced, result.DueTime = mailQueued, false, now.Add(backOff(taken.Attempts+1))
-			return result
-		}
-	default:
-		result.State = mailFailed
-	}
-	p.log.WarnContext(ctx, "a mail was not sent", "mail", taken.MailNo, "state", result.State, "error", err)
-	return result
-}
-
-// backOff is the wait before another try: a minute, and twice as long each time, up to six hours.
-func backOff(attempts int32) time.Duration {
-	return min(time.Minute<<min(max(attempts-1, 0), 10), 6*time.Hour)
-}
-
-// wanted says whether a mail is still to be sent: asked in the moment in which it is handed over.
-func wanted(taken taken) bool {
-	now := taken.now
-	if now.Deleted || now.Recalled || now.MailingState == mailingCancelled {
-		return false
-	}
-	switch taken.Kind {
-	case mailPosting:
-		return now.PostingAddress != ""
-	case mailAnnouncement:
-		return now.EntryState == subscribed
-	}
-	// Something to confirm: an entry that waits, or somebody who asked to come back.
-	return now.Address != "" &&
-		(now.EntryState == pending || now.EntryState > pending && !taken.CreateTime.Before(now.EntryTime))
-}
-
-// moveToOtherList gives the mail of somebody who has left its list to another list that the announcement is mailed to and
-// that has the person still.
-func (p *post) moveToOtherList(ctx context.Context, taken taken) (bool, error) {
-	if taken.Kind != mailAnnouncement || taken.now.Recalled {
-		return false, nil
-	}
-	q := db.New(p.pipe.conn)
-	other, err := q.OtherListOf(ctx, db.OtherListOfParams{AnnouncementID: *taken.AnnouncementID, ListNo: taken.ListNo, Token: taken.Token})
-	if err != nil {
-		return false, ignoreNoRows(err)
-	}
-	now := p.clock.Now()
-	return true, q.MoveMail(ctx, db.MoveMailParams{
-		MailNo: taken.MailNo, Owner: p.owner, ListNo: other.ListNo, FromMailing: *taken.MailingNo, ToMailing: other.MailingNo, Now: now,
-	})
-}
-
-// bounced records that nobody is reached at the address of a mail.
-func (s *Service) bounced(ctx context.Context, taken taken, said string) error {
-	_, err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) (struct{}, error) {
-		return struct{}{}, buryBounced(ctx, tx, taken.ListNo, taken.AnnouncementID, taken.Token, said, s.clock.Now())
-	})
-	s.publisher.Wake()
-	s.moves.wake()
-	return err
 }
