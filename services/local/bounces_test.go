@@ -139,7 +139,7 @@ func TestBounceBeforeTheAnswer(t *testing.T) {
 	w.send(name, members)
 	var id string
 	testkit.Eventually(t, patience, func() (bool, string) {
-		err := w.pool.QueryRow(t.Context(), "SELECT id::text FROM mails m JOIN mail_flights f USING (mail_no) WHERE m.state = 'SENDING'").Scan(&id)
+		err := w.pool.QueryRow(t.Context(), "SELECT id::text FROM mails m JOIN mail_queue q USING (mail_no) JOIN mail_notes n ON m.mail_no = ANY (n.handed)").Scan(&id)
 		return err == nil, fmt.Sprint(err)
 	})
 	said, err := w.inbox.ReportBounce(t.Context(), &localv1.ReportBounceRequest{Parent: paris, MessageId: id + "@chapterhouse.example", Status: "5.1.1"})

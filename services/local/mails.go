@@ -21,7 +21,7 @@ const (
 	mailPosting      = int16(3)
 )
 
-// The states of a mail beside SENDING.
+// The states of a mail.
 const (
 	mailQueued    = "QUEUED"
 	mailSent      = "SENT"
@@ -46,7 +46,7 @@ func (s *Service) askToConfirm(ctx context.Context, tx pgx.Tx, listNo int64, tok
 }
 
 // confirmation is the mail that asks for a person's own word.
-func (s *Service) confirmation(taken db.HandMailsRow, about db.MailContextRow) mail.Message {
+func (s *Service) confirmation(taken taken, about db.MailContextRow) mail.Message {
 	now := s.clock.Now()
 	page := func(purpose localv1.Subscription_Purpose) string {
 		return s.page(link{purpose: purpose, listNo: taken.ListNo, issued: now, token: taken.Token})

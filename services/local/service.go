@@ -115,6 +115,9 @@ func New(ctx context.Context, deps Deps) (*Service, error) {
 		linkKey:   deps.SiteKey.Derive(linksKey),
 		mailDue:   make(chan struct{}, 1),
 	}
+	if err := s.config.Mailings.check(); err != nil {
+		return nil, err
+	}
 	s.life, s.end = context.WithCancel(context.WithoutCancel(ctx))
 	var err error
 	if s.sealer, err = rpc.LoadSealer(ctx, s.pool); err != nil {
@@ -145,7 +148,7 @@ func (s *Service) Run(ctx context.Context) error {
 	defer s.aside.Wait()
 	defer s.end()
 	group, ctx := errgroup.WithContext(ctx)
-	runs := []func(context.Context) error{s.publisher.Run, s.responder.Run, s.runJobs, s.runMail, s.runMailings, s.runReceipts}
+	runs := []func(context.Context) error{s.publisher.Run, s.responder.Run, s.runJobs, s.runMail, s.runMailings, s.runReceipts, s.runBounces}
 	for _, consumer := range s.consumers {
 		runs = append(runs, consumer.Run)
 	}
