@@ -168,6 +168,14 @@ const (
 	Reason_REASON_SEND_TIME_INVALID Reason = 112
 	// The report is no delivery status notification (RFC 3464), or does not say of which mail.
 	Reason_REASON_BOUNCE_UNREADABLE Reason = 113
+	// The policy in force has no renewals.
+	Reason_REASON_NO_RENEWALS Reason = 165
+	// No protection stands.
+	Reason_REASON_NOT_PROTECTED Reason = 166
+	// The time lies in the past or too far away; metadata `earliest` and `latest`.
+	Reason_REASON_DEADLINE_INVALID Reason = 167
+	// The policy asks for the approval of two people, and the caller has given the first; metadata `subject`.
+	Reason_REASON_SAME_APPROVER Reason = 168
 )
 
 // Enum value maps for Reason.
@@ -242,6 +250,10 @@ var (
 		111: "REASON_LIST_TAKES_NO_ANNOUNCEMENTS",
 		112: "REASON_SEND_TIME_INVALID",
 		113: "REASON_BOUNCE_UNREADABLE",
+		165: "REASON_NO_RENEWALS",
+		166: "REASON_NOT_PROTECTED",
+		167: "REASON_DEADLINE_INVALID",
+		168: "REASON_SAME_APPROVER",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":                 0,
@@ -313,6 +325,10 @@ var (
 		"REASON_LIST_TAKES_NO_ANNOUNCEMENTS": 111,
 		"REASON_SEND_TIME_INVALID":           112,
 		"REASON_BOUNCE_UNREADABLE":           113,
+		"REASON_NO_RENEWALS":                 165,
+		"REASON_NOT_PROTECTED":               166,
+		"REASON_DEADLINE_INVALID":            167,
+		"REASON_SAME_APPROVER":               168,
 	}
 )
 
@@ -367,7 +383,7 @@ var File_chapterhouse_error_v1_error_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xc9\x0f\n" +
+	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xb6\x10\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_UNAUTHENTICATED\x10\x01\x12\x1c\n" +
@@ -438,7 +454,11 @@ const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\x17REASON_INBOX_ITEM_STATE\x10n\x12&\n" +
 	"\"REASON_LIST_TAKES_NO_ANNOUNCEMENTS\x10o\x12\x1c\n" +
 	"\x18REASON_SEND_TIME_INVALID\x10p\x12\x1c\n" +
-	"\x18REASON_BOUNCE_UNREADABLE\x10q:W\n" +
+	"\x18REASON_BOUNCE_UNREADABLE\x10q\x12\x17\n" +
+	"\x12REASON_NO_RENEWALS\x10\xa5\x01\x12\x19\n" +
+	"\x14REASON_NOT_PROTECTED\x10\xa6\x01\x12\x1c\n" +
+	"\x17REASON_DEADLINE_INVALID\x10\xa7\x01\x12\x19\n" +
+	"\x14REASON_SAME_APPROVER\x10\xa8\x01:W\n" +
 	"\x06errors\x12\x1e.google.protobuf.MethodOptions\x18\xf2\xa2\x04 \x03(\x0e2\x1d.chapterhouse.error.v1.ReasonR\x06errorsBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1;errorv1b\x06proto3"
 
 var (
