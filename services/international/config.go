@@ -16,6 +16,7 @@ type Config struct {
 	AnswerDue     time.Duration `help:"How long the international body may take to answer a concern." default:"336h"`
 	RemindAgain   time.Duration `help:"How long after a reminder of a concern the next one comes." default:"168h"`
 	RemindEvery   time.Duration `help:"How often concerns are looked for whose answer is due." default:"1m"`
+	DeadlinesEvery time.Duration `help:"How often charters are looked for of which a deadline has passed." default:"30s"`
 	RelayDeadline time.Duration `help:"How long a region that does nothing holds up an announcement, unless it says otherwise." default:"168h"`
 	PublishEvery  time.Duration `help:"How often scheduled announcements that are due are looked for." default:"1s"`
 
@@ -40,6 +41,7 @@ func (c Config) withDefaults() Config {
 	c.Workers = orElse(c.Workers, 8)
 	c.AnswerDue = orElse(c.AnswerDue, 14*24*time.Hour)
 	c.RemindAgain = orElse(c.RemindAgain, 7*24*time.Hour)
+	c.DeadlinesEvery = orElse(c.DeadlinesEvery, 30*time.Second)
 	c.RemindEvery = orElse(c.RemindEvery, time.Minute)
 	return c
 }

@@ -90,7 +90,7 @@ type Charter struct {
 	NextTime           *time.Time
 	Verb               string
 	Reasons            []string
-	DueTime            *time.Time
+	Overdue            *bool
 }
 
 type CharterComment struct {

@@ -393,56 +393,55 @@ func (q *Queries) PutListDay(ctx context.Context, arg PutListDayParams) error {
 }
 
 const ReviewQueue = `-- name: ReviewQueue :many
-SELECT ch.chapter_no, ch.chapter_id, ch.state, ch.reviewer, ch.note, ch.apply_time, ch.decide_time, ch.cure_by_time, ch.reapply_time, ch.decision, ch.epoch, ch.version, ch.create_time, ch.update_time, ch.hand_in_time, ch.origin, ch.changes_request, ch.first_approval, ch.claim_expire_time, ch.review_due_time, ch.changes_due_time, ch.renewal_due_time, ch.renewal_request_time, ch.override_until_time, ch.protect_until_time, ch.protect_reason, ch.review_passed, ch.cure_passed, ch.renewal_passed, ch.grace_left_seconds, ch.grace_whole_time, ch.eligible_time, ch.waiting_for, ch.waiting_time, ch.next_time, ch.verb, ch.reasons, ch.due_time, c.display_name, c.region, c.officers, s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time
+SELECT ch.chapter_no, ch.chapter_id, ch.state, ch.reviewer, ch.note, ch.apply_time, ch.decide_time, ch.cure_by_time, ch.reapply_time, ch.decision, ch.epoch, ch.version, ch.create_time, ch.update_time, ch.hand_in_time, ch.origin, ch.changes_request, ch.first_approval, ch.claim_expire_time, ch.review_due_time, ch.changes_due_time, ch.renewal_due_time, ch.renewal_request_time, ch.override_until_time, ch.protect_until_time, ch.protect_reason, ch.review_passed, ch.cure_passed, ch.renewal_passed, ch.grace_left_seconds, ch.grace_whole_time, ch.eligible_time, ch.waiting_for, ch.waiting_time, ch.next_time, ch.verb, ch.reasons, ch.overdue, c.display_name, c.region, c.officers, s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time
 FROM charters ch
 JOIN chapters c USING (chapter_no)
 JOIN standings s USING (chapter_no)
 JOIN policies p ON p.revision = s.policy_revision
-JOIN policies f ON f.revision = $1
 WHERE ch.waiting_time IS NOT NULL
-  AND (ch.waiting_time, ch.chapter_id) > ($2::timestamptz, $3::text)
-  AND ($4::text = '' OR ch.state = $4)
-  AND ($5::boolean OR c.region = ANY($6::text[]))
-  AND ($7::text = '' OR ch.waiting_for = $7)
-  AND ch.waiting_time < $8::timestamptz
-  AND ($9::text = '' OR ch.reviewer = $9)
-  AND (NOT $10::boolean OR ch.reviewer = '')
-  AND (NOT $11::boolean OR ch.due_time <= $12::timestamptz)
+  AND (ch.waiting_time, ch.chapter_id) > ($1::timestamptz, $2::text)
+  AND ($3::text = '' OR ch.state = $3)
+  AND ($4::boolean OR c.region = ANY($5::text[]))
+  AND ($6::text = '' OR ch.waiting_for = $6)
+  AND ch.waiting_time < $7::timestamptz
+  AND ($8::text = '' OR ch.reviewer = $8)
+  AND (NOT $9::boolean OR ch.reviewer = '')
+  AND (NOT $10::boolean OR ch.overdue)
   -- Below the line on the basis that the gap refers to, which is one with enough people where there is one.
-  AND (NOT $13::boolean OR (NOT s.eligible AND ((p.allow_membership AND s.membership_total >= greatest(p.minimum_membership, 1)
+  AND (NOT $11::boolean OR (NOT s.eligible AND ((p.allow_membership AND s.membership_total >= greatest(p.minimum_membership, 1)
           OR p.allow_mailing AND s.mailing_total >= greatest(p.minimum_mailing, 1))
           OR p.allow_membership AND (s.membership_total = 0 OR 100::bigint * s.membership_international < p.threshold_percent * s.membership_total)
           OR NOT p.allow_membership AND (s.mailing_total = 0 OR 100::bigint * s.mailing_international < p.threshold_percent * s.mailing_total))))
-  AND (NOT $14::boolean OR NOT s.eligible AND NOT (p.allow_membership AND s.membership_total >= greatest(p.minimum_membership, 1)
+  AND (NOT $12::boolean OR NOT s.eligible AND NOT (p.allow_membership AND s.membership_total >= greatest(p.minimum_membership, 1)
           OR p.allow_mailing AND s.mailing_total >= greatest(p.minimum_mailing, 1)))
-  AND (NOT $15::boolean OR f.minimum_officers > coalesce(c.officers, 0))
-  AND (NOT $16::boolean OR f.activity_days > 0 AND coalesce((SELECT max(l.change_time) FROM lists l WHERE l.chapter_no = ch.chapter_no) < $17, true))
-  AND (NOT $18::boolean OR s.eligible AND f.minimum_officers <= coalesce(c.officers, 0)
-      AND (f.activity_days = 0 OR (SELECT max(l.change_time) FROM lists l WHERE l.chapter_no = ch.chapter_no) >= $17))
+  AND (NOT $13::boolean OR $14::integer > coalesce(c.officers, 0))
+  AND (NOT $15::boolean OR $16::boolean AND coalesce((SELECT max(l.change_time) FROM lists l WHERE l.chapter_no = ch.chapter_no) < $17::timestamptz, true))
+  AND (NOT $18::boolean OR s.eligible AND $14::integer <= coalesce(c.officers, 0)
+      AND (NOT $16::boolean OR (SELECT max(l.change_time) FROM lists l WHERE l.chapter_no = ch.chapter_no) >= $17::timestamptz))
 ORDER BY ch.waiting_time, ch.chapter_id
 LIMIT $19
 `
 
 type ReviewQueueParams struct {
-	PolicyRevision                                   int32
-	AfterTime                                        time.Time
-	AfterChapter                                     string
-	State                                            string
-	AnyRegion                                        bool
-	Regions                                          []string
-	Task                                             string
-	Before                                           time.Time
-	Reviewer                                         string
-	Unclaimed                                        bool
-	Overdue                                          bool
-	Now                                              time.Time
-	LacksThreshold                                   bool
-	LacksPeople                                      bool
-	LacksOfficers                                    bool
-	LacksActivity                                    bool
-	NowtimestamptzFactivityDays1DaypgCataloginterval *time.Time
-	Unblocked                                        bool
-	Size                                             int32
+	AfterTime       time.Time
+	AfterChapter    string
+	State           string
+	AnyRegion       bool
+	Regions         []string
+	Task            string
+	Before          time.Time
+	Reviewer        string
+	Unclaimed       bool
+	Overdue         bool
+	LacksThreshold  bool
+	LacksPeople     bool
+	LacksOfficers   bool
+	MinimumOfficers int32
+	LacksActivity   bool
+	Activity        bool
+	ActiveSince     time.Time
+	Unblocked       bool
+	Size            int32
 }
 
 type ReviewQueueRow struct {
@@ -457,7 +456,6 @@ type ReviewQueueRow struct {
 // What waits for staff, by when it began to. What a chapter lacks is judged as requirements.go judges it.
 func (q *Queries) ReviewQueue(ctx context.Context, arg ReviewQueueParams) ([]ReviewQueueRow, error) {
 	rows, err := q.db.Query(ctx, ReviewQueue,
-		arg.PolicyRevision,
 		arg.AfterTime,
 		arg.AfterChapter,
 		arg.State,
@@ -468,12 +466,13 @@ func (q *Queries) ReviewQueue(ctx context.Context, arg ReviewQueueParams) ([]Rev
 		arg.Reviewer,
 		arg.Unclaimed,
 		arg.Overdue,
-		arg.Now,
 		arg.LacksThreshold,
 		arg.LacksPeople,
 		arg.LacksOfficers,
+		arg.MinimumOfficers,
 		arg.LacksActivity,
-		arg.NowtimestamptzFactivityDays1DaypgCataloginterval,
+		arg.Activity,
+		arg.ActiveSince,
 		arg.Unblocked,
 		arg.Size,
 	)
@@ -522,7 +521,7 @@ func (q *Queries) ReviewQueue(ctx context.Context, arg ReviewQueueParams) ([]Rev
 			&i.Charter.NextTime,
 			&i.Charter.Verb,
 			&i.Charter.Reasons,
-			&i.Charter.DueTime,
+			&i.Charter.Overdue,
 			&i.DisplayName,
 			&i.Region,
 			&i.Officers,

@@ -506,7 +506,7 @@ type Charter struct {
 	ClaimExpireTime *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=claim_expire_time,json=claimExpireTime,proto3" json:"claim_expire_time,omitempty"`
 	// Until when the charter does not fall AT_RISK, since it was approved against the figures.
 	OverrideUntilTime *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=override_until_time,json=overrideUntilTime,proto3" json:"override_until_time,omitempty"`
-	// Whether a review, an answer, a cure or a renewal is past its time.
+	// Whether a review, a cure or a renewal is past its time.
 	Overdue bool `protobuf:"varint,22,opt,name=overdue,proto3" json:"overdue,omitempty"`
 	// What waits for staff, and since when; absent where nothing does.
 	WaitingFor       Charter_Task           `protobuf:"varint,23,opt,name=waiting_for,json=waitingFor,proto3,enum=chapterhouse.international.v1.Charter_Task" json:"waiting_for,omitempty"`
@@ -515,10 +515,11 @@ type Charter struct {
 	ChangesRequest *ChangesRequest `protobuf:"bytes,25,opt,name=changes_request,json=changesRequest,proto3" json:"changes_request,omitempty"`
 	// While a second approval is missing: the first.
 	FirstApproval *CharterApproval `protobuf:"bytes,26,opt,name=first_approval,json=firstApproval,proto3" json:"first_approval,omitempty"`
-	// What is left of the grace period should the chapter fall below the line now; absent where all of it is.
-	GraceLeft     *durationpb.Duration `protobuf:"bytes,27,opt,name=grace_left,json=graceLeft,proto3" json:"grace_left,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// What is left of the grace period should the chapter fall below the line before grace_whole_time; absent where all of it is.
+	GraceLeft      *durationpb.Duration   `protobuf:"bytes,27,opt,name=grace_left,json=graceLeft,proto3" json:"grace_left,omitempty"`
+	GraceWholeTime *timestamppb.Timestamp `protobuf:"bytes,28,opt,name=grace_whole_time,json=graceWholeTime,proto3" json:"grace_whole_time,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Charter) Reset() {
@@ -736,6 +737,13 @@ func (x *Charter) GetFirstApproval() *CharterApproval {
 func (x *Charter) GetGraceLeft() *durationpb.Duration {
 	if x != nil {
 		return x.GraceLeft
+	}
+	return nil
+}
+
+func (x *Charter) GetGraceWholeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.GraceWholeTime
 	}
 	return nil
 }
@@ -2064,7 +2072,7 @@ type ListChartersRequest struct {
 	State Charter_State `protobuf:"varint,3,opt,name=state,proto3,enum=chapterhouse.international.v1.Charter_State" json:"state,omitempty"`
 	// Only charters of chapters in this region or below it.
 	Region string `protobuf:"bytes,4,opt,name=region,proto3" json:"region,omitempty"`
-	// Only charters of which a review, an answer, a cure or a renewal is past its time.
+	// Only charters of which a review, a cure or a renewal is past its time.
 	Overdue       bool `protobuf:"varint,5,opt,name=overdue,proto3" json:"overdue,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3841,7 +3849,7 @@ var File_chapterhouse_international_v1_charters_proto protoreflect.FileDescripto
 
 const file_chapterhouse_international_v1_charters_proto_rawDesc = "" +
 	"\n" +
-	",chapterhouse/international/v1/charters.proto\x12\x1dchapterhouse.international.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a-chapterhouse/international/v1/standings.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9d\x11\n" +
+	",chapterhouse/international/v1/charters.proto\x12\x1dchapterhouse.international.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a-chapterhouse/international/v1/standings.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x11\n" +
 	"\aCharter\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12K\n" +
 	"\achapter\x18\x02 \x01(\tB1\xbaH.r,2*^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\achapter\x12B\n" +
@@ -3877,7 +3885,8 @@ const file_chapterhouse_international_v1_charters_proto_rawDesc = "" +
 	"\x0fchanges_request\x18\x19 \x01(\v2-.chapterhouse.international.v1.ChangesRequestR\x0echangesRequest\x12U\n" +
 	"\x0efirst_approval\x18\x1a \x01(\v2..chapterhouse.international.v1.CharterApprovalR\rfirstApproval\x128\n" +
 	"\n" +
-	"grace_left\x18\x1b \x01(\v2\x19.google.protobuf.DurationR\tgraceLeft\"\xb7\x01\n" +
+	"grace_left\x18\x1b \x01(\v2\x19.google.protobuf.DurationR\tgraceLeft\x12D\n" +
+	"\x10grace_whole_time\x18\x1c \x01(\v2\x1a.google.protobuf.TimestampR\x0egraceWholeTime\"\xb7\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aAPPLIED\x10\x01\x12\r\n" +
@@ -4362,116 +4371,117 @@ var file_chapterhouse_international_v1_charters_proto_depIdxs = []int32{
 	8,   // 17: chapterhouse.international.v1.Charter.changes_request:type_name -> chapterhouse.international.v1.ChangesRequest
 	9,   // 18: chapterhouse.international.v1.Charter.first_approval:type_name -> chapterhouse.international.v1.CharterApproval
 	49,  // 19: chapterhouse.international.v1.Charter.grace_left:type_name -> google.protobuf.Duration
-	1,   // 20: chapterhouse.international.v1.ChangesRequest.reasons:type_name -> chapterhouse.international.v1.Charter.Reason
-	48,  // 21: chapterhouse.international.v1.ChangesRequest.request_time:type_name -> google.protobuf.Timestamp
-	48,  // 22: chapterhouse.international.v1.CharterApproval.approve_time:type_name -> google.protobuf.Timestamp
-	10,  // 23: chapterhouse.international.v1.CharterApproval.override:type_name -> chapterhouse.international.v1.CharterOverride
-	48,  // 24: chapterhouse.international.v1.CharterOverride.until_time:type_name -> google.protobuf.Timestamp
-	48,  // 25: chapterhouse.international.v1.CharterDecision.decide_time:type_name -> google.protobuf.Timestamp
-	50,  // 26: chapterhouse.international.v1.CharterDecision.standing:type_name -> chapterhouse.international.v1.Standing
-	1,   // 27: chapterhouse.international.v1.CharterDecision.reasons:type_name -> chapterhouse.international.v1.Charter.Reason
-	9,   // 28: chapterhouse.international.v1.CharterDecision.first_approval:type_name -> chapterhouse.international.v1.CharterApproval
-	10,  // 29: chapterhouse.international.v1.CharterDecision.override:type_name -> chapterhouse.international.v1.CharterOverride
-	0,   // 30: chapterhouse.international.v1.CharterTransition.from_state:type_name -> chapterhouse.international.v1.Charter.State
-	0,   // 31: chapterhouse.international.v1.CharterTransition.to_state:type_name -> chapterhouse.international.v1.Charter.State
-	50,  // 32: chapterhouse.international.v1.CharterTransition.standing:type_name -> chapterhouse.international.v1.Standing
-	48,  // 33: chapterhouse.international.v1.CharterTransition.create_time:type_name -> google.protobuf.Timestamp
-	1,   // 34: chapterhouse.international.v1.CharterTransition.reasons:type_name -> chapterhouse.international.v1.Charter.Reason
-	48,  // 35: chapterhouse.international.v1.CharterTransition.until_time:type_name -> google.protobuf.Timestamp
-	3,   // 36: chapterhouse.international.v1.CharterComment.visibility:type_name -> chapterhouse.international.v1.CharterComment.Visibility
-	48,  // 37: chapterhouse.international.v1.CharterComment.create_time:type_name -> google.protobuf.Timestamp
-	4,   // 38: chapterhouse.international.v1.CharterRequirement.requirement:type_name -> chapterhouse.international.v1.CharterRequirement.Kind
-	51,  // 39: chapterhouse.international.v1.CharterRequirement.basis:type_name -> chapterhouse.international.v1.Basis
-	5,   // 40: chapterhouse.international.v1.CharterAnomaly.kind:type_name -> chapterhouse.international.v1.CharterAnomaly.Kind
-	0,   // 41: chapterhouse.international.v1.NearbyChapter.charter_state:type_name -> chapterhouse.international.v1.Charter.State
-	48,  // 42: chapterhouse.international.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
-	52,  // 43: chapterhouse.international.v1.TrendPoint.membership:type_name -> chapterhouse.international.v1.Figures
-	52,  // 44: chapterhouse.international.v1.TrendPoint.mailing:type_name -> chapterhouse.international.v1.Figures
-	7,   // 45: chapterhouse.international.v1.CharterReview.charter:type_name -> chapterhouse.international.v1.Charter
-	50,  // 46: chapterhouse.international.v1.CharterReview.standing:type_name -> chapterhouse.international.v1.Standing
-	17,  // 47: chapterhouse.international.v1.CharterReview.trend:type_name -> chapterhouse.international.v1.TrendPoint
-	14,  // 48: chapterhouse.international.v1.CharterReview.requirements:type_name -> chapterhouse.international.v1.CharterRequirement
-	15,  // 49: chapterhouse.international.v1.CharterReview.anomalies:type_name -> chapterhouse.international.v1.CharterAnomaly
-	16,  // 50: chapterhouse.international.v1.CharterReview.nearest:type_name -> chapterhouse.international.v1.NearbyChapter
-	12,  // 51: chapterhouse.international.v1.CharterReview.history:type_name -> chapterhouse.international.v1.CharterTransition
-	13,  // 52: chapterhouse.international.v1.CharterReview.comments:type_name -> chapterhouse.international.v1.CharterComment
-	51,  // 53: chapterhouse.international.v1.CharterPolicy.allowed_bases:type_name -> chapterhouse.international.v1.Basis
-	48,  // 54: chapterhouse.international.v1.CharterPolicy.effective_time:type_name -> google.protobuf.Timestamp
-	6,   // 55: chapterhouse.international.v1.CharterPolicy.grace_end:type_name -> chapterhouse.international.v1.CharterPolicy.GraceEnd
-	48,  // 56: chapterhouse.international.v1.CharterPolicy.create_time:type_name -> google.protobuf.Timestamp
-	7,   // 57: chapterhouse.international.v1.CreateCharterRequest.charter:type_name -> chapterhouse.international.v1.Charter
-	0,   // 58: chapterhouse.international.v1.ListChartersRequest.state:type_name -> chapterhouse.international.v1.Charter.State
-	7,   // 59: chapterhouse.international.v1.ListChartersResponse.charters:type_name -> chapterhouse.international.v1.Charter
-	10,  // 60: chapterhouse.international.v1.ApproveCharterRequest.override:type_name -> chapterhouse.international.v1.CharterOverride
-	1,   // 61: chapterhouse.international.v1.DeclineCharterRequest.reason:type_name -> chapterhouse.international.v1.Charter.Reason
-	48,  // 62: chapterhouse.international.v1.DeclineCharterRequest.reapply_time:type_name -> google.protobuf.Timestamp
-	1,   // 63: chapterhouse.international.v1.RequestCharterChangesRequest.reasons:type_name -> chapterhouse.international.v1.Charter.Reason
-	1,   // 64: chapterhouse.international.v1.SuspendCharterRequest.reason:type_name -> chapterhouse.international.v1.Charter.Reason
-	1,   // 65: chapterhouse.international.v1.RevokeCharterRequest.reason:type_name -> chapterhouse.international.v1.Charter.Reason
-	48,  // 66: chapterhouse.international.v1.RevokeCharterRequest.reapply_time:type_name -> google.protobuf.Timestamp
-	48,  // 67: chapterhouse.international.v1.ProtectCharterRequest.until_time:type_name -> google.protobuf.Timestamp
-	0,   // 68: chapterhouse.international.v1.ListReviewQueueRequest.state:type_name -> chapterhouse.international.v1.Charter.State
-	2,   // 69: chapterhouse.international.v1.ListReviewQueueRequest.task:type_name -> chapterhouse.international.v1.Charter.Task
-	48,  // 70: chapterhouse.international.v1.ListReviewQueueRequest.waiting_before_time:type_name -> google.protobuf.Timestamp
-	4,   // 71: chapterhouse.international.v1.ListReviewQueueRequest.blocker:type_name -> chapterhouse.international.v1.CharterRequirement.Kind
-	7,   // 72: chapterhouse.international.v1.QueuedCharter.charter:type_name -> chapterhouse.international.v1.Charter
-	50,  // 73: chapterhouse.international.v1.QueuedCharter.standing:type_name -> chapterhouse.international.v1.Standing
-	4,   // 74: chapterhouse.international.v1.QueuedCharter.blockers:type_name -> chapterhouse.international.v1.CharterRequirement.Kind
-	39,  // 75: chapterhouse.international.v1.ListReviewQueueResponse.charters:type_name -> chapterhouse.international.v1.QueuedCharter
-	13,  // 76: chapterhouse.international.v1.CreateCharterCommentRequest.comment:type_name -> chapterhouse.international.v1.CharterComment
-	13,  // 77: chapterhouse.international.v1.ListCharterCommentsResponse.comments:type_name -> chapterhouse.international.v1.CharterComment
-	12,  // 78: chapterhouse.international.v1.ListCharterHistoryResponse.history:type_name -> chapterhouse.international.v1.CharterTransition
-	20,  // 79: chapterhouse.international.v1.CharterService.CreateCharter:input_type -> chapterhouse.international.v1.CreateCharterRequest
-	21,  // 80: chapterhouse.international.v1.CharterService.GetCharter:input_type -> chapterhouse.international.v1.GetCharterRequest
-	22,  // 81: chapterhouse.international.v1.CharterService.ListCharters:input_type -> chapterhouse.international.v1.ListChartersRequest
-	24,  // 82: chapterhouse.international.v1.CharterService.ClaimCharter:input_type -> chapterhouse.international.v1.ClaimCharterRequest
-	25,  // 83: chapterhouse.international.v1.CharterService.ReleaseCharter:input_type -> chapterhouse.international.v1.ReleaseCharterRequest
-	26,  // 84: chapterhouse.international.v1.CharterService.ApproveCharter:input_type -> chapterhouse.international.v1.ApproveCharterRequest
-	27,  // 85: chapterhouse.international.v1.CharterService.DeclineCharter:input_type -> chapterhouse.international.v1.DeclineCharterRequest
-	28,  // 86: chapterhouse.international.v1.CharterService.WithdrawCharter:input_type -> chapterhouse.international.v1.WithdrawCharterRequest
-	29,  // 87: chapterhouse.international.v1.CharterService.RequestCharterChanges:input_type -> chapterhouse.international.v1.RequestCharterChangesRequest
-	30,  // 88: chapterhouse.international.v1.CharterService.ResubmitCharter:input_type -> chapterhouse.international.v1.ResubmitCharterRequest
-	31,  // 89: chapterhouse.international.v1.CharterService.SuspendCharter:input_type -> chapterhouse.international.v1.SuspendCharterRequest
-	32,  // 90: chapterhouse.international.v1.CharterService.ReinstateCharter:input_type -> chapterhouse.international.v1.ReinstateCharterRequest
-	33,  // 91: chapterhouse.international.v1.CharterService.RevokeCharter:input_type -> chapterhouse.international.v1.RevokeCharterRequest
-	34,  // 92: chapterhouse.international.v1.CharterService.SurrenderCharter:input_type -> chapterhouse.international.v1.SurrenderCharterRequest
-	35,  // 93: chapterhouse.international.v1.CharterService.RenewCharter:input_type -> chapterhouse.international.v1.RenewCharterRequest
-	36,  // 94: chapterhouse.international.v1.CharterService.ProtectCharter:input_type -> chapterhouse.international.v1.ProtectCharterRequest
-	37,  // 95: chapterhouse.international.v1.CharterService.UnprotectCharter:input_type -> chapterhouse.international.v1.UnprotectCharterRequest
-	38,  // 96: chapterhouse.international.v1.CharterService.ListReviewQueue:input_type -> chapterhouse.international.v1.ListReviewQueueRequest
-	41,  // 97: chapterhouse.international.v1.CharterService.GetCharterReview:input_type -> chapterhouse.international.v1.GetCharterReviewRequest
-	42,  // 98: chapterhouse.international.v1.CharterService.CreateCharterComment:input_type -> chapterhouse.international.v1.CreateCharterCommentRequest
-	43,  // 99: chapterhouse.international.v1.CharterService.ListCharterComments:input_type -> chapterhouse.international.v1.ListCharterCommentsRequest
-	45,  // 100: chapterhouse.international.v1.CharterService.ListCharterHistory:input_type -> chapterhouse.international.v1.ListCharterHistoryRequest
-	47,  // 101: chapterhouse.international.v1.CharterService.GetCharterPolicy:input_type -> chapterhouse.international.v1.GetCharterPolicyRequest
-	7,   // 102: chapterhouse.international.v1.CharterService.CreateCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 103: chapterhouse.international.v1.CharterService.GetCharter:output_type -> chapterhouse.international.v1.Charter
-	23,  // 104: chapterhouse.international.v1.CharterService.ListCharters:output_type -> chapterhouse.international.v1.ListChartersResponse
-	7,   // 105: chapterhouse.international.v1.CharterService.ClaimCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 106: chapterhouse.international.v1.CharterService.ReleaseCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 107: chapterhouse.international.v1.CharterService.ApproveCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 108: chapterhouse.international.v1.CharterService.DeclineCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 109: chapterhouse.international.v1.CharterService.WithdrawCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 110: chapterhouse.international.v1.CharterService.RequestCharterChanges:output_type -> chapterhouse.international.v1.Charter
-	7,   // 111: chapterhouse.international.v1.CharterService.ResubmitCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 112: chapterhouse.international.v1.CharterService.SuspendCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 113: chapterhouse.international.v1.CharterService.ReinstateCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 114: chapterhouse.international.v1.CharterService.RevokeCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 115: chapterhouse.international.v1.CharterService.SurrenderCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 116: chapterhouse.international.v1.CharterService.RenewCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 117: chapterhouse.international.v1.CharterService.ProtectCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 118: chapterhouse.international.v1.CharterService.UnprotectCharter:output_type -> chapterhouse.international.v1.Charter
-	40,  // 119: chapterhouse.international.v1.CharterService.ListReviewQueue:output_type -> chapterhouse.international.v1.ListReviewQueueResponse
-	18,  // 120: chapterhouse.international.v1.CharterService.GetCharterReview:output_type -> chapterhouse.international.v1.CharterReview
-	13,  // 121: chapterhouse.international.v1.CharterService.CreateCharterComment:output_type -> chapterhouse.international.v1.CharterComment
-	44,  // 122: chapterhouse.international.v1.CharterService.ListCharterComments:output_type -> chapterhouse.international.v1.ListCharterCommentsResponse
-	46,  // 123: chapterhouse.international.v1.CharterService.ListCharterHistory:output_type -> chapterhouse.international.v1.ListCharterHistoryResponse
-	19,  // 124: chapterhouse.international.v1.CharterService.GetCharterPolicy:output_type -> chapterhouse.international.v1.CharterPolicy
-	102, // [102:125] is the sub-list for method output_type
-	79,  // [79:102] is the sub-list for method input_type
-	79,  // [79:79] is the sub-list for extension type_name
-	79,  // [79:79] is the sub-list for extension extendee
-	0,   // [0:79] is the sub-list for field type_name
+	48,  // 20: chapterhouse.international.v1.Charter.grace_whole_time:type_name -> google.protobuf.Timestamp
+	1,   // 21: chapterhouse.international.v1.ChangesRequest.reasons:type_name -> chapterhouse.international.v1.Charter.Reason
+	48,  // 22: chapterhouse.international.v1.ChangesRequest.request_time:type_name -> google.protobuf.Timestamp
+	48,  // 23: chapterhouse.international.v1.CharterApproval.approve_time:type_name -> google.protobuf.Timestamp
+	10,  // 24: chapterhouse.international.v1.CharterApproval.override:type_name -> chapterhouse.international.v1.CharterOverride
+	48,  // 25: chapterhouse.international.v1.CharterOverride.until_time:type_name -> google.protobuf.Timestamp
+	48,  // 26: chapterhouse.international.v1.CharterDecision.decide_time:type_name -> google.protobuf.Timestamp
+	50,  // 27: chapterhouse.international.v1.CharterDecision.standing:type_name -> chapterhouse.international.v1.Standing
+	1,   // 28: chapterhouse.international.v1.CharterDecision.reasons:type_name -> chapterhouse.international.v1.Charter.Reason
+	9,   // 29: chapterhouse.international.v1.CharterDecision.first_approval:type_name -> chapterhouse.international.v1.CharterApproval
+	10,  // 30: chapterhouse.international.v1.CharterDecision.override:type_name -> chapterhouse.international.v1.CharterOverride
+	0,   // 31: chapterhouse.international.v1.CharterTransition.from_state:type_name -> chapterhouse.international.v1.Charter.State
+	0,   // 32: chapterhouse.international.v1.CharterTransition.to_state:type_name -> chapterhouse.international.v1.Charter.State
+	50,  // 33: chapterhouse.international.v1.CharterTransition.standing:type_name -> chapterhouse.international.v1.Standing
+	48,  // 34: chapterhouse.international.v1.CharterTransition.create_time:type_name -> google.protobuf.Timestamp
+	1,   // 35: chapterhouse.international.v1.CharterTransition.reasons:type_name -> chapterhouse.international.v1.Charter.Reason
+	48,  // 36: chapterhouse.international.v1.CharterTransition.until_time:type_name -> google.protobuf.Timestamp
+	3,   // 37: chapterhouse.international.v1.CharterComment.visibility:type_name -> chapterhouse.international.v1.CharterComment.Visibility
+	48,  // 38: chapterhouse.international.v1.CharterComment.create_time:type_name -> google.protobuf.Timestamp
+	4,   // 39: chapterhouse.international.v1.CharterRequirement.requirement:type_name -> chapterhouse.international.v1.CharterRequirement.Kind
+	51,  // 40: chapterhouse.international.v1.CharterRequirement.basis:type_name -> chapterhouse.international.v1.Basis
+	5,   // 41: chapterhouse.international.v1.CharterAnomaly.kind:type_name -> chapterhouse.international.v1.CharterAnomaly.Kind
+	0,   // 42: chapterhouse.international.v1.NearbyChapter.charter_state:type_name -> chapterhouse.international.v1.Charter.State
+	48,  // 43: chapterhouse.international.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
+	52,  // 44: chapterhouse.international.v1.TrendPoint.membership:type_name -> chapterhouse.international.v1.Figures
+	52,  // 45: chapterhouse.international.v1.TrendPoint.mailing:type_name -> chapterhouse.international.v1.Figures
+	7,   // 46: chapterhouse.international.v1.CharterReview.charter:type_name -> chapterhouse.international.v1.Charter
+	50,  // 47: chapterhouse.international.v1.CharterReview.standing:type_name -> chapterhouse.international.v1.Standing
+	17,  // 48: chapterhouse.international.v1.CharterReview.trend:type_name -> chapterhouse.international.v1.TrendPoint
+	14,  // 49: chapterhouse.international.v1.CharterReview.requirements:type_name -> chapterhouse.international.v1.CharterRequirement
+	15,  // 50: chapterhouse.international.v1.CharterReview.anomalies:type_name -> chapterhouse.international.v1.CharterAnomaly
+	16,  // 51: chapterhouse.international.v1.CharterReview.nearest:type_name -> chapterhouse.international.v1.NearbyChapter
+	12,  // 52: chapterhouse.international.v1.CharterReview.history:type_name -> chapterhouse.international.v1.CharterTransition
+	13,  // 53: chapterhouse.international.v1.CharterReview.comments:type_name -> chapterhouse.international.v1.CharterComment
+	51,  // 54: chapterhouse.international.v1.CharterPolicy.allowed_bases:type_name -> chapterhouse.international.v1.Basis
+	48,  // 55: chapterhouse.international.v1.CharterPolicy.effective_time:type_name -> google.protobuf.Timestamp
+	6,   // 56: chapterhouse.international.v1.CharterPolicy.grace_end:type_name -> chapterhouse.international.v1.CharterPolicy.GraceEnd
+	48,  // 57: chapterhouse.international.v1.CharterPolicy.create_time:type_name -> google.protobuf.Timestamp
+	7,   // 58: chapterhouse.international.v1.CreateCharterRequest.charter:type_name -> chapterhouse.international.v1.Charter
+	0,   // 59: chapterhouse.international.v1.ListChartersRequest.state:type_name -> chapterhouse.international.v1.Charter.State
+	7,   // 60: chapterhouse.international.v1.ListChartersResponse.charters:type_name -> chapterhouse.international.v1.Charter
+	10,  // 61: chapterhouse.international.v1.ApproveCharterRequest.override:type_name -> chapterhouse.international.v1.CharterOverride
+	1,   // 62: chapterhouse.international.v1.DeclineCharterRequest.reason:type_name -> chapterhouse.international.v1.Charter.Reason
+	48,  // 63: chapterhouse.international.v1.DeclineCharterRequest.reapply_time:type_name -> google.protobuf.Timestamp
+	1,   // 64: chapterhouse.international.v1.RequestCharterChangesRequest.reasons:type_name -> chapterhouse.international.v1.Charter.Reason
+	1,   // 65: chapterhouse.international.v1.SuspendCharterRequest.reason:type_name -> chapterhouse.international.v1.Charter.Reason
+	1,   // 66: chapterhouse.international.v1.RevokeCharterRequest.reason:type_name -> chapterhouse.international.v1.Charter.Reason
+	48,  // 67: chapterhouse.international.v1.RevokeCharterRequest.reapply_time:type_name -> google.protobuf.Timestamp
+	48,  // 68: chapterhouse.international.v1.ProtectCharterRequest.until_time:type_name -> google.protobuf.Timestamp
+	0,   // 69: chapterhouse.international.v1.ListReviewQueueRequest.state:type_name -> chapterhouse.international.v1.Charter.State
+	2,   // 70: chapterhouse.international.v1.ListReviewQueueRequest.task:type_name -> chapterhouse.international.v1.Charter.Task
+	48,  // 71: chapterhouse.international.v1.ListReviewQueueRequest.waiting_before_time:type_name -> google.protobuf.Timestamp
+	4,   // 72: chapterhouse.international.v1.ListReviewQueueRequest.blocker:type_name -> chapterhouse.international.v1.CharterRequirement.Kind
+	7,   // 73: chapterhouse.international.v1.QueuedCharter.charter:type_name -> chapterhouse.international.v1.Charter
+	50,  // 74: chapterhouse.international.v1.QueuedCharter.standing:type_name -> chapterhouse.international.v1.Standing
+	4,   // 75: chapterhouse.international.v1.QueuedCharter.blockers:type_name -> chapterhouse.international.v1.CharterRequirement.Kind
+	39,  // 76: chapterhouse.international.v1.ListReviewQueueResponse.charters:type_name -> chapterhouse.international.v1.QueuedCharter
+	13,  // 77: chapterhouse.international.v1.CreateCharterCommentRequest.comment:type_name -> chapterhouse.international.v1.CharterComment
+	13,  // 78: chapterhouse.international.v1.ListCharterCommentsResponse.comments:type_name -> chapterhouse.international.v1.CharterComment
+	12,  // 79: chapterhouse.international.v1.ListCharterHistoryResponse.history:type_name -> chapterhouse.international.v1.CharterTransition
+	20,  // 80: chapterhouse.international.v1.CharterService.CreateCharter:input_type -> chapterhouse.international.v1.CreateCharterRequest
+	21,  // 81: chapterhouse.international.v1.CharterService.GetCharter:input_type -> chapterhouse.international.v1.GetCharterRequest
+	22,  // 82: chapterhouse.international.v1.CharterService.ListCharters:input_type -> chapterhouse.international.v1.ListChartersRequest
+	24,  // 83: chapterhouse.international.v1.CharterService.ClaimCharter:input_type -> chapterhouse.international.v1.ClaimCharterRequest
+	25,  // 84: chapterhouse.international.v1.CharterService.ReleaseCharter:input_type -> chapterhouse.international.v1.ReleaseCharterRequest
+	26,  // 85: chapterhouse.international.v1.CharterService.ApproveCharter:input_type -> chapterhouse.international.v1.ApproveCharterRequest
+	27,  // 86: chapterhouse.international.v1.CharterService.DeclineCharter:input_type -> chapterhouse.international.v1.DeclineCharterRequest
+	28,  // 87: chapterhouse.international.v1.CharterService.WithdrawCharter:input_type -> chapterhouse.international.v1.WithdrawCharterRequest
+	29,  // 88: chapterhouse.international.v1.CharterService.RequestCharterChanges:input_type -> chapterhouse.international.v1.RequestCharterChangesRequest
+	30,  // 89: chapterhouse.international.v1.CharterService.ResubmitCharter:input_type -> chapterhouse.international.v1.ResubmitCharterRequest
+	31,  // 90: chapterhouse.international.v1.CharterService.SuspendCharter:input_type -> chapterhouse.international.v1.SuspendCharterRequest
+	32,  // 91: chapterhouse.international.v1.CharterService.ReinstateCharter:input_type -> chapterhouse.international.v1.ReinstateCharterRequest
+	33,  // 92: chapterhouse.international.v1.CharterService.RevokeCharter:input_type -> chapterhouse.international.v1.RevokeCharterRequest
+	34,  // 93: chapterhouse.international.v1.CharterService.SurrenderCharter:input_type -> chapterhouse.international.v1.SurrenderCharterRequest
+	35,  // 94: chapterhouse.international.v1.CharterService.RenewCharter:input_type -> chapterhouse.international.v1.RenewCharterRequest
+	36,  // 95: chapterhouse.international.v1.CharterService.ProtectCharter:input_type -> chapterhouse.international.v1.ProtectCharterRequest
+	37,  // 96: chapterhouse.international.v1.CharterService.UnprotectCharter:input_type -> chapterhouse.international.v1.UnprotectCharterRequest
+	38,  // 97: chapterhouse.international.v1.CharterService.ListReviewQueue:input_type -> chapterhouse.international.v1.ListReviewQueueRequest
+	41,  // 98: chapterhouse.international.v1.CharterService.GetCharterReview:input_type -> chapterhouse.international.v1.GetCharterReviewRequest
+	42,  // 99: chapterhouse.international.v1.CharterService.CreateCharterComment:input_type -> chapterhouse.international.v1.CreateCharterCommentRequest
+	43,  // 100: chapterhouse.international.v1.CharterService.ListCharterComments:input_type -> chapterhouse.international.v1.ListCharterCommentsRequest
+	45,  // 101: chapterhouse.international.v1.CharterService.ListCharterHistory:input_type -> chapterhouse.international.v1.ListCharterHistoryRequest
+	47,  // 102: chapterhouse.international.v1.CharterService.GetCharterPolicy:input_type -> chapterhouse.international.v1.GetCharterPolicyRequest
+	7,   // 103: chapterhouse.international.v1.CharterService.CreateCharter:output_type -> chapterhouse.international.v1.Charter
+	7,   // 104: chapterhouse.international.v1.CharterService.GetCharter:output_type -> chapterhouse.international.v1.Charter
+	23,  // 105: chapterhouse.international.v1.CharterService.ListCharters:output_type -> chapterhouse.international.v1.ListChartersResponse
+	7,   // 106: chapterhouse.international.v1.CharterService.ClaimCharter:output_type -> chapterhouse.international.v1.Charter
+	7,   // 107: chapterhouse.international.v1.CharterService.ReleaseCharter:output_type -> chapterhouse.international.v1.Charter
+	7,   // 108: chapterhouse.international.v1.CharterService.ApproveCharter:output_type -> chapterhouse.international.v1.Charter
+	7,   // 109: chapterhouse.international.v1.CharterService.DeclineCharter:output_type -> chapterhouse.international.v1.Charter
+	7,   // 110: chapterhouse.international.v1.CharterService.WithdrawCharter:output_type -> chapterhouse.international.v1.Charter
+	7,   // 111: chapterhouse.international.v1.CharterService.RequestCharterChanges:output_type -> chapterhouse.international.v1.Charter
+	7,   // 112: chapterhouse.international.v1.CharterService.ResubmitCharter:output_type -> chapterhouse.international.v1.Charter
+	7,   // 113: chapterhouse.international.v1.CharterService.SuspendCharter:output_type -> chapterhouse.international.v1.Charter
+	7,   // 114: chapterhouse.international.v1.CharterService.ReinstateCharter:output_type -> chapterhouse.international.v1.Charter
+	7,   // 115: chapterhouse.international.v1.CharterService.RevokeCharter:output_type -> chapterhouse.international.v1.Charter
+	7,   // 116: chapterhouse.international.v1.CharterService.SurrenderCharter:output_type -> chapterhouse.international.v1.Charter
+	7,   // 117: chapterhouse.international.v1.CharterService.RenewCharter:output_type -> chapterhouse.international.v1.Charter
+	7,   // 118: chapterhouse.international.v1.CharterService.ProtectCharter:output_type -> chapterhouse.international.v1.Charter
+	7,   // 119: chapterhouse.international.v1.CharterService.UnprotectCharter:output_type -> chapterhouse.international.v1.Charter
+	40,  // 120: chapterhouse.international.v1.CharterService.ListReviewQueue:output_type -> chapterhouse.international.v1.ListReviewQueueResponse
+	18,  // 121: chapterhouse.international.v1.CharterService.GetCharterReview:output_type -> chapterhouse.international.v1.CharterReview
+	13,  // 122: chapterhouse.international.v1.CharterService.CreateCharterComment:output_type -> chapterhouse.international.v1.CharterComment
+	44,  // 123: chapterhouse.international.v1.CharterService.ListCharterComments:output_type -> chapterhouse.international.v1.ListCharterCommentsResponse
+	46,  // 124: chapterhouse.international.v1.CharterService.ListCharterHistory:output_type -> chapterhouse.international.v1.ListCharterHistoryResponse
+	19,  // 125: chapterhouse.international.v1.CharterService.GetCharterPolicy:output_type -> chapterhouse.international.v1.CharterPolicy
+	103, // [103:126] is the sub-list for method output_type
+	80,  // [80:103] is the sub-list for method input_type
+	80,  // [80:80] is the sub-list for extension type_name
+	80,  // [80:80] is the sub-list for extension extendee
+	0,   // [0:80] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_international_v1_charters_proto_init() }

@@ -34,8 +34,7 @@ ALTER TABLE charters
     -- What led here last.
     ADD verb                 text NOT NULL DEFAULT '',
     ADD reasons              text[] NOT NULL DEFAULT '{}',
-    -- Past it, something is overdue.
-    ADD due_time             timestamptz GENERATED ALWAYS AS (least(review_due_time, changes_due_time, cure_by_time, renewal_due_time)) STORED;
+    ADD overdue              boolean GENERATED ALWAYS AS (review_passed OR cure_passed OR renewal_passed) STORED;
 
 UPDATE charters
 SET hand_in_time = apply_time, waiting_for = 'DECISION', waiting_time = apply_time, review_due_time = apply_time + interval '30 days',
@@ -47,7 +46,7 @@ UPDATE charters SET next_time = cure_by_time WHERE state = 'AT_RISK';
 -- The jobs read the first, reviewers the second; there is a row only where there is something to come.
 CREATE INDEX charters_next ON charters (next_time) WHERE next_time IS NOT NULL;
 CREATE INDEX charters_waiting ON charters (waiting_time, chapter_id) WHERE waiting_time IS NOT NULL;
-CREATE INDEX charters_due ON charters (due_time) WHERE due_time IS NOT NULL;
+CREATE INDEX charters_overdue ON charters (chapter_id) WHERE overdue;
 
 ALTER TABLE charter_history
     ADD reasons    text[] NOT NULL DEFAULT '{}',

@@ -5,7 +5,6 @@ FROM charters ch
 JOIN chapters c USING (chapter_no)
 JOIN standings s USING (chapter_no)
 JOIN policies p ON p.revision = s.policy_revision
-JOIN policies f ON f.revision = @policy_revision
 WHERE ch.waiting_time IS NOT NULL
   AND (ch.waiting_time, ch.chapter_id) > (@after_time::timestamptz, @after_chapter::text)
   AND (@state::text = '' OR ch.state = @state)
@@ -14,7 +13,7 @@ WHERE ch.waiting_time IS NOT NULL
   AND ch.waiting_time < @before::timestamptz
   AND (@reviewer::text = '' OR ch.reviewer = @reviewer)
   AND (NOT @unclaimed::boolean OR ch.reviewer = '')
-  AND (NOT @overdue::boolean OR ch.due_time <= @now::timestamptz)
+  AND (NOT @overdue::boolean OR ch.overdue)
   -- Below the line on the basis that the gap refers to, which is one with enough people where there is one.
   AND (NOT @lacks_threshold::boolean OR (NOT s.eligible AND ((p.allow_membership AND s.membership_total >= greatest(p.minimum_membership, 1)
           OR p.allow_mailing AND s.mailing_total >= greatest(p.minimum_mailing, 1))
@@ -22,10 +21,10 @@ WHERE ch.waiting_time IS NOT NULL
           OR NOT p.allow_membership AND (s.mailing_total = 0 OR 100::bigint * s.mailing_international < p.threshold_percent * s.mailing_total))))
   AND (NOT @lacks_people::boolean OR NOT s.eligible AND NOT (p.allow_membership AND s.membership_total >= greatest(p.minimum_membership, 1)
           OR p.allow_mailing AND s.mailing_total >= greatest(p.minimum_mailing, 1)))
-  AND (NOT @lacks_officers::boolean OR f.minimum_officers > coalesce(c.officers, 0))
-  AND (NOT @lacks_activity::boolean OR f.activity_days > 0 AND coalesce((SELECT max(l.change_time) FROM lists l WHERE l.chapter_no = ch.chapter_no) < @now::timestamptz - f.activity_days * interval '1 day', true))
-  AND (NOT @unblocked::boolean OR s.eligible AND f.minimum_officers <= coalesce(c.officers, 0)
-      AND (f.activity_days = 0 OR (SELECT max(l.change_time) FROM lists l WHERE l.chapter_no = ch.chapter_no) >= @now::timestamptz - f.activity_days * interval '1 day'))
+  AND (NOT @lacks_officers::boolean OR @minimum_officers::integer > coalesce(c.officers, 0))
+  AND (NOT @lacks_activity::boolean OR @activity::boolean AND coalesce((SELECT max(l.change_time) FROM lists l WHERE l.chapter_no = ch.chapter_no) < @active_since::timestamptz, true))
+  AND (NOT @unblocked::boolean OR s.eligible AND @minimum_officers::integer <= coalesce(c.officers, 0)
+      AND (NOT @activity::boolean OR (SELECT max(l.change_time) FROM lists l WHERE l.chapter_no = ch.chapter_no) >= @active_since::timestamptz))
 ORDER BY ch.waiting_time, ch.chapter_id
 LIMIT @size;
 
