@@ -182,7 +182,7 @@ func viewCharter(row db.Charter) (*internationalv1.Charter, error) {
 		ProtectReason:      row.ProtectReason,
 		ClaimExpireTime:    optionalTime(row.ClaimExpireTime),
 		OverrideUntilTime:  optionalTime(row.OverrideUntilTime),
-		Overdue:            row.Overdue,
+		Overdue:            row.ReviewPassed || row.CurePassed || row.RenewalPassed,
 		WaitingFor:         internationalv1.Charter_Task(internationalv1.Charter_Task_value[row.WaitingFor]),
 		WaitingSinceTime:   optionalTime(row.WaitingTime),
 		GraceWholeTime:     optionalTime(row.GraceWholeTime),

@@ -244,7 +244,7 @@ func (s *Service) endListChange(ctx context.Context, tx pgx.Tx, change *listChan
 	var changed *time.Time
 	if today != nil {
 		changed = &change.now
-		write.exec(db.PutListDay, change.list.ListNo, change.now, today.added, today.removed, today.fromNewDomain)
+		write.exec(db.PutListDay, change.list.ListNo, dateOf(change.now), today.added, today.removed, today.fromNewDomain)
 	}
 	write.exec(db.SetListVersion, version.Epoch, version.Number, changed, change.list.ListNo)
 	return s.settle(ctx, tx, deltas{change.list.ChapterNo: change.total}, byList, change.now, &write)

@@ -115,7 +115,7 @@ SET state = excluded.state, reviewer = excluded.reviewer, note = excluded.note, 
     eligible_time = excluded.eligible_time, waiting_for = excluded.waiting_for, waiting_time = excluded.waiting_time,
     next_time = excluded.next_time, verb = excluded.verb, reasons = excluded.reasons,
     version = charters.version + 1, update_time = excluded.update_time
-RETURNING chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time, hand_in_time, origin, changes_request, first_approval, claim_expire_time, review_due_time, changes_due_time, renewal_due_time, renewal_request_time, override_until_time, protect_until_time, protect_reason, review_passed, cure_passed, renewal_passed, grace_left_seconds, grace_whole_time, eligible_time, waiting_for, waiting_time, next_time, verb, reasons, overdue
+RETURNING chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time, hand_in_time, origin, changes_request, first_approval, claim_expire_time, review_due_time, changes_due_time, renewal_due_time, renewal_request_time, override_until_time, protect_until_time, protect_reason, review_passed, cure_passed, renewal_passed, grace_left_seconds, grace_whole_time, eligible_time, waiting_for, waiting_time, next_time, verb, reasons
 `
 
 type PutChartersBatchResults struct {
@@ -255,7 +255,6 @@ func (b *PutChartersBatchResults) QueryRow(f func(int, Charter, error)) {
 			&i.NextTime,
 			&i.Verb,
 			&i.Reasons,
-			&i.Overdue,
 		)
 		if f != nil {
 			f(t, i, err)

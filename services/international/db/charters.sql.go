@@ -41,7 +41,7 @@ func (q *Queries) ChaptersPastDeadline(ctx context.Context, arg ChaptersPastDead
 }
 
 const CharterForUpdate = `-- name: CharterForUpdate :one
-SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time, hand_in_time, origin, changes_request, first_approval, claim_expire_time, review_due_time, changes_due_time, renewal_due_time, renewal_request_time, override_until_time, protect_until_time, protect_reason, review_passed, cure_passed, renewal_passed, grace_left_seconds, grace_whole_time, eligible_time, waiting_for, waiting_time, next_time, verb, reasons, overdue FROM charters WHERE chapter_id = $1 FOR UPDATE
+SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time, hand_in_time, origin, changes_request, first_approval, claim_expire_time, review_due_time, changes_due_time, renewal_due_time, renewal_request_time, override_until_time, protect_until_time, protect_reason, review_passed, cure_passed, renewal_passed, grace_left_seconds, grace_whole_time, eligible_time, waiting_for, waiting_time, next_time, verb, reasons FROM charters WHERE chapter_id = $1 FOR UPDATE
 `
 
 func (q *Queries) CharterForUpdate(ctx context.Context, chapter string) (Charter, error) {
@@ -85,17 +85,16 @@ func (q *Queries) CharterForUpdate(ctx context.Context, chapter string) (Charter
 		&i.NextTime,
 		&i.Verb,
 		&i.Reasons,
-		&i.Overdue,
 	)
 	return i, err
 }
 
 const ChartersAfter = `-- name: ChartersAfter :many
-SELECT ch.chapter_no, ch.chapter_id, ch.state, ch.reviewer, ch.note, ch.apply_time, ch.decide_time, ch.cure_by_time, ch.reapply_time, ch.decision, ch.epoch, ch.version, ch.create_time, ch.update_time, ch.hand_in_time, ch.origin, ch.changes_request, ch.first_approval, ch.claim_expire_time, ch.review_due_time, ch.changes_due_time, ch.renewal_due_time, ch.renewal_request_time, ch.override_until_time, ch.protect_until_time, ch.protect_reason, ch.review_passed, ch.cure_passed, ch.renewal_passed, ch.grace_left_seconds, ch.grace_whole_time, ch.eligible_time, ch.waiting_for, ch.waiting_time, ch.next_time, ch.verb, ch.reasons, ch.overdue FROM charters ch JOIN chapters c USING (chapter_no)
+SELECT ch.chapter_no, ch.chapter_id, ch.state, ch.reviewer, ch.note, ch.apply_time, ch.decide_time, ch.cure_by_time, ch.reapply_time, ch.decision, ch.epoch, ch.version, ch.create_time, ch.update_time, ch.hand_in_time, ch.origin, ch.changes_request, ch.first_approval, ch.claim_expire_time, ch.review_due_time, ch.changes_due_time, ch.renewal_due_time, ch.renewal_request_time, ch.override_until_time, ch.protect_until_time, ch.protect_reason, ch.review_passed, ch.cure_passed, ch.renewal_passed, ch.grace_left_seconds, ch.grace_whole_time, ch.eligible_time, ch.waiting_for, ch.waiting_time, ch.next_time, ch.verb, ch.reasons FROM charters ch JOIN chapters c USING (chapter_no)
 WHERE ch.chapter_id > $1
   AND ($2::text = '' OR ch.state = $2)
   AND ($3::boolean OR c.region = ANY($4::text[]))
-  AND (NOT $5::boolean OR ch.overdue)
+  AND (NOT $5::boolean OR ch.review_passed OR ch.cure_passed OR ch.renewal_passed)
 ORDER BY ch.chapter_id
 LIMIT $6
 `
@@ -163,7 +162,6 @@ func (q *Queries) ChartersAfter(ctx context.Context, arg ChartersAfterParams) ([
 			&i.NextTime,
 			&i.Verb,
 			&i.Reasons,
-			&i.Overdue,
 		); err != nil {
 			return nil, err
 		}
@@ -176,7 +174,7 @@ func (q *Queries) ChartersAfter(ctx context.Context, arg ChartersAfterParams) ([
 }
 
 const ChartersForUpdate = `-- name: ChartersForUpdate :many
-SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time, hand_in_time, origin, changes_request, first_approval, claim_expire_time, review_due_time, changes_due_time, renewal_due_time, renewal_request_time, override_until_time, protect_until_time, protect_reason, review_passed, cure_passed, renewal_passed, grace_left_seconds, grace_whole_time, eligible_time, waiting_for, waiting_time, next_time, verb, reasons, overdue FROM charters
+SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time, hand_in_time, origin, changes_request, first_approval, claim_expire_time, review_due_time, changes_due_time, renewal_due_time, renewal_request_time, override_until_time, protect_until_time, protect_reason, review_passed, cure_passed, renewal_passed, grace_left_seconds, grace_whole_time, eligible_time, waiting_for, waiting_time, next_time, verb, reasons FROM charters
 WHERE chapter_no = ANY($1::bigint[]) AND state IN ('CHARTERED', 'AT_RISK', 'SUSPENDED')
 ORDER BY chapter_no
 FOR UPDATE
@@ -230,7 +228,6 @@ func (q *Queries) ChartersForUpdate(ctx context.Context, chapterNos []int64) ([]
 			&i.NextTime,
 			&i.Verb,
 			&i.Reasons,
-			&i.Overdue,
 		); err != nil {
 			return nil, err
 		}
@@ -243,7 +240,7 @@ func (q *Queries) ChartersForUpdate(ctx context.Context, chapterNos []int64) ([]
 }
 
 const ChartersPastDeadline = `-- name: ChartersPastDeadline :many
-SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time, hand_in_time, origin, changes_request, first_approval, claim_expire_time, review_due_time, changes_due_time, renewal_due_time, renewal_request_time, override_until_time, protect_until_time, protect_reason, review_passed, cure_passed, renewal_passed, grace_left_seconds, grace_whole_time, eligible_time, waiting_for, waiting_time, next_time, verb, reasons, overdue FROM charters
+SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time, hand_in_time, origin, changes_request, first_approval, claim_expire_time, review_due_time, changes_due_time, renewal_due_time, renewal_request_time, override_until_time, protect_until_time, protect_reason, review_passed, cure_passed, renewal_passed, grace_left_seconds, grace_whole_time, eligible_time, waiting_for, waiting_time, next_time, verb, reasons FROM charters
 WHERE chapter_no = ANY($1::bigint[]) AND next_time <= $2::timestamptz
 ORDER BY chapter_no
 FOR UPDATE
@@ -302,7 +299,6 @@ func (q *Queries) ChartersPastDeadline(ctx context.Context, arg ChartersPastDead
 			&i.NextTime,
 			&i.Verb,
 			&i.Reasons,
-			&i.Overdue,
 		); err != nil {
 			return nil, err
 		}
@@ -361,7 +357,7 @@ func (q *Queries) HistoryAfter(ctx context.Context, arg HistoryAfterParams) ([]C
 }
 
 const ReadCharter = `-- name: ReadCharter :one
-SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time, hand_in_time, origin, changes_request, first_approval, claim_expire_time, review_due_time, changes_due_time, renewal_due_time, renewal_request_time, override_until_time, protect_until_time, protect_reason, review_passed, cure_passed, renewal_passed, grace_left_seconds, grace_whole_time, eligible_time, waiting_for, waiting_time, next_time, verb, reasons, overdue FROM charters WHERE chapter_id = $1
+SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time, hand_in_time, origin, changes_request, first_approval, claim_expire_time, review_due_time, changes_due_time, renewal_due_time, renewal_request_time, override_until_time, protect_until_time, protect_reason, review_passed, cure_passed, renewal_passed, grace_left_seconds, grace_whole_time, eligible_time, waiting_for, waiting_time, next_time, verb, reasons FROM charters WHERE chapter_id = $1
 `
 
 func (q *Queries) ReadCharter(ctx context.Context, chapter string) (Charter, error) {
@@ -405,7 +401,6 @@ func (q *Queries) ReadCharter(ctx context.Context, chapter string) (Charter, err
 		&i.NextTime,
 		&i.Verb,
 		&i.Reasons,
-		&i.Overdue,
 	)
 	return i, err
 }

@@ -90,7 +90,6 @@ type Charter struct {
 	NextTime           *time.Time
 	Verb               string
 	Reasons            []string
-	Overdue            *bool
 }
 
 type CharterComment struct {

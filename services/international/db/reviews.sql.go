@@ -393,7 +393,7 @@ func (q *Queries) PutListDay(ctx context.Context, arg PutListDayParams) error {
 }
 
 const ReviewQueue = `-- name: ReviewQueue :many
-SELECT ch.chapter_no, ch.chapter_id, ch.state, ch.reviewer, ch.note, ch.apply_time, ch.decide_time, ch.cure_by_time, ch.reapply_time, ch.decision, ch.epoch, ch.version, ch.create_time, ch.update_time, ch.hand_in_time, ch.origin, ch.changes_request, ch.first_approval, ch.claim_expire_time, ch.review_due_time, ch.changes_due_time, ch.renewal_due_time, ch.renewal_request_time, ch.override_until_time, ch.protect_until_time, ch.protect_reason, ch.review_passed, ch.cure_passed, ch.renewal_passed, ch.grace_left_seconds, ch.grace_whole_time, ch.eligible_time, ch.waiting_for, ch.waiting_time, ch.next_time, ch.verb, ch.reasons, ch.overdue, c.display_name, c.region, c.officers, s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time
+SELECT ch.chapter_no, ch.chapter_id, ch.state, ch.reviewer, ch.note, ch.apply_time, ch.decide_time, ch.cure_by_time, ch.reapply_time, ch.decision, ch.epoch, ch.version, ch.create_time, ch.update_time, ch.hand_in_time, ch.origin, ch.changes_request, ch.first_approval, ch.claim_expire_time, ch.review_due_time, ch.changes_due_time, ch.renewal_due_time, ch.renewal_request_time, ch.override_until_time, ch.protect_until_time, ch.protect_reason, ch.review_passed, ch.cure_passed, ch.renewal_passed, ch.grace_left_seconds, ch.grace_whole_time, ch.eligible_time, ch.waiting_for, ch.waiting_time, ch.next_time, ch.verb, ch.reasons, c.display_name, c.region, c.officers, s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time
 FROM charters ch
 JOIN chapters c USING (chapter_no)
 JOIN standings s USING (chapter_no)
@@ -406,7 +406,7 @@ WHERE ch.waiting_time IS NOT NULL
   AND ch.waiting_time < $7::timestamptz
   AND ($8::text = '' OR ch.reviewer = $8)
   AND (NOT $9::boolean OR ch.reviewer = '')
-  AND (NOT $10::boolean OR ch.overdue)
+  AND (NOT $10::boolean OR ch.review_passed OR ch.cure_passed OR ch.renewal_passed)
   -- Below the line on the basis that the gap refers to, which is one with enough people where there is one.
   AND (NOT $11::boolean OR (NOT s.eligible AND ((p.allow_membership AND s.membership_total >= greatest(p.minimum_membership, 1)
           OR p.allow_mailing AND s.mailing_total >= greatest(p.minimum_mailing, 1))
@@ -521,7 +521,6 @@ func (q *Queries) ReviewQueue(ctx context.Context, arg ReviewQueueParams) ([]Rev
 			&i.Charter.NextTime,
 			&i.Charter.Verb,
 			&i.Charter.Reasons,
-			&i.Charter.Overdue,
 			&i.DisplayName,
 			&i.Region,
 			&i.Officers,

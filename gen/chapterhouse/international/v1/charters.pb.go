@@ -3073,7 +3073,7 @@ func (x *RenewCharterRequest) GetRequestId() string {
 type ProtectCharterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Until when no deadline runs: later than now, and within five years.
+	// Until when no deadline runs: later than now, and within ten years.
 	UntilTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=until_time,json=untilTime,proto3" json:"until_time,omitempty"`
 	// Why; the record shows it.
 	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`

@@ -33,8 +33,7 @@ ALTER TABLE charters
     ADD next_time            timestamptz,
     -- What led here last.
     ADD verb                 text NOT NULL DEFAULT '',
-    ADD reasons              text[] NOT NULL DEFAULT '{}',
-    ADD overdue              boolean GENERATED ALWAYS AS (review_passed OR cure_passed OR renewal_passed) STORED;
+    ADD reasons              text[] NOT NULL DEFAULT '{}';
 
 UPDATE charters
 SET hand_in_time = apply_time, waiting_for = 'DECISION', waiting_time = apply_time, review_due_time = apply_time + interval '30 days',
@@ -46,7 +45,7 @@ UPDATE charters SET next_time = cure_by_time WHERE state = 'AT_RISK';
 -- The jobs read the first, reviewers the second; there is a row only where there is something to come.
 CREATE INDEX charters_next ON charters (next_time) WHERE next_time IS NOT NULL;
 CREATE INDEX charters_waiting ON charters (waiting_time, chapter_id) WHERE waiting_time IS NOT NULL;
-CREATE INDEX charters_overdue ON charters (chapter_id) WHERE overdue;
+CREATE INDEX charters_overdue ON charters (chapter_id) WHERE review_passed OR cure_passed OR renewal_passed;
 
 ALTER TABLE charter_history
     ADD reasons    text[] NOT NULL DEFAULT '{}',

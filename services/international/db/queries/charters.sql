@@ -79,6 +79,6 @@ SELECT ch.* FROM charters ch JOIN chapters c USING (chapter_no)
 WHERE ch.chapter_id > @after
   AND (@state::text = '' OR ch.state = @state)
   AND (@any_region::boolean OR c.region = ANY(@regions::text[]))
-  AND (NOT @overdue::boolean OR ch.overdue)
+  AND (NOT @overdue::boolean OR ch.review_passed OR ch.cure_passed OR ch.renewal_passed)
 ORDER BY ch.chapter_id
 LIMIT @size;

@@ -13,7 +13,7 @@ WHERE ch.waiting_time IS NOT NULL
   AND ch.waiting_time < @before::timestamptz
   AND (@reviewer::text = '' OR ch.reviewer = @reviewer)
   AND (NOT @unclaimed::boolean OR ch.reviewer = '')
-  AND (NOT @overdue::boolean OR ch.overdue)
+  AND (NOT @overdue::boolean OR ch.review_passed OR ch.cure_passed OR ch.renewal_passed)
   -- Below the line on the basis that the gap refers to, which is one with enough people where there is one.
   AND (NOT @lacks_threshold::boolean OR (NOT s.eligible AND ((p.allow_membership AND s.membership_total >= greatest(p.minimum_membership, 1)
           OR p.allow_mailing AND s.mailing_total >= greatest(p.minimum_mailing, 1))
