@@ -45,15 +45,15 @@ func (r *reviewing) addAnomalies(ctx context.Context) error {
 func (r *reviewing) people() int32 { return r.standing.MembershipTotal + r.standing.MailingTotal }
 
 func (r *reviewing) removals(ctx context.Context) (*internationalv1.CharterAnomaly, error) {
-	applied := r.charter.ApplyTime
+	day := r.charter.ApplyTime
 	before, err := r.q.ListDaysBetween(ctx, db.ListDaysBetweenParams{
-		ChapterNo: r.chapter.ChapterNo, FirstDay: dateOf(applied.AddDate(0, 0, -removalDays)), LastDay: dateOf(applied),
+		ChapterNo: r.chapter.ChapterNo, FirstDay: dateOf(day.AddDate(0, 0, -removalDays)), LastDay: dateOf(day),
 	})
 	if err != nil {
 		return nil, err
 	}
 	since, err := r.q.ListDaysBetween(ctx, db.ListDaysBetweenParams{
-		ChapterNo: r.chapter.ChapterNo, FirstDay: dateOf(applied.AddDate(0, 0, 1)), LastDay: dateOf(r.now),
+		ChapterNo: r.chapter.ChapterNo, FirstDay: dateOf(day.AddDate(0, 0, 1)), LastDay: dateOf(r.now),
 	})
 	// What was there at the beginning of those days.
 	had := r.people() - since.Added + since.Removed - before.Added + before.Removed
