@@ -16,7 +16,11 @@ import (
 // ClaimCharter takes the review, or prolongs the claim that one holds.
 func (s *Service) ClaimCharter(ctx context.Context, req *internationalv1.ClaimCharterRequest) (*internationalv1.Charter, error) {
 	return s.review(ctx, req, verbClaim, func(c *charterCase) (*internationalv1.Charter, error) {
+		before := c.charter.ClaimExpireTime
 		c.claim(caller(ctx))
+		if before != nil && !c.charter.ClaimExpireTime.After(*before) {
+			return c.recorded(ctx) // claimed a moment ago
+		}
 		return c.transition(ctx, verbClaim, inReview, by(ctx, "").with(c.charter.ClaimExpireTime))
 	})
 }
