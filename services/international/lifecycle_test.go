@@ -110,7 +110,7 @@ func TestEveryVerbInEveryState(t *testing.T) {
 			w.revise(walk.policy)
 			p := &walker{
 				world: w, chapter: "paris", origin: walk.origin, override: len(walk.members) < 3,
-				admin: internationalv1.NewCharterServiceClient(w.dial(authz.ChapterAdmin, "chapters/paris")), reached: reached,
+				admin: w.adminOf("paris"), reached: reached,
 			}
 			for _, state := range charterStates[1:] {
 				for _, rule := range lifecycle {
@@ -203,7 +203,7 @@ func (p *walker) tryWithout() {
 	p.world.chapter("lyon")
 	without := *p
 	without.chapter = "lyon"
-	without.admin = internationalv1.NewCharterServiceClient(p.dial(authz.ChapterAdmin, "chapters/lyon"))
+	without.admin = p.adminOf("lyon")
 	for _, rule := range lifecycle {
 		if rule.by == byItself || rule.verb == verbApply {
 			continue
@@ -332,4 +332,8 @@ func (w *world) revise(changes string) {
 func (w *world) passes() {
 	w.t.Helper()
 	w.must((&deadlineWorker{service: w.service}).Work(w.t.Context(), nil))
+}
+
+func (w *world) adminOf(chapter string) internationalv1.CharterServiceClient {
+	return internationalv1.NewCharterServiceClient(w.dial(authz.ChapterAdmin, "chapters/"+chapter))
 }
