@@ -55,14 +55,14 @@ func (r *reviewing) removals(ctx context.Context) (*internationalv1.CharterAnoma
 	since, err := r.q.ListDaysBetween(ctx, db.ListDaysBetweenParams{
 		ChapterNo: r.chapter.ChapterNo, FirstDay: dateOf(day.AddDate(0, 0, 1)), LastDay: dateOf(r.now),
 	})
-	// What was there at the beginning of those days.
-	had := r.people() - since.Added + since.Removed - before.Added + before.Removed
-	if err != nil || before.Removed <= removalLeast || before.Removed*100 <= max(had, before.Removed)*removalPercent {
+	// All that were there at some time of those days.
+	were := max(r.people()-since.Added+since.Removed, 0) + before.Removed
+	if err != nil || before.Removed <= removalLeast || before.Removed*100 <= were*removalPercent {
 		return nil, err
 	}
 	return &internationalv1.CharterAnomaly{
-		Kind: internationalv1.CharterAnomaly_REMOVALS_BEFORE_APPLYING, Count: before.Removed, Of: max(had, before.Removed),
-		Text: fmt.Sprintf("In the %d days before it applied, the chapter took %d of about %d addresses off its lists.", removalDays, before.Removed, max(had, before.Removed)),
+		Kind: internationalv1.CharterAnomaly_REMOVALS_BEFORE_APPLYING, Count: before.Removed, Of: were,
+		Text: fmt.Sprintf("In the %d days before it applied, the chapter took %d of about %d addresses off its lists.", removalDays, before.Removed, were),
 	}, nil
 }
 

@@ -3,6 +3,7 @@ package international
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -52,22 +53,15 @@ func lifecycleTable() string {
 		var kept []string
 		rows := map[string][]string{}
 		for _, from := range charterStates {
-			to := strings.Join(rule.next[from], " or ")
-			switch {
-			case to == "":
-			case to == from:
+			switch to := strings.Join(rule.next[from], " or "); to {
+			case "":
+			case from:
 				kept = append(kept, nameOfState(from))
 			default:
 				rows[to] = append(rows[to], nameOfState(from))
 			}
 		}
-		for _, to := range slices.Sorted(func(yield func(string) bool) {
-			for key := range rows {
-				if !yield(key) {
-					return
-				}
-			}
-		}) {
+		for _, to := range slices.Sorted(maps.Keys(rows)) {
 			fmt.Fprintf(&table, "| %s | %s | %s | %s | %s |\n", rule.verb, rule.by, strings.Join(rows[to], ", "), to, rule.remark)
 		}
 		if len(kept) > 0 {
