@@ -439,7 +439,7 @@ func TestManyFromANewDomainAreTold(t *testing.T) {
 	told := func() []int32 {
 		var numbers []int32
 		for _, event := range w.outbox() {
-			if change, ok := event.Data.(*eventv1.ListChanged); ok && event.Aggregate == members {
+			if change, ok := event.Data.(*eventv1.ListChanged); ok && event.Aggregate == members && len(change.GetAdded()) > 0 {
 				numbers = append(numbers, change.GetAddedFromNewDomain())
 			}
 		}
@@ -450,7 +450,7 @@ func TestManyFromANewDomainAreTold(t *testing.T) {
 	w.sync(merge("few", rows("example.net", 9)).applied())                                     // too few to be told
 	w.sync(merge("more", rows("example.net", 40)).applied())                                   // known by then
 	w.sync(merge("new", rows("sub.example.net", 12)+rows("example.com", 11)[6:]).applied())    // two, of which one is more
-	w.sync(merge("known again", rows("example.com", 30)+rows("example.com", 2)[6:]).applied()) // and known
+	w.sync(merge("known-again", rows("example.com", 30)+rows("example.com", 2)[6:]).applied()) // and known
 	if got, want := told(), []int32{0, 0, 0, 0, 12, 0}; !slices.Equal(got, want) {
 		t.Errorf("told %v, want %v", got, want)
 	}
