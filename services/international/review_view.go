@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	internationalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1"
 	"github.com/chapterhouse/chapterhouse/services/international/db"
@@ -93,31 +92,38 @@ func (r *reviewing) addFigures(ctx context.Context) error {
 }
 
 func (r *reviewing) addTrend(ctx context.Context) error {
-	points, err := trend(ctx, r.q, r.chapter.ChapterNo, r.now.AddDate(0, 0, -trendDays))
-	r.view.Trend = append(points, &internationalv1.TrendPoint{
-		Time: r.view.GetStanding().GetUpdateTime(), Membership: r.view.GetStanding().GetMembership(),
-		Mailing: r.view.GetStanding().GetMailing(), Eligible: r.view.GetStanding().GetEligible(),
-	})
-	return err
+	past, err := standingsSince(ctx, r.q, r.chapter.ChapterNo, r.now.AddDate(0, 0, -trendDays))
+	if err != nil {
+		return fmt.Errorf("read the trend: %w", err)
+	}
+	last := ""
+	for _, standing := range append(past, r.view.GetStanding()) {
+		if standing.GetEtag() != last {
+			r.view.Trend = append(r.view.Trend, &internationalv1.TrendPoint{
+				ChangeTime: standing.GetUpdateTime(), Membership: standing.GetMembership(), Mailing: standing.GetMailing(), Eligible: standing.GetEligible(),
+			})
+		}
+		last = standing.GetEtag()
+	}
+	return nil
 }
 
-// trend is where a standing stood since a time, as far as it is on record: at each transition of the charter.
-func trend(ctx context.Context, q *db.Queries, chapterNo int64, since time.Time) ([]*internationalv1.TrendPoint, error) {
+// standingsSince is where a standing stood since a time, as far as it is on record: at each transition of the charter, the
+// last one before included.
+func standingsSince(ctx context.Context, q *db.Queries, chapterNo int64, since time.Time) ([]*internationalv1.Standing, error) {
 	rows, err := q.HistorySince(ctx, db.HistorySinceParams{ChapterNo: chapterNo, Since: since})
 	if err != nil {
-		return nil, fmt.Errorf("read the trend: %w", err)
+		return nil, err
 	}
-	points := make([]*internationalv1.TrendPoint, 0, len(rows)+1)
+	standings := make([]*internationalv1.Standing, 0, len(rows)+1)
 	for _, row := range rows {
 		standing, err := unpack[internationalv1.Standing](row.Standing)
 		if err != nil {
 			return nil, err
 		}
-		points = append(points, &internationalv1.TrendPoint{
-			Time: timestamppb.New(row.CreateTime), Membership: standing.GetMembership(), Mailing: standing.GetMailing(), Eligible: standing.GetEligible(),
-		})
+		standings = append(standings, standing)
 	}
-	return points, nil
+	return standings, nil
 }
 
 func (r *reviewing) addNearest(ctx context.Context) error {

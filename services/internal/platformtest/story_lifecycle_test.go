@@ -83,7 +83,7 @@ var living = []step{
 		does: "TheReviewShowsAllOfIt", as: staff, within: patience,
 		grpc: `international.v1.CharterService/GetCharterReview {"name":"charters/life-$x"}`,
 		rest: `GET /v1/charters/life-$x:review`,
-		want: `{"charter":{"state":"IN_REVIEW"},"standing":{"eligible":false},"trend":["*","*","*","*","*"],"conflictOfInterest":false,
+		want: `{"charter":{"state":"IN_REVIEW"},"standing":{"eligible":false},"trend":["*"],"conflictOfInterest":false,
 			"requirements":[{"requirement":"THRESHOLD","met":false,"have":0,"want":1,"remedy":"*"},{"requirement":"MINIMUM_PEOPLE","met":false,"have":0,"want":1,"remedy":"*"}],
 			"history":[{"verb":"apply"},{"verb":"claim"},{"verb":"requestChanges","reasons":["INFORMATION_MISSING","TOO_FEW_PEOPLE"]},{"verb":"resubmit"}],
 			"comments":[{"visibility":"CHAPTER"},{"visibility":"INTERNAL"}],"verbs":["claim","release","requestChanges","approve","decline","withdraw","protect","unprotect"]}`,

@@ -1513,7 +1513,7 @@ func (x *NearbyChapter) GetCharterState() Charter_State {
 // TrendPoint is where a standing stood at a moment, until the next.
 type TrendPoint struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Time          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	ChangeTime    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=change_time,json=changeTime,proto3" json:"change_time,omitempty"`
 	Membership    *Figures               `protobuf:"bytes,2,opt,name=membership,proto3" json:"membership,omitempty"`
 	Mailing       *Figures               `protobuf:"bytes,3,opt,name=mailing,proto3" json:"mailing,omitempty"`
 	Eligible      bool                   `protobuf:"varint,4,opt,name=eligible,proto3" json:"eligible,omitempty"`
@@ -1551,9 +1551,9 @@ func (*TrendPoint) Descriptor() ([]byte, []int) {
 	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{10}
 }
 
-func (x *TrendPoint) GetTime() *timestamppb.Timestamp {
+func (x *TrendPoint) GetChangeTime() *timestamppb.Timestamp {
 	if x != nil {
-		return x.Time
+		return x.ChangeTime
 	}
 	return nil
 }
@@ -1590,7 +1590,8 @@ type CharterReview struct {
 	Region string `protobuf:"bytes,4,opt,name=region,proto3" json:"region,omitempty"`
 	// The figures on both bases. Its etag is what an approval names.
 	Standing *Standing `protobuf:"bytes,5,opt,name=standing,proto3" json:"standing,omitempty"`
-	// The figures of the last 90 days: as they stood 90 days ago, and each change since, or the last of a day.
+	// The figures of the last 90 days, oldest first: as they stood 90 days ago, as each transition of the charter found them, and
+	// as they are.
 	Trend        []*TrendPoint         `protobuf:"bytes,6,rep,name=trend,proto3" json:"trend,omitempty"`
 	Requirements []*CharterRequirement `protobuf:"bytes,7,rep,name=requirements,proto3" json:"requirements,omitempty"`
 	// Absent where the chapter's site has not told.
@@ -4012,10 +4013,11 @@ const file_chapterhouse_international_v1_charters_proto_rawDesc = "" +
 	"\fcountry_code\x18\x04 \x01(\tR\vcountryCode\x12\x1f\n" +
 	"\vdistance_km\x18\x05 \x01(\x01R\n" +
 	"distanceKm\x12Q\n" +
-	"\rcharter_state\x18\x06 \x01(\x0e2,.chapterhouse.international.v1.Charter.StateR\fcharterState\"\xe2\x01\n" +
+	"\rcharter_state\x18\x06 \x01(\x0e2,.chapterhouse.international.v1.Charter.StateR\fcharterState\"\xef\x01\n" +
 	"\n" +
-	"TrendPoint\x12.\n" +
-	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12F\n" +
+	"TrendPoint\x12;\n" +
+	"\vchange_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"changeTime\x12F\n" +
 	"\n" +
 	"membership\x18\x02 \x01(\v2&.chapterhouse.international.v1.FiguresR\n" +
 	"membership\x12@\n" +
@@ -4394,7 +4396,7 @@ var file_chapterhouse_international_v1_charters_proto_depIdxs = []int32{
 	51,  // 40: chapterhouse.international.v1.CharterRequirement.basis:type_name -> chapterhouse.international.v1.Basis
 	5,   // 41: chapterhouse.international.v1.CharterAnomaly.kind:type_name -> chapterhouse.international.v1.CharterAnomaly.Kind
 	0,   // 42: chapterhouse.international.v1.NearbyChapter.charter_state:type_name -> chapterhouse.international.v1.Charter.State
-	48,  // 43: chapterhouse.international.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
+	48,  // 43: chapterhouse.international.v1.TrendPoint.change_time:type_name -> google.protobuf.Timestamp
 	52,  // 44: chapterhouse.international.v1.TrendPoint.membership:type_name -> chapterhouse.international.v1.Figures
 	52,  // 45: chapterhouse.international.v1.TrendPoint.mailing:type_name -> chapterhouse.international.v1.Figures
 	7,   // 46: chapterhouse.international.v1.CharterReview.charter:type_name -> chapterhouse.international.v1.Charter
