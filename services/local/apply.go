@@ -99,63 +99,22 @@ func applyChanges(ctx context.Context, tx pgx.Tx, sync db.Sync, list db.List, no
 	return after, appendSync(ctx, tx, sync, after, fresh)
 }
 
-// tellDomainFrom is the fewest additions from a new domain of which others are told. Fewer could say where one person's
-// address is.
-const tellDomainFrom = 10
+// Others are told of additions from a new domain when they are at least so many, since fewer could say where one person's
+// address is, and one in so many of the list: looking reads the whole list, and must not be most of what a small change costs.
+const (
+	tellDomainFrom  = 10
+	tellDomainShare = 20
+)
 
 // addedFromNewDomain is the one thing about domains that leaves this tier: a number, which tells reviewers of a charter that
-// many came at once from where nobody was before. It reads the whole list where it looks at all, so it does not where the
-// answer would be 0. A list's first people are not news, nor those that a revert brings back.
+// many came at once from where nobody was before. A list's first people are not news, nor those that a revert brings back.
 func addedFromNewDomain(ctx context.Context, q *db.Queries, sync db.Sync, list db.List) (int32, error) {
-	if sync.Added-sync.AddedPending < tellDomainFrom || sync.Reverts != nil ||
-		list.Subscribed+list.Pending+list.Unsubscribed+list.Bounced == 0 {
+	held := list.Subscribed + list.Pending + list.Unsubscribed + list.Bounced
+	least := max(tellDomainFrom, held/tellDomainShare)
+	if held == 0 || sync.Reverts != nil || sync.Added-sync.AddedPending < least {
 		return 0, nil
 	}
-	return q.AddedFromNewDomain(ctx, db.AddedFromNewDomainParams{SyncNo: sync.SyncNo, Least: tellDomainFrom, ListNo: list.ListNo})
-}
-
-// scanFrom is the share of a list, one in so many, from which it is faster to read all of it than to look up entries.
-const scanFrom = 20
-
-func writeEntries(ctx context.Context, q *db.Queries, sync db.Sync, list db.List, now time.Time) error {
-	if (written(sync)+int64(sync.Removed))*scanFrom > int64(list.Subscribed)+int64(list.Pending) {
-		if err := q.ScanEntries(ctx); err != nil {
-			return err
-		}
-	}
-	version := list.Version + 1
-	for _, step := range []struct {
-		verb     string
-		expected int64
-		write    func() (int64, error)
-	}{
-		{"remove", int64(sync.Removed), func() (int64, error) {
-			return q.DeleteRemoved(ctx, db.DeleteRemovedParams{SyncNo: sync.SyncNo, ListNo: list.ListNo})
-		}},
-		{"update", written(sync), func() (int64, error) {
-			return q.UpdateChanged(ctx, db.UpdateChangedParams{
-				SyncNo: sync.SyncNo, ListNo: list.ListNo, Source: sync.Source, Version: version, Now: now,
-			})
-		}},
-		{"add", int64(sync.Added), func() (int64, error) {
-			return q.InsertAdded(ctx, db.InsertAddedParams{
-				SyncNo: sync.SyncNo, ListNo: list.ListNo, Source: sync.Source, Version: version, Now: now,
-			})
-		}},
-	} {
-		if step.expected == 0 {
-			continue
-		}
-		done, err := step.write()
-		if err != nil {
-			return fmt.Errorf("%s entries: %w", step.verb, err)
-		}
-		// The version says that nothing moved since the plan. Should that ever be wrong, nothing must be written.
-		if done != step.expected {
-			return fmt.Errorf("%s entries: %d instead of %d", step.verb, done, step.expected)
-		}
-	}
-	return nil
+	return q.AddedFromNewDomain(ctx, db.AddedFromNewDomainParams{SyncNo: sync.SyncNo, Least: least, ListNo: list.ListNo})
 }
 
 // appendSync tells of a sync's version of the list, in as many parts as its tokens fill.

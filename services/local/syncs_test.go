@@ -451,7 +451,9 @@ func TestManyFromANewDomainAreTold(t *testing.T) {
 	w.sync(merge("more", rows("example.net", 40)).applied())                                   // known by then
 	w.sync(merge("new", rows("sub.example.net", 12)+rows("example.com", 11)[6:]).applied())    // two, of which one is more
 	w.sync(merge("known-again", rows("example.com", 30)+rows("example.com", 2)[6:]).applied()) // and known
-	if got, want := told(), []int32{0, 0, 0, 0, 12, 0}; !slices.Equal(got, want) {
+	w.sync(merge("org", people(0, 200)).applied())
+	w.sync(merge("late", rows("late.example.com", 12)).applied()) // less than a twentieth by now
+	if got, want := told(), []int32{0, 0, 0, 0, 12, 0, 0, 0}; !slices.Equal(got, want) {
 		t.Errorf("told %v, want %v", got, want)
 	}
 	w.agrees(members)

@@ -12,14 +12,14 @@ import (
 
 const addedFromNewDomain = `-- name: AddedFromNewDomain :one
 WITH domains AS (
-    SELECT substring(a FROM '[^@]*$') AS domain, count(*) AS additions
+    SELECT split_part(a, '@', -1) AS domain, count(*) AS additions
     FROM sync_changes c, unnest(c.addresses) AS a
     WHERE c.sync_no = $2 AND c.kind = 1 AND c.state = 1
     GROUP BY 1
     HAVING count(*) >= $3::integer
 )
 SELECT coalesce(max(d.additions), 0)::integer AS additions FROM domains d
-WHERE NOT EXISTS (SELECT FROM entries e WHERE e.list_no = $1 AND substring(e.address FROM '[^@]*$') = d.domain)
+WHERE NOT EXISTS (SELECT FROM entries e WHERE e.list_no = $1 AND split_part(e.address, '@', -1) = d.domain)
 `
 
 type AddedFromNewDomainParams struct {

@@ -221,8 +221,8 @@ type ListChanged struct {
 	// The list is gone; whatever it held counts no longer.
 	Deleted bool `protobuf:"varint,5,opt,name=deleted,proto3" json:"deleted,omitempty"`
 	// How many of this version's additions, in all its parts, are of the one mail domain that brought the most of them and
-	// that had nobody on the list before; in the first part. The domain is not told, nor counts of fewer than ten, nor of
-	// additions to a list that was empty.
+	// that had nobody on the list before; in the first part. The domain is not told, nor counts of fewer than ten or a twentieth
+	// of the list, nor of additions to a list that was empty.
 	AddedFromNewDomain int32 `protobuf:"varint,6,opt,name=added_from_new_domain,json=addedFromNewDomain,proto3" json:"added_from_new_domain,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
