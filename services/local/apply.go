@@ -117,6 +117,50 @@ func addedFromNewDomain(ctx context.Context, q *db.Queries, sync db.Sync, list d
 	return q.AddedFromNewDomain(ctx, db.AddedFromNewDomainParams{SyncNo: sync.SyncNo, Least: least, ListNo: list.ListNo})
 }
 
+// scanFrom is the share of a list, one in so many, from which it is faster to read all of it than to look up entries.
+const scanFrom = 20
+
+func writeEntries(ctx context.Context, q *db.Queries, sync db.Sync, list db.List, now time.Time) error {
+	if (written(sync)+int64(sync.Removed))*scanFrom > int64(list.Subscribed)+int64(list.Pending) {
+		if err := q.ScanEntries(ctx); err != nil {
+			return err
+		}
+	}
+	version := list.Version + 1
+	for _, step := range []struct {
+		verb     string
+		expected int64
+		write    func() (int64, error)
+	}{
+		{"remove", int64(sync.Removed), func() (int64, error) {
+			return q.DeleteRemoved(ctx, db.DeleteRemovedParams{SyncNo: sync.SyncNo, ListNo: list.ListNo})
+		}},
+		{"update", written(sync), func() (int64, error) {
+			return q.UpdateChanged(ctx, db.UpdateChangedParams{
+				SyncNo: sync.SyncNo, ListNo: list.ListNo, Source: sync.Source, Version: version, Now: now,
+			})
+		}},
+		{"add", int64(sync.Added), func() (int64, error) {
+			return q.InsertAdded(ctx, db.InsertAddedParams{
+				SyncNo: sync.SyncNo, ListNo: list.ListNo, Source: sync.Source, Version: version, Now: now,
+			})
+		}},
+	} {
+		if step.expected == 0 {
+			continue
+		}
+		done, err := step.write()
+		if err != nil {
+			return fmt.Errorf("%s entries: %w", step.verb, err)
+		}
+		// The version says that nothing moved since the plan. Should that ever be wrong, nothing must be written.
+		if done != step.expected {
+			return fmt.Errorf("%s entries: %d instead of %d", step.verb, done, step.expected)
+		}
+	}
+	return nil
+}
+
 // appendSync tells of a sync's version of the list, in as many parts as its tokens fill.
 func appendSync(ctx context.Context, tx pgx.Tx, sync db.Sync, list db.List, fromNewDomain int32) error {
 	tokens := int(sync.Removed-sync.RemovedPending) + int(sync.Added-sync.AddedPending)
