@@ -254,9 +254,17 @@ func appendHistory(ctx context.Context, tx pgx.Tx, row db.Charter, verb, from, s
 	if err != nil {
 		return err
 	}
+	charter, err := viewCharter(row)
+	if err != nil {
+		return err
+	}
+	kept, err := proto.Marshal(charter)
+	if err != nil {
+		return err
+	}
 	err = db.New(tx).AppendHistory(ctx, db.AppendHistoryParams{
 		ChapterNo: row.ChapterNo, Verb: verb, FromState: from, ToState: row.State, Subject: subject, Note: note,
-		Standing: figures, PolicyRevision: policy.Revision, Now: row.UpdateTime,
+		Standing: figures, PolicyRevision: policy.Revision, Now: row.UpdateTime, Charter: kept,
 	})
 	if err != nil {
 		return fmt.Errorf("append to the history of charters/%s: %w", row.ChapterID, err)
@@ -320,7 +328,7 @@ func (c *charterCase) follow(ctx context.Context, eligible bool) error {
 
 func caller(ctx context.Context) string { return authz.FromContext(ctx).Subject }
 
-// GetCharter reads a charter.
+// GetCharter reads a charter, as it is or as it was.
 func (s *Service) GetCharter(ctx context.Context, req *internationalv1.GetCharterRequest) (*internationalv1.Charter, error) {
 	row, err := db.New(s.pool).ReadCharter(ctx, idOf(req.GetName()))
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -328,6 +336,9 @@ func (s *Service) GetCharter(ctx context.Context, req *internationalv1.GetCharte
 	}
 	if err != nil {
 		return nil, err
+	}
+	if req.GetAsOfTime() != nil {
+		return s.charterAsOf(ctx, row, req.GetAsOfTime())
 	}
 	return viewCharter(row)
 }
@@ -389,44 +400,6 @@ func (s *Service) ListCharterHistory(ctx context.Context, req *internationalv1.L
 		answer.History = append(answer.History, transition)
 	}
 	return answer, nil
-}
-
-// GetCharterPolicy reads the policy in force.
-func (s *Service) GetCharterPolicy(ctx context.Context, _ *internationalv1.GetCharterPolicyRequest) (*internationalv1.CharterPolicy, error) {
-	policy, err := db.New(s.pool).PolicyInForce(ctx, s.clock.Now())
-	if err != nil {
-		return nil, fmt.Errorf("read the policy: %w", err)
-	}
-	view := &internationalv1.CharterPolicy{
-		Name:                    "charterPolicy",
-		Revision:                revision(policy),
-		ThresholdPercent:        policy.ThresholdPercent,
-		MinimumPeopleMembership: policy.MinimumMembership,
-		MinimumPeopleMailing:    policy.MinimumMailing,
-		GraceDays:               policy.GraceDays,
-		ReapplyDays:             policy.ReapplyDays,
-		EffectiveTime:           timestamppb.New(policy.EffectiveTime),
-		Etag:                    revision(policy),
-		ReviewDueDays:           policy.ReviewDueDays,
-		ChangesDueDays:          policy.ChangesDueDays,
-		ClaimHours:              policy.ClaimHours,
-		RecoveryDays:            policy.RecoveryDays,
-		GraceEnd:                internationalv1.CharterPolicy_GraceEnd(internationalv1.CharterPolicy_GraceEnd_value[policy.GraceEnd]),
-		RenewalDays:             policy.RenewalDays,
-		ActivityDays:            policy.ActivityDays,
-		MinimumOfficers:         policy.MinimumOfficers,
-		SecondApproval:          policy.SecondApproval,
-		Subject:                 policy.Subject,
-		Note:                    policy.Note,
-		CreateTime:              timestamppb.New(policy.CreateTime),
-	}
-	if policy.AllowMembership {
-		view.AllowedBases = append(view.AllowedBases, internationalv1.Basis_MEMBERSHIP)
-	}
-	if policy.AllowMailing {
-		view.AllowedBases = append(view.AllowedBases, internationalv1.Basis_MAILING)
-	}
-	return view, nil
 }
 
 func viewCharter(row db.Charter) (*internationalv1.Charter, error) {

@@ -238,7 +238,7 @@ func (s *Service) lockList(ctx context.Context, tx pgx.Tx, chapterID, listID str
 func (s *Service) endListChange(ctx context.Context, tx pgx.Tx, change *listChange, version bus.Version) error {
 	var write pipeline
 	write.exec(db.SetListVersion, version.Epoch, version.Number, change.list.ListNo)
-	return s.settle(ctx, tx, deltas{change.list.ChapterNo: change.total}, byList, change.now, &write)
+	return s.settle(ctx, tx, deltas{change.list.ChapterNo: change.total}, byList(change.list.ListNo, version), change.now, &write)
 }
 
 // apply adds and removes tokens and counts what that does to the people on the basis. Tokens that no member has are people

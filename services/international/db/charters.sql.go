@@ -11,8 +11,8 @@ import (
 )
 
 const AppendHistory = `-- name: AppendHistory :exec
-INSERT INTO charter_history (chapter_no, number, verb, from_state, to_state, subject, note, standing, policy_revision, create_time)
-SELECT $1, coalesce(max(h.number), 0) + 1, $2, $3, $4, $5, $6, $7, $8, $9
+INSERT INTO charter_history (chapter_no, number, verb, from_state, to_state, subject, note, standing, policy_revision, create_time, charter)
+SELECT $1, coalesce(max(h.number), 0) + 1, $2, $3, $4, $5, $6, $7, $8, $9, $10
 FROM charter_history h WHERE h.chapter_no = $1
 `
 
@@ -26,6 +26,7 @@ type AppendHistoryParams struct {
 	Standing       []byte
 	PolicyRevision int32
 	Now            time.Time
+	Charter        []byte
 }
 
 func (q *Queries) AppendHistory(ctx context.Context, arg AppendHistoryParams) error {
@@ -39,6 +40,7 @@ func (q *Queries) AppendHistory(ctx context.Context, arg AppendHistoryParams) er
 		arg.Standing,
 		arg.PolicyRevision,
 		arg.Now,
+		arg.Charter,
 	)
 	return err
 }
@@ -171,7 +173,7 @@ func (q *Queries) ChartersForUpdate(ctx context.Context, chapterNos []int64) ([]
 }
 
 const HistoryAfter = `-- name: HistoryAfter :many
-SELECT h.chapter_no, h.number, h.verb, h.from_state, h.to_state, h.subject, h.note, h.standing, h.policy_revision, h.create_time FROM charter_history h JOIN charters c USING (chapter_no)
+SELECT h.chapter_no, h.number, h.verb, h.from_state, h.to_state, h.subject, h.note, h.standing, h.policy_revision, h.create_time, h.charter FROM charter_history h JOIN charters c USING (chapter_no)
 WHERE c.chapter_id = $1 AND h.number > $2
 ORDER BY h.number
 LIMIT $3
@@ -203,6 +205,7 @@ func (q *Queries) HistoryAfter(ctx context.Context, arg HistoryAfterParams) ([]C
 			&i.Standing,
 			&i.PolicyRevision,
 			&i.CreateTime,
+			&i.Charter,
 		); err != nil {
 			return nil, err
 		}

@@ -168,6 +168,15 @@ const (
 	Reason_REASON_SEND_TIME_INVALID Reason = 112
 	// The report is no delivery status notification (RFC 3464), or does not say of which mail.
 	Reason_REASON_BOUNCE_UNREADABLE Reason = 113
+	// There is no record of that time; metadata `earliest` says from when on there is.
+	Reason_REASON_BEFORE_RECORDS Reason = 185
+	// A later revision of the policy is scheduled, and would be passed over; metadata `revision`, `effectiveTime`. Remedy:
+	// withdraw that one, or choose a later time.
+	Reason_REASON_POLICY_SCHEDULED Reason = 186
+	// The revision would say what the last one says.
+	Reason_REASON_POLICY_UNCHANGED Reason = 187
+	// The revision's state does not allow the verb; metadata `state`. What has come into force is changed by a new revision.
+	Reason_REASON_POLICY_REVISION_STATE Reason = 188
 )
 
 // Enum value maps for Reason.
@@ -242,6 +251,10 @@ var (
 		111: "REASON_LIST_TAKES_NO_ANNOUNCEMENTS",
 		112: "REASON_SEND_TIME_INVALID",
 		113: "REASON_BOUNCE_UNREADABLE",
+		185: "REASON_BEFORE_RECORDS",
+		186: "REASON_POLICY_SCHEDULED",
+		187: "REASON_POLICY_UNCHANGED",
+		188: "REASON_POLICY_REVISION_STATE",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":                 0,
@@ -313,6 +326,10 @@ var (
 		"REASON_LIST_TAKES_NO_ANNOUNCEMENTS": 111,
 		"REASON_SEND_TIME_INVALID":           112,
 		"REASON_BOUNCE_UNREADABLE":           113,
+		"REASON_BEFORE_RECORDS":              185,
+		"REASON_POLICY_SCHEDULED":            186,
+		"REASON_POLICY_UNCHANGED":            187,
+		"REASON_POLICY_REVISION_STATE":       188,
 	}
 )
 
@@ -367,7 +384,7 @@ var File_chapterhouse_error_v1_error_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xc9\x0f\n" +
+	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xc4\x10\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_UNAUTHENTICATED\x10\x01\x12\x1c\n" +
@@ -438,7 +455,11 @@ const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\x17REASON_INBOX_ITEM_STATE\x10n\x12&\n" +
 	"\"REASON_LIST_TAKES_NO_ANNOUNCEMENTS\x10o\x12\x1c\n" +
 	"\x18REASON_SEND_TIME_INVALID\x10p\x12\x1c\n" +
-	"\x18REASON_BOUNCE_UNREADABLE\x10q:W\n" +
+	"\x18REASON_BOUNCE_UNREADABLE\x10q\x12\x1a\n" +
+	"\x15REASON_BEFORE_RECORDS\x10\xb9\x01\x12\x1c\n" +
+	"\x17REASON_POLICY_SCHEDULED\x10\xba\x01\x12\x1c\n" +
+	"\x17REASON_POLICY_UNCHANGED\x10\xbb\x01\x12!\n" +
+	"\x1cREASON_POLICY_REVISION_STATE\x10\xbc\x01:W\n" +
 	"\x06errors\x12\x1e.google.protobuf.MethodOptions\x18\xf2\xa2\x04 \x03(\x0e2\x1d.chapterhouse.error.v1.ReasonR\x06errorsBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1;errorv1b\x06proto3"
 
 var (

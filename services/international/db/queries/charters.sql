@@ -22,8 +22,8 @@ SET state = excluded.state, reviewer = excluded.reviewer, note = excluded.note, 
 RETURNING *;
 
 -- name: AppendHistory :exec
-INSERT INTO charter_history (chapter_no, number, verb, from_state, to_state, subject, note, standing, policy_revision, create_time)
-SELECT @chapter_no, coalesce(max(h.number), 0) + 1, @verb, @from_state, @to_state, @subject, @note, @standing, @policy_revision, @now
+INSERT INTO charter_history (chapter_no, number, verb, from_state, to_state, subject, note, standing, policy_revision, create_time, charter)
+SELECT @chapter_no, coalesce(max(h.number), 0) + 1, @verb, @from_state, @to_state, @subject, @note, @standing, @policy_revision, @now, @charter
 FROM charter_history h WHERE h.chapter_no = @chapter_no;
 
 -- name: HistoryAfter :many
