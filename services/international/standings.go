@@ -14,11 +14,14 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/international/db"
 )
 
-// GetStanding reads a chapter's live figures and what they are based on.
+// GetStanding reads a chapter's live figures, what they are based on and how long they would last.
 func (s *Service) GetStanding(ctx context.Context, req *internationalv1.GetStandingRequest) (*internationalv1.Standing, error) {
 	chapter := idOf(req.GetName())
 	if err := s.knowChapter(ctx, chapter); err != nil {
 		return nil, err
+	}
+	if req.GetAsOfTime() != nil {
+		return s.standingAsOf(ctx, chapter, req.GetAsOfTime())
 	}
 	return snapshot(ctx, s, func(tx pgx.Tx) (*internationalv1.Standing, error) {
 		q := db.New(tx)

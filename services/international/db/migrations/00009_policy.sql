@@ -52,8 +52,5 @@ CREATE TABLE policy_state (
 );
 INSERT INTO policy_state (enforced_revision, epoch) SELECT (SELECT max(revision) FROM policies), epoch FROM epochs;
 
--- What enforcing a revision looks for: standings that are not judged by it yet.
-CREATE INDEX standings_policy ON standings (policy_revision, chapter_no);
-
 -- The Charter after the transition, as protobuf, for whoever asks how it was then. Null for transitions of before.
 ALTER TABLE charter_history ADD COLUMN charter bytea;
