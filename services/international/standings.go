@@ -29,20 +29,34 @@ func (s *Service) GetStanding(ctx context.Context, req *internationalv1.GetStand
 		if err != nil {
 			return nil, fmt.Errorf("read the standing of %s: %w", chapter, err)
 		}
-		lists, err := q.ListVersions(ctx, row.Standing.ChapterNo)
+		standing, err := viewLive(ctx, q, row)
+		if err != nil || !row.Standing.Eligible {
+			return standing, err
+		}
+		ahead, err := readOutlook(ctx, q, row, s.clock.Now())
 		if err != nil {
-			return nil, fmt.Errorf("read the lists of %s: %w", chapter, err)
+			return nil, err
 		}
-		standing := viewStanding(chapter, row.Standing, row.Policy)
-		standing.BasedOn = &internationalv1.StandingBasedOn{RegisterPosition: fmt.Sprint(row.Standing.RegisterPosition)}
-		for _, list := range lists {
-			standing.BasedOn.Lists = append(standing.BasedOn.Lists, &internationalv1.ListVersion{
-				List:    "chapters/" + chapter + "/lists/" + list.ID,
-				Version: etag(list.Epoch, list.Version),
-			})
-		}
+		standing.ForecastLossTime = ahead.lossTime()
 		return standing, nil
 	})
+}
+
+// viewLive is a standing with what it is based on.
+func viewLive(ctx context.Context, q *db.Queries, row db.ReadStandingRow) (*internationalv1.Standing, error) {
+	lists, err := q.ListVersions(ctx, row.Standing.ChapterNo)
+	if err != nil {
+		return nil, fmt.Errorf("read the lists of %s: %w", row.ChapterID, err)
+	}
+	standing := viewStanding(row.ChapterID, row.Standing, row.Policy)
+	standing.BasedOn = &internationalv1.StandingBasedOn{RegisterPosition: fmt.Sprint(row.Standing.RegisterPosition)}
+	for _, list := range lists {
+		standing.BasedOn.Lists = append(standing.BasedOn.Lists, &internationalv1.ListVersion{
+			List:    "chapters/" + row.ChapterID + "/lists/" + list.ID,
+			Version: etag(list.Epoch, list.Version),
+		})
+	}
+	return standing, nil
 }
 
 // maxDifferences bounds the answer of an audit; the count goes on beyond it.
