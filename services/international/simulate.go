@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -133,11 +134,13 @@ func viewPolicyChange(row db.StandingsForSimulationRow, after db.Standing, draft
 	return change
 }
 
-// after is a page of the changes, which are in the order of the chapters' ids.
+// after is a page of the changes, behind a chapter, which may have left them since.
 func (sim *simulation) after(chapter string, size int) []*internationalv1.PolicyChange {
-	i := 0
-	if chapter != "" {
-		i = slices.IndexFunc(sim.changes, func(c *internationalv1.PolicyChange) bool { return c.GetChapter() == chapter }) + 1
+	byChapter := func(c *internationalv1.PolicyChange, name string) int { return strings.Compare(c.GetChapter(), name) }
+	slices.SortFunc(sim.changes, func(a, b *internationalv1.PolicyChange) int { return byChapter(a, b.GetChapter()) })
+	i, found := slices.BinarySearchFunc(sim.changes, chapter, byChapter)
+	if found {
+		i++
 	}
 	return sim.changes[i:min(i+size, len(sim.changes))]
 }

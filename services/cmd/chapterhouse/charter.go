@@ -14,6 +14,7 @@ type charterCommand struct {
 	Apply   charterApplyCommand   `cmd:"" help:"Apply for a chapter's charter."`
 	Approve charterApproveCommand `cmd:"" help:"Charter a chapter on the standing you have read."`
 	Decline charterDeclineCommand `cmd:"" help:"Decline an application."`
+	Export  charterExportCommand  `cmd:"" help:"Print what a charter rests on, as JSON for whoever audits it."`
 }
 
 type charterListCommand struct {

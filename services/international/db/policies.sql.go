@@ -423,7 +423,6 @@ JOIN chapters c USING (chapter_no)
 JOIN policies p ON p.revision = s.policy_revision
 LEFT JOIN charters ch USING (chapter_no)
 WHERE $1::boolean OR c.region = ANY($2::text[])
-ORDER BY c.id
 `
 
 type StandingsForSimulationParams struct {

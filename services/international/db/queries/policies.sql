@@ -61,5 +61,4 @@ FROM standings s
 JOIN chapters c USING (chapter_no)
 JOIN policies p ON p.revision = s.policy_revision
 LEFT JOIN charters ch USING (chapter_no)
-WHERE @any_region::boolean OR c.region = ANY(@regions::text[])
-ORDER BY c.id;
+WHERE @any_region::boolean OR c.region = ANY(@regions::text[]);
