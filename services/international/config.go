@@ -9,6 +9,7 @@ type Config struct {
 	LapseEvery    time.Duration `help:"How often terms that ran out are looked for." default:"30s"`
 	LapseBatch    int32         `help:"Members that lapse in one transaction." default:"5000"`
 	PolicyEvery   time.Duration `help:"How often policy revisions are looked for whose time has come." default:"30s"`
+	PolicyBatch   int32         `help:"Standings that are judged by a new policy revision in one transaction." default:"1000"`
 	PreviewRate   float64       `help:"Previews of a standing that one site may ask for in a second." default:"50"`
 	PreviewBurst  int           `help:"Previews that one site may ask for at once." default:"500"`
 	PreviewWait   time.Duration `help:"How long a preview waits for the list version that it is based on." default:"1s"`
@@ -33,6 +34,7 @@ func (c Config) withDefaults() Config {
 	c.LapseEvery = orElse(c.LapseEvery, 30*time.Second)
 	c.LapseBatch = orElse(c.LapseBatch, 5000)
 	c.PolicyEvery = orElse(c.PolicyEvery, 30*time.Second)
+	c.PolicyBatch = orElse(c.PolicyBatch, 1000)
 	c.PreviewRate = orElse(c.PreviewRate, 50)
 	c.PreviewBurst = orElse(c.PreviewBurst, 500)
 	c.PreviewWait = orElse(c.PreviewWait, time.Second)

@@ -23,9 +23,6 @@ import (
 // earlier revision, so whoever is killed between two batches has nothing to clean up, and a standing always follows from
 // the revision that it names, which is what an audit asks.
 
-// enforceBatch keeps a batch's locks short: a thousand standings are moved in a quarter of a second.
-const enforceBatch = 1000
-
 // enforceArgs is the job that puts policy revisions into force whose time has come.
 type enforceArgs struct{}
 
@@ -70,7 +67,7 @@ func (s *Service) enforceSome(ctx context.Context, tx pgx.Tx) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	rows, err := q.StandingsBefore(ctx, db.StandingsBeforeParams{Revision: policy.Revision, Size: enforceBatch})
+	rows, err := q.StandingsBefore(ctx, db.StandingsBeforeParams{Revision: policy.Revision, Size: s.config.PolicyBatch})
 	if err != nil {
 		return 0, err
 	}
