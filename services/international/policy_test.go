@@ -413,4 +413,3 @@ func splitEtag(t *testing.T, etag string) (epoch, number int64) {
 	}
 	return epoch, number
 }
-
