@@ -33,15 +33,14 @@ const maxEvidenceRecords = 50_000
 // ExportCharter gathers what a charter rests on, as of one moment.
 func (s *Service) ExportCharter(ctx context.Context, req *internationalv1.ExportCharterRequest) (*internationalv1.CharterEvidence, error) {
 	return snapshot(ctx, s, func(tx pgx.Tx) (*internationalv1.CharterEvidence, error) {
-		q, now := db.New(tx), s.clock.Now()
-		charter, err := q.ReadCharter(ctx, idOf(req.GetName()))
+		charter, err := db.New(tx).ReadCharter(ctx, idOf(req.GetName()))
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil, rpc.NotFound(errorv1.Reason_REASON_NOT_FOUND, "there is no %s; the chapter has not applied", req.GetName())
 		}
 		if err != nil {
 			return nil, err
 		}
-		evidence, err := gather(ctx, q, charter, now)
+		evidence, err := gather(ctx, tx, charter, s.clock.Now())
 		if err != nil {
 			return nil, fmt.Errorf("gather the evidence of %s: %w", req.GetName(), err)
 		}
@@ -50,7 +49,8 @@ func (s *Service) ExportCharter(ctx context.Context, req *internationalv1.Export
 	})
 }
 
-func gather(ctx context.Context, q *db.Queries, row db.Charter, now time.Time) (*internationalv1.Evidence, error) {
+func gather(ctx context.Context, tx pgx.Tx, row db.Charter, now time.Time) (*internationalv1.Evidence, error) {
+	q := db.New(tx)
 	charter, err := viewCharter(row)
 	if err != nil {
 		return nil, err
@@ -71,7 +71,7 @@ func gather(ctx context.Context, q *db.Queries, row db.Charter, now time.Time) (
 	if evidence.Standings, err = evidenceStandings(ctx, q, row, now); err != nil {
 		return nil, err
 	}
-	if evidence.Explanation, err = explain(ctx, q, row.ChapterID, now); err != nil {
+	if evidence.Explanation, err = explain(ctx, tx, row.ChapterID, now); err != nil {
 		return nil, err
 	}
 	evidence.PolicyRevisions, err = evidencePolicies(ctx, q, evidence, now)

@@ -23,7 +23,7 @@ func (s *Service) ExplainStanding(ctx context.Context, req *internationalv1.Expl
 		return nil, err
 	}
 	explanation, err := snapshot(ctx, s, func(tx pgx.Tx) (*internationalv1.StandingExplanation, error) {
-		return explain(ctx, db.New(tx), chapter, s.clock.Now())
+		return explain(ctx, tx, chapter, s.clock.Now())
 	})
 	if err == nil && req.GetView() == internationalv1.ExplainStandingRequest_SOURCES {
 		s.addSources(ctx, chapter, explanation)
@@ -32,7 +32,8 @@ func (s *Service) ExplainStanding(ctx context.Context, req *internationalv1.Expl
 }
 
 // explain takes a standing apart, within the caller's snapshot.
-func explain(ctx context.Context, q *db.Queries, chapter string, now time.Time) (*internationalv1.StandingExplanation, error) {
+func explain(ctx context.Context, tx pgx.Tx, chapter string, now time.Time) (*internationalv1.StandingExplanation, error) {
+	q := db.New(tx)
 	row, err := q.ReadStanding(ctx, chapter)
 	if err != nil {
 		return nil, fmt.Errorf("read the standing of %s: %w", chapter, err)
@@ -45,7 +46,11 @@ func explain(ctx context.Context, q *db.Queries, chapter string, now time.Time) 
 	if err != nil {
 		return nil, fmt.Errorf("count the addresses of %s: %w", chapter, err)
 	}
-	groups, err := q.PeopleByLists(ctx, db.PeopleByListsParams{ChapterNo: row.Standing.ChapterNo, Recent: now.Add(-recentlyLapsed)})
+	numbers, err := listsToCount(ctx, tx, chapter)
+	if err != nil {
+		return nil, err
+	}
+	groups, err := q.PeopleByLists(ctx, db.PeopleByListsParams{ListNos: numbers, Recent: now.Add(-recentlyLapsed)})
 	if err != nil {
 		return nil, fmt.Errorf("count the people of %s: %w", chapter, err)
 	}

@@ -57,10 +57,10 @@ const EndsAhead = `-- name: EndsAhead :many
 SELECT m.term_end::timestamptz AS at, here.basis, count(*)::integer AS ending
 FROM (
     SELECT DISTINCT l.basis, t.member_no
-    FROM lists l
-    JOIN list_tokens lt USING (list_no)
+    FROM list_tokens lt
     JOIN address_tokens t USING (token)
-    WHERE l.chapter_no = $1
+    JOIN lists l USING (list_no)
+    WHERE lt.list_no = ANY($1::bigint[])
 ) AS here
 JOIN members m USING (member_no)
 WHERE m.state = 'ACTIVE'
@@ -75,8 +75,8 @@ type EndsAheadRow struct {
 }
 
 // When the memberships of the people on each basis end if nobody renews.
-func (q *Queries) EndsAhead(ctx context.Context, chapterNo int64) ([]EndsAheadRow, error) {
-	rows, err := q.db.Query(ctx, EndsAhead, chapterNo)
+func (q *Queries) EndsAhead(ctx context.Context, listNos []int64) ([]EndsAheadRow, error) {
+	rows, err := q.db.Query(ctx, EndsAhead, listNos)
 	if err != nil {
 		return nil, err
 	}
@@ -101,10 +101,9 @@ SELECT person.lists::bigint[] AS lists, coalesce(m.state, '')::text AS state,
        count(*)::integer AS people
 FROM (
     SELECT t.member_no, array_agg(DISTINCT lt.list_no ORDER BY lt.list_no) AS lists
-    FROM lists l
-    JOIN list_tokens lt USING (list_no)
+    FROM list_tokens lt
     LEFT JOIN address_tokens t USING (token)
-    WHERE l.chapter_no = $2
+    WHERE lt.list_no = ANY($2::bigint[])
     GROUP BY t.member_no, CASE WHEN t.member_no IS NULL THEN lt.token END
 ) AS person
 LEFT JOIN members m USING (member_no)
@@ -113,8 +112,8 @@ ORDER BY 1, 2, 3
 `
 
 type PeopleByListsParams struct {
-	Recent    time.Time
-	ChapterNo int64
+	Recent  time.Time
+	ListNos []int64
 }
 
 type PeopleByListsRow struct {
@@ -124,9 +123,9 @@ type PeopleByListsRow struct {
 	People int32
 }
 
-// The people on a chapter's lists, counted by the lists that they are on and by what the register says of them.
+// The people on lists, counted by the lists that they are on and by what the register says of them.
 func (q *Queries) PeopleByLists(ctx context.Context, arg PeopleByListsParams) ([]PeopleByListsRow, error) {
-	rows, err := q.db.Query(ctx, PeopleByLists, arg.Recent, arg.ChapterNo)
+	rows, err := q.db.Query(ctx, PeopleByLists, arg.Recent, arg.ListNos)
 	if err != nil {
 		return nil, err
 	}

@@ -368,7 +368,7 @@ type Standing struct {
 	// What the figures are based on.
 	BasedOn *StandingBasedOn `protobuf:"bytes,12,opt,name=based_on,json=basedOn,proto3" json:"based_on,omitempty"`
 	// While eligible: when it would be lost if the terms that end were not renewed; absent when it would not. Only in what
-	// GetStanding and ForecastStanding answer.
+	// GetStanding and ForecastStanding answer; in GetStanding's for chapters of at most 20,000 people on both bases together.
 	ForecastLossTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=forecast_loss_time,json=forecastLossTime,proto3" json:"forecast_loss_time,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache

@@ -1,14 +1,13 @@
--- The people on a chapter's lists, counted by the lists that they are on and by what the register says of them.
+-- The people on lists, counted by the lists that they are on and by what the register says of them.
 -- name: PeopleByLists :many
 SELECT person.lists::bigint[] AS lists, coalesce(m.state, '')::text AS state,
        coalesce(m.state = 'LAPSED' AND m.term_end >= @recent::timestamptz, false)::boolean AS recent,
        count(*)::integer AS people
 FROM (
     SELECT t.member_no, array_agg(DISTINCT lt.list_no ORDER BY lt.list_no) AS lists
-    FROM lists l
-    JOIN list_tokens lt USING (list_no)
+    FROM list_tokens lt
     LEFT JOIN address_tokens t USING (token)
-    WHERE l.chapter_no = @chapter_no
+    WHERE lt.list_no = ANY(@list_nos::bigint[])
     GROUP BY t.member_no, CASE WHEN t.member_no IS NULL THEN lt.token END
 ) AS person
 LEFT JOIN members m USING (member_no)
@@ -26,10 +25,10 @@ ORDER BY l.id;
 SELECT m.term_end::timestamptz AS at, here.basis, count(*)::integer AS ending
 FROM (
     SELECT DISTINCT l.basis, t.member_no
-    FROM lists l
-    JOIN list_tokens lt USING (list_no)
+    FROM list_tokens lt
     JOIN address_tokens t USING (token)
-    WHERE l.chapter_no = @chapter_no
+    JOIN lists l USING (list_no)
+    WHERE lt.list_no = ANY(@list_nos::bigint[])
 ) AS here
 JOIN members m USING (member_no)
 WHERE m.state = 'ACTIVE'
