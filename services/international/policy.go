@@ -20,6 +20,9 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/international/db"
 )
 
+// enforceWait is how long a call waits until everybody is judged by its revision: longer than 20,000 chapters take.
+const enforceWait = 5 * time.Second
+
 // changeablePolicy is what a revision decides.
 var changeablePolicy = []string{
 	"threshold_percent", "minimum_people_membership", "minimum_people_mailing", "allowed_bases", "grace_days", "reapply_days",
@@ -66,8 +69,10 @@ func (s *Service) UpdateCharterPolicy(ctx context.Context, req *internationalv1.
 	if err != nil {
 		return nil, err
 	}
-	// The revision is made. What is left of enforcing it when this call is broken off, the job does.
-	if _, err := s.enforcePolicy(ctx); err != nil {
+	// The revision is made. What is left of enforcing it, the job does.
+	waiting, cancel := context.WithTimeout(ctx, enforceWait)
+	defer cancel()
+	if _, err := s.enforcePolicy(waiting); err != nil {
 		s.log.WarnContext(ctx, "a policy revision is not enforced yet", "revision", made.GetRevision(), "error", err)
 	}
 	return made, nil
