@@ -110,9 +110,13 @@ func evidenceStandings(ctx context.Context, q *db.Queries, row db.Charter, now t
 			"the standing of chapters/%s has more than %d records; list them page by page: chapters/%s/standing/history", row.ChapterID, maxEvidenceRecords, row.ChapterID).
 			With("limit", maxEvidenceRecords)
 	}
+	policies, err := policiesByRevision(ctx, q)
+	if err != nil {
+		return nil, err
+	}
 	records := make([]*internationalv1.StandingRecord, 0, len(rows))
 	for _, h := range rows {
-		records = append(records, viewStandingRecord(row.ChapterID, h))
+		records = append(records, viewStandingRecord(row.ChapterID, h, policies))
 	}
 	return records, nil
 }

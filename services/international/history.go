@@ -134,9 +134,13 @@ func (s *Service) ListStandingHistory(ctx context.Context, req *internationalv1.
 			h := last.StandingHistory
 			return historyCursor{h.ChangeTime, h.Epoch, h.Version}.String()
 		})
+		policies, err := policiesByRevision(ctx, q)
+		if err != nil {
+			return nil, err
+		}
 		answer := &internationalv1.ListStandingHistoryResponse{NextPageToken: next}
 		for _, row := range rows {
-			answer.History = append(answer.History, viewStandingRecord(chapter, row))
+			answer.History = append(answer.History, viewStandingRecord(chapter, row, policies))
 		}
 		return answer, nil
 	})
@@ -154,10 +158,23 @@ func standingHistory(ctx context.Context, q *db.Queries, args db.StandingHistory
 	return rows, err
 }
 
-func viewStandingRecord(chapter string, row db.StandingHistoryAfterRow) *internationalv1.StandingRecord {
+// policiesByRevision are all revisions: a history names few of them, again and again.
+func policiesByRevision(ctx context.Context, q *db.Queries) (map[int32]db.Policy, error) {
+	rows, err := q.Policies(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the policies: %w", err)
+	}
+	policies := make(map[int32]db.Policy, len(rows))
+	for _, row := range rows {
+		policies[row.Revision] = row
+	}
+	return policies, nil
+}
+
+func viewStandingRecord(chapter string, row db.StandingHistoryAfterRow, policies map[int32]db.Policy) *internationalv1.StandingRecord {
 	h := row.StandingHistory
 	record := &internationalv1.StandingRecord{
-		Standing:         viewStanding(chapter, standingThen(h), row.Policy),
+		Standing:         viewStanding(chapter, standingThen(h), policies[h.PolicyRevision]),
 		Cause:            internationalv1.StandingRecord_Cause(h.Cause),
 		RegisterPosition: fmt.Sprint(h.RegisterPosition),
 	}
@@ -179,9 +196,13 @@ func (s *Service) trend(ctx context.Context, q *db.Queries, chapterNo int64, day
 	if err != nil {
 		return nil, fmt.Errorf("read the trend: %w", err)
 	}
+	policies, err := policiesByRevision(ctx, q)
+	if err != nil {
+		return nil, err
+	}
 	trend := make([]*internationalv1.StandingDay, 0, len(rows))
 	for _, row := range rows {
-		trend = append(trend, viewStandingDay(row.Ends.Add(-day), standingThen(row.StandingHistory), row.Policy))
+		trend = append(trend, viewStandingDay(row.Ends.Add(-day), standingThen(row.StandingHistory), policies[row.StandingHistory.PolicyRevision]))
 	}
 	return trend, nil
 }

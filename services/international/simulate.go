@@ -40,7 +40,11 @@ func (s *Service) SimulateCharterPolicy(ctx context.Context, req *internationalv
 		if err != nil {
 			return nil, fmt.Errorf("read the standings: %w", err)
 		}
-		sim := simulate(rows, draft, req.GetKind())
+		policies, err := policiesByRevision(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		sim := simulate(rows, policies, draft, req.GetKind())
 		changes, next := cutPage(page, sim.after(page.after, int(page.size)+1), func(last *internationalv1.PolicyChange) string { return last.GetChapter() })
 		shown := viewPolicy(draft)
 		shown.Name, shown.Revision, shown.EffectiveTime, shown.CreateTime = "", "", nil, nil // it is none yet
@@ -59,7 +63,7 @@ type simulation struct {
 	changes []*internationalv1.PolicyChange
 }
 
-func simulate(rows []db.StandingsForSimulationRow, draft db.Policy, kind internationalv1.PolicyChange_Kind) *simulation {
+func simulate(rows []db.StandingsForSimulationRow, policies map[int32]db.Policy, draft db.Policy, kind internationalv1.PolicyChange_Kind) *simulation {
 	sim := &simulation{total: &internationalv1.PolicyCounts{}, regions: map[string]*internationalv1.PolicyCounts{}}
 	for _, row := range rows {
 		after := judged(row.Standing, draft, row.Standing.UpdateTime)
@@ -77,7 +81,7 @@ func simulate(rows []db.StandingsForSimulationRow, draft db.Policy, kind interna
 			tally(counts, row.Standing.Eligible, after.Eligible, change)
 		}
 		if change != internationalv1.PolicyChange_KIND_UNSPECIFIED && (kind == change || kind == internationalv1.PolicyChange_KIND_UNSPECIFIED) {
-			sim.changes = append(sim.changes, viewPolicyChange(row, after, draft, change, charterAfter))
+			sim.changes = append(sim.changes, viewPolicyChange(row, policies[row.Standing.PolicyRevision], after, draft, change, charterAfter))
 		}
 	}
 	return sim
@@ -121,10 +125,10 @@ func tally(counts *internationalv1.PolicyCounts, before, after bool, change inte
 	}
 }
 
-func viewPolicyChange(row db.StandingsForSimulationRow, after db.Standing, draft db.Policy, kind internationalv1.PolicyChange_Kind, charterAfter string) *internationalv1.PolicyChange {
+func viewPolicyChange(row db.StandingsForSimulationRow, policy db.Policy, after db.Standing, draft db.Policy, kind internationalv1.PolicyChange_Kind, charterAfter string) *internationalv1.PolicyChange {
 	change := &internationalv1.PolicyChange{
 		Chapter: "chapters/" + row.ChapterID, Kind: kind,
-		Before: viewStanding(row.ChapterID, row.Standing, row.Policy), After: viewStanding(row.ChapterID, after, draft),
+		Before: viewStanding(row.ChapterID, row.Standing, policy), After: viewStanding(row.ChapterID, after, draft),
 		CharterBefore: charterState(row.CharterState), CharterAfter: charterState(charterAfter),
 	}
 	if row.Region != "" {

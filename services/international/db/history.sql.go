@@ -209,7 +209,7 @@ func (q *Queries) StandingAsOf(ctx context.Context, arg StandingAsOfParams) (Sta
 }
 
 const StandingDaysAfter = `-- name: StandingDaysAfter :many
-SELECT h.chapter_no, h.change_time, h.epoch, h.version, h.membership_total, h.membership_international, h.mailing_total, h.mailing_international, h.policy_revision, h.cause, h.eligible, h.register_position, h.list_no, h.list_epoch, h.list_version, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time, p.withdraw_time, p.withdraw_subject, coalesce(l.id, '')::text AS list_id
+SELECT h.chapter_no, h.change_time, h.epoch, h.version, h.membership_total, h.membership_international, h.mailing_total, h.mailing_international, h.policy_revision, h.cause, h.eligible, h.register_position, h.list_no, h.list_epoch, h.list_version, coalesce(l.id, '')::text AS list_id
 FROM (
     SELECT DISTINCT ON (date_trunc('day', d.change_time, 'UTC')) d.change_time, d.epoch, d.version
     FROM standing_history d
@@ -219,7 +219,6 @@ FROM (
     ORDER BY date_trunc('day', d.change_time, 'UTC'), d.change_time DESC, d.epoch DESC, d.version DESC
 ) AS last
 JOIN standing_history h ON h.chapter_no = $1 AND (h.change_time, h.epoch, h.version) = (last.change_time, last.epoch, last.version)
-JOIN policies p ON p.revision = h.policy_revision
 LEFT JOIN lists l USING (list_no)
 ORDER BY h.change_time, h.epoch, h.version
 LIMIT $7
@@ -237,7 +236,6 @@ type StandingDaysAfterParams struct {
 
 type StandingDaysAfterRow struct {
 	StandingHistory StandingHistory
-	Policy          Policy
 	ListID          string
 }
 
@@ -275,29 +273,6 @@ func (q *Queries) StandingDaysAfter(ctx context.Context, arg StandingDaysAfterPa
 			&i.StandingHistory.ListNo,
 			&i.StandingHistory.ListEpoch,
 			&i.StandingHistory.ListVersion,
-			&i.Policy.Revision,
-			&i.Policy.ThresholdPercent,
-			&i.Policy.MinimumMembership,
-			&i.Policy.MinimumMailing,
-			&i.Policy.AllowMembership,
-			&i.Policy.AllowMailing,
-			&i.Policy.GraceDays,
-			&i.Policy.ReapplyDays,
-			&i.Policy.EffectiveTime,
-			&i.Policy.ReviewDueDays,
-			&i.Policy.ChangesDueDays,
-			&i.Policy.ClaimHours,
-			&i.Policy.RecoveryDays,
-			&i.Policy.GraceEnd,
-			&i.Policy.RenewalDays,
-			&i.Policy.ActivityDays,
-			&i.Policy.MinimumOfficers,
-			&i.Policy.SecondApproval,
-			&i.Policy.Subject,
-			&i.Policy.Note,
-			&i.Policy.CreateTime,
-			&i.Policy.WithdrawTime,
-			&i.Policy.WithdrawSubject,
 			&i.ListID,
 		); err != nil {
 			return nil, err
@@ -311,9 +286,8 @@ func (q *Queries) StandingDaysAfter(ctx context.Context, arg StandingDaysAfterPa
 }
 
 const StandingHistoryAfter = `-- name: StandingHistoryAfter :many
-SELECT h.chapter_no, h.change_time, h.epoch, h.version, h.membership_total, h.membership_international, h.mailing_total, h.mailing_international, h.policy_revision, h.cause, h.eligible, h.register_position, h.list_no, h.list_epoch, h.list_version, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time, p.withdraw_time, p.withdraw_subject, coalesce(l.id, '')::text AS list_id
+SELECT h.chapter_no, h.change_time, h.epoch, h.version, h.membership_total, h.membership_international, h.mailing_total, h.mailing_international, h.policy_revision, h.cause, h.eligible, h.register_position, h.list_no, h.list_epoch, h.list_version, coalesce(l.id, '')::text AS list_id
 FROM standing_history h
-JOIN policies p ON p.revision = h.policy_revision
 LEFT JOIN lists l USING (list_no)
 WHERE h.chapter_no = $1
   AND (h.change_time, h.epoch, h.version) > ($2::timestamptz, $3::bigint, $4::bigint)
@@ -334,7 +308,6 @@ type StandingHistoryAfterParams struct {
 
 type StandingHistoryAfterRow struct {
 	StandingHistory StandingHistory
-	Policy          Policy
 	ListID          string
 }
 
@@ -371,29 +344,6 @@ func (q *Queries) StandingHistoryAfter(ctx context.Context, arg StandingHistoryA
 			&i.StandingHistory.ListNo,
 			&i.StandingHistory.ListEpoch,
 			&i.StandingHistory.ListVersion,
-			&i.Policy.Revision,
-			&i.Policy.ThresholdPercent,
-			&i.Policy.MinimumMembership,
-			&i.Policy.MinimumMailing,
-			&i.Policy.AllowMembership,
-			&i.Policy.AllowMailing,
-			&i.Policy.GraceDays,
-			&i.Policy.ReapplyDays,
-			&i.Policy.EffectiveTime,
-			&i.Policy.ReviewDueDays,
-			&i.Policy.ChangesDueDays,
-			&i.Policy.ClaimHours,
-			&i.Policy.RecoveryDays,
-			&i.Policy.GraceEnd,
-			&i.Policy.RenewalDays,
-			&i.Policy.ActivityDays,
-			&i.Policy.MinimumOfficers,
-			&i.Policy.SecondApproval,
-			&i.Policy.Subject,
-			&i.Policy.Note,
-			&i.Policy.CreateTime,
-			&i.Policy.WithdrawTime,
-			&i.Policy.WithdrawSubject,
 			&i.ListID,
 		); err != nil {
 			return nil, err
@@ -418,7 +368,7 @@ func (q *Queries) StandingRecordsBegin(ctx context.Context, chapterNo int64) (ti
 }
 
 const StandingTrend = `-- name: StandingTrend :many
-SELECT day.ends::timestamptz AS ends, h.chapter_no, h.change_time, h.epoch, h.version, h.membership_total, h.membership_international, h.mailing_total, h.mailing_international, h.policy_revision, h.cause, h.eligible, h.register_position, h.list_no, h.list_epoch, h.list_version, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time, p.withdraw_time, p.withdraw_subject
+SELECT day.ends::timestamptz AS ends, h.chapter_no, h.change_time, h.epoch, h.version, h.membership_total, h.membership_international, h.mailing_total, h.mailing_international, h.policy_revision, h.cause, h.eligible, h.register_position, h.list_no, h.list_epoch, h.list_version
 FROM generate_series($1::timestamptz, $2::timestamptz, interval '1 day') AS day (ends)
 CROSS JOIN LATERAL (
     SELECT s.change_time, s.epoch, s.version
@@ -428,7 +378,6 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) AS last
 JOIN standing_history h ON h.chapter_no = $3 AND (h.change_time, h.epoch, h.version) = (last.change_time, last.epoch, last.version)
-JOIN policies p ON p.revision = h.policy_revision
 ORDER BY day.ends
 `
 
@@ -441,7 +390,6 @@ type StandingTrendParams struct {
 type StandingTrendRow struct {
 	Ends            time.Time
 	StandingHistory StandingHistory
-	Policy          Policy
 }
 
 // The figures at the end of each of the days before a time, oldest first: what stood then, however long ago it changed.
@@ -471,29 +419,6 @@ func (q *Queries) StandingTrend(ctx context.Context, arg StandingTrendParams) ([
 			&i.StandingHistory.ListNo,
 			&i.StandingHistory.ListEpoch,
 			&i.StandingHistory.ListVersion,
-			&i.Policy.Revision,
-			&i.Policy.ThresholdPercent,
-			&i.Policy.MinimumMembership,
-			&i.Policy.MinimumMailing,
-			&i.Policy.AllowMembership,
-			&i.Policy.AllowMailing,
-			&i.Policy.GraceDays,
-			&i.Policy.ReapplyDays,
-			&i.Policy.EffectiveTime,
-			&i.Policy.ReviewDueDays,
-			&i.Policy.ChangesDueDays,
-			&i.Policy.ClaimHours,
-			&i.Policy.RecoveryDays,
-			&i.Policy.GraceEnd,
-			&i.Policy.RenewalDays,
-			&i.Policy.ActivityDays,
-			&i.Policy.MinimumOfficers,
-			&i.Policy.SecondApproval,
-			&i.Policy.Subject,
-			&i.Policy.Note,
-			&i.Policy.CreateTime,
-			&i.Policy.WithdrawTime,
-			&i.Policy.WithdrawSubject,
 		); err != nil {
 			return nil, err
 		}

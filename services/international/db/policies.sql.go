@@ -417,10 +417,9 @@ func (q *Queries) StandingsBefore(ctx context.Context, arg StandingsBeforeParams
 }
 
 const StandingsForSimulation = `-- name: StandingsForSimulation :many
-SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time, p.withdraw_time, p.withdraw_subject, c.id AS chapter_id, c.region, coalesce(ch.state, '')::text AS charter_state
+SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, c.id AS chapter_id, c.region, coalesce(ch.state, '')::text AS charter_state
 FROM standings s
 JOIN chapters c USING (chapter_no)
-JOIN policies p ON p.revision = s.policy_revision
 LEFT JOIN charters ch USING (chapter_no)
 WHERE $1::boolean OR c.region = ANY($2::text[])
 `
@@ -432,7 +431,6 @@ type StandingsForSimulationParams struct {
 
 type StandingsForSimulationRow struct {
 	Standing     Standing
-	Policy       Policy
 	ChapterID    string
 	Region       string
 	CharterState string
@@ -460,29 +458,6 @@ func (q *Queries) StandingsForSimulation(ctx context.Context, arg StandingsForSi
 			&i.Standing.Epoch,
 			&i.Standing.Version,
 			&i.Standing.UpdateTime,
-			&i.Policy.Revision,
-			&i.Policy.ThresholdPercent,
-			&i.Policy.MinimumMembership,
-			&i.Policy.MinimumMailing,
-			&i.Policy.AllowMembership,
-			&i.Policy.AllowMailing,
-			&i.Policy.GraceDays,
-			&i.Policy.ReapplyDays,
-			&i.Policy.EffectiveTime,
-			&i.Policy.ReviewDueDays,
-			&i.Policy.ChangesDueDays,
-			&i.Policy.ClaimHours,
-			&i.Policy.RecoveryDays,
-			&i.Policy.GraceEnd,
-			&i.Policy.RenewalDays,
-			&i.Policy.ActivityDays,
-			&i.Policy.MinimumOfficers,
-			&i.Policy.SecondApproval,
-			&i.Policy.Subject,
-			&i.Policy.Note,
-			&i.Policy.CreateTime,
-			&i.Policy.WithdrawTime,
-			&i.Policy.WithdrawSubject,
 			&i.ChapterID,
 			&i.Region,
 			&i.CharterState,

@@ -2807,7 +2807,7 @@ const file_chapterhouse_international_v1_charters_proto_rawDesc = "" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\x0fminimumOfficers\x12'\n" +
 	"\x0fsecond_approval\x18\x13 \x01(\bR\x0esecondApproval\x12\x18\n" +
 	"\asubject\x18\x14 \x01(\tR\asubject\x12\x1c\n" +
-	"\x04note\x18\x15 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x1fR\x04note\x12;\n" +
+	"\x04note\x18\x15 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\x04note\x12;\n" +
 	"\vcreate_time\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12H\n" +
 	"\x05state\x18\x17 \x01(\x0e22.chapterhouse.international.v1.CharterPolicy.StateR\x05state\x12?\n" +

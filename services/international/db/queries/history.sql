@@ -10,9 +10,8 @@ LIMIT 1;
 SELECT change_time FROM standing_history WHERE chapter_no = @chapter_no ORDER BY change_time, epoch, version LIMIT 1;
 
 -- name: StandingHistoryAfter :many
-SELECT sqlc.embed(h), sqlc.embed(p), coalesce(l.id, '')::text AS list_id
+SELECT sqlc.embed(h), coalesce(l.id, '')::text AS list_id
 FROM standing_history h
-JOIN policies p ON p.revision = h.policy_revision
 LEFT JOIN lists l USING (list_no)
 WHERE h.chapter_no = @chapter_no
   AND (h.change_time, h.epoch, h.version) > (@after_time::timestamptz, @after_epoch::bigint, @after_version::bigint)
@@ -22,7 +21,7 @@ LIMIT @size;
 
 -- The last of each day. The cursor is the last row of a day, so whole days lie behind it.
 -- name: StandingDaysAfter :many
-SELECT sqlc.embed(h), sqlc.embed(p), coalesce(l.id, '')::text AS list_id
+SELECT sqlc.embed(h), coalesce(l.id, '')::text AS list_id
 FROM (
     SELECT DISTINCT ON (date_trunc('day', d.change_time, 'UTC')) d.change_time, d.epoch, d.version
     FROM standing_history d
@@ -32,14 +31,13 @@ FROM (
     ORDER BY date_trunc('day', d.change_time, 'UTC'), d.change_time DESC, d.epoch DESC, d.version DESC
 ) AS last
 JOIN standing_history h ON h.chapter_no = @chapter_no AND (h.change_time, h.epoch, h.version) = (last.change_time, last.epoch, last.version)
-JOIN policies p ON p.revision = h.policy_revision
 LEFT JOIN lists l USING (list_no)
 ORDER BY h.change_time, h.epoch, h.version
 LIMIT @size;
 
 -- The figures at the end of each of the days before a time, oldest first: what stood then, however long ago it changed.
 -- name: StandingTrend :many
-SELECT day.ends::timestamptz AS ends, sqlc.embed(h), sqlc.embed(p)
+SELECT day.ends::timestamptz AS ends, sqlc.embed(h)
 FROM generate_series(@first_end::timestamptz, @last_end::timestamptz, interval '1 day') AS day (ends)
 CROSS JOIN LATERAL (
     SELECT s.change_time, s.epoch, s.version
@@ -49,7 +47,6 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) AS last
 JOIN standing_history h ON h.chapter_no = @chapter_no AND (h.change_time, h.epoch, h.version) = (last.change_time, last.epoch, last.version)
-JOIN policies p ON p.revision = h.policy_revision
 ORDER BY day.ends;
 
 -- name: CompactedUntil :one

@@ -56,9 +56,8 @@ FOR UPDATE OF s;
 
 -- What a draft is tried on: all standings, or those of some regions, and the charters' states.
 -- name: StandingsForSimulation :many
-SELECT sqlc.embed(s), sqlc.embed(p), c.id AS chapter_id, c.region, coalesce(ch.state, '')::text AS charter_state
+SELECT sqlc.embed(s), c.id AS chapter_id, c.region, coalesce(ch.state, '')::text AS charter_state
 FROM standings s
 JOIN chapters c USING (chapter_no)
-JOIN policies p ON p.revision = s.policy_revision
 LEFT JOIN charters ch USING (chapter_no)
 WHERE @any_region::boolean OR c.region = ANY(@regions::text[]);
