@@ -21,7 +21,7 @@ func charteredChapter(t *testing.T, policy string) *world {
 	t.Helper()
 	w := setup(t)
 	if policy != "" {
-		w.revise(policy)
+		w.amend(policy)
 	}
 	w.applicant("paris", "a", "b", "c")
 	_, err := w.approve("paris", w.standing("paris").GetEtag())
@@ -305,7 +305,7 @@ func TestRenewalsAreAskedForAndGiven(t *testing.T) {
 	}
 	w.verbs("paris", "apply", "approve", "renew", "renew", "renewalOverdue", "renew")
 
-	w.revise("renewal_days = 0")
+	w.amend("renewal_days = 0")
 	_, err = w.charter.RenewCharter(t.Context(), renew)
 	refuses(t, err, errorv1.Reason_REASON_NO_RENEWALS)
 }

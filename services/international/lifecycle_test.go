@@ -101,7 +101,7 @@ func TestEveryVerbInEveryState(t *testing.T) {
 		t.Run(walk.name, func(t *testing.T) {
 			w := setup(t)
 			w.applicant("paris", walk.members...)
-			w.revise(walk.policy)
+			w.amend(walk.policy)
 			p := &walker{
 				world: w, chapter: "paris", origin: walk.origin, override: len(walk.members) < 3,
 				admin: w.adminOf("paris"), reached: reached,
@@ -304,8 +304,8 @@ func (p *walker) line(eligible bool) {
 	}
 }
 
-// revise makes a revision of the policy that comes into force now: the last one with these changes.
-func (w *world) revise(changes string) {
+// amend makes a revision of the policy that comes into force now: the last one with these changes.
+func (w *world) amend(changes string) {
 	w.t.Helper()
 	w.inTx(func(tx pgx.Tx) error {
 		for _, statement := range []string{

@@ -135,7 +135,7 @@ func TestChangesAreRequestedAndComeBack(t *testing.T) {
 func TestSecondApprovalIsAnothersOnTheSameFigures(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	w.revise("second_approval = true")
+	w.amend("second_approval = true")
 	w.applicant("paris", "a", "b", "c")
 	ana, bo := w.reviewer("ana"), w.reviewer("bo")
 	approve := func(by internationalv1.CharterServiceClient) (*internationalv1.Charter, error) {
@@ -390,7 +390,7 @@ func TestQueueKnowsBlockers(t *testing.T) {
 	w.exec(`INSERT INTO lists (chapter_no, id, basis, epoch, version) SELECT chapter_no, 'members', 1, 1, 1 FROM chapters`)
 	for round := range 12 {
 		w.clock.Advance(time.Second)
-		w.revise(fmt.Sprintf("minimum_membership = %d, minimum_mailing = %d, minimum_officers = %d, activity_days = %d, allow_membership = %t, allow_mailing = %t",
+		w.amend(fmt.Sprintf("minimum_membership = %d, minimum_mailing = %d, minimum_officers = %d, activity_days = %d, allow_membership = %t, allow_mailing = %t",
 			random.IntN(4), random.IntN(4), random.IntN(3), random.IntN(3)*10, round%3 != 0, round%3 != 1))
 		policy, err := db.New(w.pool).PolicyInForce(t.Context(), w.clock.Now())
 		w.must(err)
@@ -436,7 +436,7 @@ func (w *world) blockersAgree() {
 func TestReviewShowsWhatAReviewerNeeds(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	w.revise("minimum_officers = 2, activity_days = 30, minimum_membership = 10")
+	w.amend("minimum_officers = 2, activity_days = 30, minimum_membership = 10")
 	for id, at := range map[string][2]float64{"paris": {48.85, 2.35}, "lyon": {45.76, 4.84}, "tokyo": {35.68, 139.69}, "nowhere": {0, 0}} {
 		w.inTx(func(tx pgx.Tx) error {
 			return w.service.chapterTopic(w.service.sites[0].no).Apply(t.Context(), tx, []bus.Event{{Data: &eventv1.ChapterChanged{

@@ -70,7 +70,7 @@ func TestChartersFromBeforeTheDeadlines(t *testing.T) {
 func TestRiverSeesToDeadlines(t *testing.T) {
 	t.Parallel()
 	w := setup(t, func(c *Config) { c.DeadlinesEvery = time.Second })
-	w.revise("grace_days = 10, grace_end = 'SUSPEND'")
+	w.amend("grace_days = 10, grace_end = 'SUSPEND'")
 	w.applicant("paris", "a", "b", "c")
 	_, err := w.approve("paris", w.standing("paris").GetEtag())
 	w.must(err)
