@@ -111,6 +111,7 @@ func (g *gateway) register(ctx context.Context) error {
 		runtime.WithOutgoingTrailerMatcher(func(string) (string, bool) { return "", false }),
 		runtime.WithMetadata(metadataOf),
 		runtime.WithForwardResponseOption(setETag),
+		runtime.WithForwardResponseOption(setFile),
 		runtime.WithErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
 			g.fail(w, r, err)
 		}),
@@ -126,7 +127,7 @@ func (g *gateway) register(ctx context.Context) error {
 	for _, register := range []func(context.Context, *runtime.ServeMux) error{
 		with(internationalv1.RegisterMemberServiceHandlerClient, internationalv1.NewMemberServiceClient(international)),
 		with(internationalv1.RegisterStandingServiceHandlerClient, internationalv1.NewStandingServiceClient(international)),
-		with(internationalv1.RegisterCharterServiceHandlerClient, internationalv1.NewCharterServiceClient(international)),
+		with(internationalv1.RegisterCharterServiceHandlerClient, internationalv1.CharterServiceClient(roomyCharters{internationalv1.NewCharterServiceClient(international)})),
 		with(internationalv1.RegisterAnnouncementServiceHandlerClient, internationalv1.NewAnnouncementServiceClient(international)),
 		with(internationalv1.RegisterEscalationServiceHandlerClient, internationalv1.NewEscalationServiceClient(international)),
 		with(regionalv1.RegisterRegionServiceHandlerClient, regionalv1.NewRegionServiceClient(regional)),

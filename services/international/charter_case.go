@@ -224,11 +224,19 @@ func (c *charterCase) entries() ([]db.AppendHistoryParams, error) {
 	if err != nil {
 		return nil, err
 	}
+	charter, err := viewCharter(c.charter)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := proto.Marshal(charter)
+	if err != nil {
+		return nil, err
+	}
 	entries := make([]db.AppendHistoryParams, 0, len(c.steps))
 	for _, s := range c.steps {
 		entries = append(entries, db.AppendHistoryParams{
 			ChapterNo: c.charter.ChapterNo, Verb: s.verb, FromState: s.from, ToState: s.to, Subject: s.subject, Note: s.note,
-			Standing: figures, PolicyRevision: c.policy.Revision, Reasons: append([]string{}, s.reasons...), UntilTime: s.until, Now: c.now,
+			Standing: figures, PolicyRevision: c.policy.Revision, Reasons: append([]string{}, s.reasons...), UntilTime: s.until, Now: c.now, Charter: kept,
 		})
 	}
 	return entries, nil

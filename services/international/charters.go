@@ -51,7 +51,7 @@ func (c *charterCase) begin(note string) {
 	c.charter.ReviewDueTime = c.dueIn(c.policy.ReviewDueDays)
 }
 
-// GetCharter reads a charter.
+// GetCharter reads a charter, as it is or as it was.
 func (s *Service) GetCharter(ctx context.Context, req *internationalv1.GetCharterRequest) (*internationalv1.Charter, error) {
 	row, err := db.New(s.pool).ReadCharter(ctx, idOf(req.GetName()))
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -59,6 +59,9 @@ func (s *Service) GetCharter(ctx context.Context, req *internationalv1.GetCharte
 	}
 	if err != nil {
 		return nil, err
+	}
+	if req.GetAsOfTime() != nil {
+		return s.charterAsOf(ctx, row, req.GetAsOfTime())
 	}
 	return viewCharter(row)
 }
@@ -120,44 +123,6 @@ func (s *Service) ListCharterHistory(ctx context.Context, req *internationalv1.L
 		answer.History = append(answer.History, transition)
 	}
 	return answer, nil
-}
-
-// GetCharterPolicy reads the policy in force.
-func (s *Service) GetCharterPolicy(ctx context.Context, _ *internationalv1.GetCharterPolicyRequest) (*internationalv1.CharterPolicy, error) {
-	policy, err := db.New(s.pool).PolicyInForce(ctx, s.clock.Now())
-	if err != nil {
-		return nil, fmt.Errorf("read the policy: %w", err)
-	}
-	view := &internationalv1.CharterPolicy{
-		Name:                    "charterPolicy",
-		Revision:                revision(policy),
-		ThresholdPercent:        policy.ThresholdPercent,
-		MinimumPeopleMembership: policy.MinimumMembership,
-		MinimumPeopleMailing:    policy.MinimumMailing,
-		GraceDays:               policy.GraceDays,
-		ReapplyDays:             policy.ReapplyDays,
-		EffectiveTime:           timestamppb.New(policy.EffectiveTime),
-		Etag:                    revision(policy),
-		ReviewDueDays:           policy.ReviewDueDays,
-		ChangesDueDays:          policy.ChangesDueDays,
-		ClaimHours:              policy.ClaimHours,
-		RecoveryDays:            policy.RecoveryDays,
-		GraceEnd:                internationalv1.CharterPolicy_GraceEnd(internationalv1.CharterPolicy_GraceEnd_value[policy.GraceEnd]),
-		RenewalDays:             policy.RenewalDays,
-		ActivityDays:            policy.ActivityDays,
-		MinimumOfficers:         policy.MinimumOfficers,
-		SecondApproval:          policy.SecondApproval,
-		Subject:                 policy.Subject,
-		Note:                    policy.Note,
-		CreateTime:              timestamppb.New(policy.CreateTime),
-	}
-	if policy.AllowMembership {
-		view.AllowedBases = append(view.AllowedBases, internationalv1.Basis_MEMBERSHIP)
-	}
-	if policy.AllowMailing {
-		view.AllowedBases = append(view.AllowedBases, internationalv1.Basis_MAILING)
-	}
-	return view, nil
 }
 
 func viewCharter(row db.Charter) (*internationalv1.Charter, error) {

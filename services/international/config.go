@@ -19,6 +19,8 @@ type Config struct {
 	DeadlinesEvery time.Duration `help:"How often charters are looked for of which a deadline has passed." default:"30s"`
 	RelayDeadline  time.Duration `help:"How long a region that does nothing holds up an announcement, unless it says otherwise." default:"168h"`
 	PublishEvery   time.Duration `help:"How often scheduled announcements that are due are looked for." default:"1s"`
+	PolicyEvery    time.Duration `help:"How often policy revisions are looked for whose time has come." default:"30s"`
+	PolicyBatch    int32         `help:"Standings that are judged by a new policy revision in one transaction." default:"1000"`
 
 	// GapWait and CompareEvery are the bus's; tests shorten them.
 	GapWait      time.Duration `hidden:"" default:"2s"`
@@ -32,6 +34,8 @@ func (c Config) withDefaults() Config {
 	}
 	c.LapseEvery = orElse(c.LapseEvery, 30*time.Second)
 	c.LapseBatch = orElse(c.LapseBatch, 5000)
+	c.PolicyEvery = orElse(c.PolicyEvery, 30*time.Second)
+	c.PolicyBatch = orElse(c.PolicyBatch, 1000)
 	c.PreviewRate = orElse(c.PreviewRate, 50)
 	c.PreviewBurst = orElse(c.PreviewBurst, 500)
 	c.PreviewWait = orElse(c.PreviewWait, time.Second)

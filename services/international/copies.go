@@ -247,7 +247,7 @@ func (s *Service) endListChange(ctx context.Context, tx pgx.Tx, change *listChan
 		write.exec(db.PutListDay, change.list.ListNo, dateOf(change.now), today.added, today.removed, today.fromNewDomain)
 	}
 	write.exec(db.SetListVersion, version.Epoch, version.Number, changed, change.list.ListNo)
-	return s.settle(ctx, tx, deltas{change.list.ChapterNo: change.total}, byList, change.now, &write)
+	return s.settle(ctx, tx, deltas{change.list.ChapterNo: change.total}, byList(change.list.ListNo, version), change.now, &write)
 }
 
 // listDay is what a change adds to the record of its day.

@@ -148,7 +148,7 @@ func charterSnapshot(ctx context.Context, tx pgx.Tx, aggregate string, send func
 // versions for a second time, with other figures behind them.
 func (s *Service) beginEpoch(ctx context.Context, tx pgx.Tx, epoch int64) error {
 	q := db.New(tx)
-	for _, move := range []func(context.Context, int64) error{q.BeginEpoch, q.MoveStandingsToEpoch, q.MoveChartersToEpoch, q.MoveAnnouncementsToEpoch} {
+	for _, move := range []func(context.Context, int64) error{q.BeginEpoch, q.MoveStandingsToEpoch, q.MoveChartersToEpoch, q.MovePolicyToEpoch, q.MoveAnnouncementsToEpoch} {
 		if err := move(ctx, epoch); err != nil {
 			return fmt.Errorf("begin epoch %d: %w", epoch, err)
 		}
@@ -184,5 +184,13 @@ func (s *Service) beginEpoch(ctx context.Context, tx pgx.Tx, epoch int64) error 
 		}
 		events = append(events, event)
 	}
-	return bus.Append(ctx, tx, events...)
+	book, err := readPolicies(ctx, q, s.clock.Now())
+	if err != nil {
+		return err
+	}
+	policy, err := policyChanged(ctx, q, book)
+	if err != nil {
+		return fmt.Errorf("read the policy: %w", err)
+	}
+	return bus.Append(ctx, tx, append(events, policy)...)
 }

@@ -97,8 +97,6 @@ func (c *charterCase) graceLeft() time.Duration {
 	return min(whole, time.Duration(*ch.GraceLeftSeconds)*time.Second)
 }
 
-const day = 24 * time.Hour
-
 // rise ends the grace period. What is left of it is kept until the chapter has been eligible for long enough.
 func (c *charterCase) rise() error {
 	ch := &c.charter

@@ -73,6 +73,8 @@ func (s *Service) newRiver() (*river.Client[pgx.Tx], error) {
 	river.AddWorker(workers, &pruneWorker{service: s})
 	river.AddWorker(workers, &remindWorker{service: s})
 	river.AddWorker(workers, &deadlineWorker{service: s})
+	river.AddWorker(workers, &enforceWorker{service: s})
+	river.AddWorker(workers, &compactWorker{service: s})
 	return river.NewClient(riverpgxv5.New(s.pool), &river.Config{
 		Logger:  s.log,
 		Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 2}},
@@ -86,6 +88,10 @@ func (s *Service) newRiver() (*river.Client[pgx.Tx], error) {
 				func() (river.JobArgs, *river.InsertOpts) { return remindArgs{}, onceIn(s.config.RemindEvery) }, &river.PeriodicJobOpts{RunOnStart: true}),
 			river.NewPeriodicJob(river.PeriodicInterval(s.config.DeadlinesEvery),
 				func() (river.JobArgs, *river.InsertOpts) { return deadlineArgs{}, onceIn(s.config.DeadlinesEvery) }, &river.PeriodicJobOpts{RunOnStart: true}),
+			river.NewPeriodicJob(river.PeriodicInterval(s.config.PolicyEvery),
+				func() (river.JobArgs, *river.InsertOpts) { return enforceArgs{}, onceIn(s.config.PolicyEvery) }, &river.PeriodicJobOpts{RunOnStart: true}),
+			river.NewPeriodicJob(river.PeriodicInterval(day),
+				func() (river.JobArgs, *river.InsertOpts) { return compactArgs{}, onceIn(day) }, &river.PeriodicJobOpts{RunOnStart: true}),
 		},
 	})
 }

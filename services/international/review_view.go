@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	internationalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1"
 	"github.com/chapterhouse/chapterhouse/services/international/db"
@@ -92,38 +93,15 @@ func (r *reviewing) addFigures(ctx context.Context) error {
 }
 
 func (r *reviewing) addTrend(ctx context.Context) error {
-	past, err := standingsSince(ctx, r.q, r.chapter.ChapterNo, r.now.AddDate(0, 0, -trendDays))
-	if err != nil {
-		return fmt.Errorf("read the trend: %w", err)
-	}
-	last := ""
-	for _, standing := range append(past, r.view.GetStanding()) {
-		if standing.GetEtag() != last {
-			r.view.Trend = append(r.view.Trend, &internationalv1.TrendPoint{
-				ChangeTime: standing.GetUpdateTime(), Membership: standing.GetMembership(), Mailing: standing.GetMailing(), Eligible: standing.GetEligible(),
-			})
-		}
-		last = standing.GetEtag()
-	}
-	return nil
-}
-
-// standingsSince is where a standing stood since a time, as far as it is on record: at each transition of the charter, the
-// last one before included.
-func standingsSince(ctx context.Context, q *db.Queries, chapterNo int64, since time.Time) ([]*internationalv1.Standing, error) {
-	rows, err := q.HistorySince(ctx, db.HistorySinceParams{ChapterNo: chapterNo, Since: since})
-	if err != nil {
-		return nil, err
-	}
-	standings := make([]*internationalv1.Standing, 0, len(rows)+1)
+	rows, err := r.q.TrendOf(ctx, db.TrendOfParams{ChapterNo: r.chapter.ChapterNo, Since: r.now.AddDate(0, 0, -trendDays)})
 	for _, row := range rows {
-		standing, err := unpack[internationalv1.Standing](row.Standing)
-		if err != nil {
-			return nil, err
-		}
-		standings = append(standings, standing)
+		r.view.Trend = append(r.view.Trend, &internationalv1.TrendPoint{
+			ChangeTime: timestamppb.New(row.ChangeTime), Eligible: row.Eligible,
+			Membership: &internationalv1.Figures{Total: row.MembershipTotal, International: row.MembershipInternational},
+			Mailing:    &internationalv1.Figures{Total: row.MailingTotal, International: row.MailingInternational},
+		})
 	}
-	return standings, nil
+	return err
 }
 
 func (r *reviewing) addNearest(ctx context.Context) error {

@@ -31,7 +31,7 @@ func (s *Service) connectBus(deps Deps) error {
 	}, owners()...)
 	for tier, topics := range map[string][]bus.Topic{
 		bus.Regional:      {regionTopic(), s.placementTopic(), caseTopic(), s.relayTopic(), s.announcementTopic()},
-		bus.International: {s.charterTopic(), s.announcementTopic()},
+		bus.International: {s.charterTopic(), s.announcementTopic(), s.policyTopic()},
 	} {
 		// One worker takes events as they come, so that a charter is known before what is for the chartered.
 		consumer, err := bus.NewConsumer(bus.ConsumerConfig{

@@ -29,6 +29,7 @@ type charterCommand struct {
 	Renew          charterRenewCommand          `cmd:"" help:"Renew a charter, or with --request ask for it in the chapter's name."`
 	Protect        charterProtectCommand        `cmd:"" help:"Let no deadline run until a time."`
 	Unprotect      charterUnprotectCommand      `cmd:"" help:"Let the deadlines run again."`
+	Export         charterExportCommand         `cmd:"" help:"Print what a charter rests on, as JSON for whoever audits it."`
 }
 
 type charterListCommand struct {

@@ -57,6 +57,14 @@ func TestOperatorCommands(t *testing.T) {
 		if stdout, _ := command(t, "charter", "list", "--state", "CHARTERED"); !strings.Contains(stdout, "golang-paris") {
 			t.Errorf("list: %s", stdout)
 		}
+		var file struct {
+			Evidence struct{ Transitions []any }
+			Digest   string
+		}
+		stdout, code := command(t, "charter", "export", "golang-paris")
+		if err := json.Unmarshal([]byte(stdout), &file); err != nil || code != 0 || len(file.Evidence.Transitions) != 2 || len(file.Digest) != 64 {
+			t.Errorf("export: exit code %d, %v, %s", code, err, stdout)
+		}
 	})
 
 	t.Run("CharterVerbs", func(t *testing.T) {

@@ -18,9 +18,9 @@ var (
 )
 
 const AppendHistory = `-- name: AppendHistory :batchexec
-INSERT INTO charter_history (chapter_no, number, verb, from_state, to_state, subject, note, standing, policy_revision, reasons, until_time, create_time)
+INSERT INTO charter_history (chapter_no, number, verb, from_state, to_state, subject, note, standing, policy_revision, reasons, until_time, create_time, charter)
 SELECT $1, coalesce(max(h.number), 0) + 1, $2, $3, $4, $5, $6, $7, $8,
-    $9, $10, $11
+    $9, $10, $11, $12
 FROM charter_history h WHERE h.chapter_no = $1
 `
 
@@ -42,6 +42,7 @@ type AppendHistoryParams struct {
 	Reasons        []string
 	UntilTime      *time.Time
 	Now            time.Time
+	Charter        []byte
 }
 
 func (q *Queries) AppendHistory(ctx context.Context, arg []AppendHistoryParams) *AppendHistoryBatchResults {
@@ -59,6 +60,7 @@ func (q *Queries) AppendHistory(ctx context.Context, arg []AppendHistoryParams) 
 			a.Reasons,
 			a.UntilTime,
 			a.Now,
+			a.Charter,
 		}
 		batch.Queue(AppendHistory, vals...)
 	}

@@ -311,7 +311,7 @@ func (q *Queries) ChartersPastDeadline(ctx context.Context, arg ChartersPastDead
 }
 
 const HistoryAfter = `-- name: HistoryAfter :many
-SELECT h.chapter_no, h.number, h.verb, h.from_state, h.to_state, h.subject, h.note, h.standing, h.policy_revision, h.create_time, h.reasons, h.until_time FROM charter_history h JOIN charters c USING (chapter_no)
+SELECT h.chapter_no, h.number, h.verb, h.from_state, h.to_state, h.subject, h.note, h.standing, h.policy_revision, h.create_time, h.reasons, h.until_time, h.charter FROM charter_history h JOIN charters c USING (chapter_no)
 WHERE c.chapter_id = $1 AND h.number > $2
 ORDER BY h.number
 LIMIT $3
@@ -345,6 +345,7 @@ func (q *Queries) HistoryAfter(ctx context.Context, arg HistoryAfterParams) ([]C
 			&i.CreateTime,
 			&i.Reasons,
 			&i.UntilTime,
+			&i.Charter,
 		); err != nil {
 			return nil, err
 		}
@@ -406,7 +407,7 @@ func (q *Queries) ReadCharter(ctx context.Context, chapter string) (Charter, err
 }
 
 const StandingsOfChapters = `-- name: StandingsOfChapters :many
-SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, c.id AS chapter_id, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time
+SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, c.id AS chapter_id, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time, p.withdraw_time, p.withdraw_subject
 FROM standings s
 JOIN chapters c USING (chapter_no)
 JOIN policies p ON p.revision = s.policy_revision
@@ -465,6 +466,8 @@ func (q *Queries) StandingsOfChapters(ctx context.Context, chapterNos []int64) (
 			&i.Policy.Subject,
 			&i.Policy.Note,
 			&i.Policy.CreateTime,
+			&i.Policy.WithdrawTime,
+			&i.Policy.WithdrawSubject,
 		); err != nil {
 			return nil, err
 		}

@@ -146,10 +146,20 @@ func (q *Queries) InsertSiteTokens(ctx context.Context, arg InsertSiteTokensPara
 }
 
 const InsertStanding = `-- name: InsertStanding :execrows
-INSERT INTO standings (chapter_no, policy_revision, epoch, update_time)
-SELECT $1::bigint, (SELECT max(revision) FROM policies WHERE effective_time <= $2::timestamptz OR revision = 1), epoch, $2::timestamptz
-FROM epochs
-ON CONFLICT (chapter_no) DO NOTHING
+WITH made AS (
+    INSERT INTO standings (chapter_no, policy_revision, epoch, update_time)
+    SELECT $1::bigint,
+           (SELECT max(revision) FROM policies WHERE withdraw_time IS NULL AND (effective_time <= $2::timestamptz OR revision = 1)),
+           epoch, $2::timestamptz
+    FROM epochs
+    ON CONFLICT (chapter_no) DO NOTHING
+    RETURNING chapter_no, membership_total, membership_international, mailing_total, mailing_international, eligible, policy_revision, register_position, epoch, version, update_time
+)
+INSERT INTO standing_history (chapter_no, change_time, epoch, version, membership_total, membership_international, mailing_total,
+    mailing_international, policy_revision, cause, eligible, register_position)
+SELECT chapter_no, update_time, epoch, version, membership_total, membership_international, mailing_total,
+    mailing_international, policy_revision, 1, eligible, register_position
+FROM made
 `
 
 type InsertStandingParams struct {

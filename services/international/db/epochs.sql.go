@@ -72,7 +72,7 @@ func (q *Queries) AllCharters(ctx context.Context) ([]Charter, error) {
 }
 
 const AllStandings = `-- name: AllStandings :many
-SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, c.id AS chapter_id, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time
+SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, c.id AS chapter_id, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time, p.withdraw_time, p.withdraw_subject
 FROM standings s
 JOIN chapters c USING (chapter_no)
 JOIN policies p ON p.revision = s.policy_revision
@@ -128,6 +128,8 @@ func (q *Queries) AllStandings(ctx context.Context) ([]AllStandingsRow, error) {
 			&i.Policy.Subject,
 			&i.Policy.Note,
 			&i.Policy.CreateTime,
+			&i.Policy.WithdrawTime,
+			&i.Policy.WithdrawSubject,
 		); err != nil {
 			return nil, err
 		}

@@ -114,6 +114,7 @@ type CharterHistory struct {
 	CreateTime     time.Time
 	Reasons        []string
 	UntilTime      *time.Time
+	Charter        []byte
 }
 
 type Escalation struct {
@@ -187,6 +188,15 @@ type Policy struct {
 	Subject           string
 	Note              string
 	CreateTime        time.Time
+	WithdrawTime      *time.Time
+	WithdrawSubject   string
+}
+
+type PolicyState struct {
+	One              bool
+	EnforcedRevision int32
+	Epoch            int64
+	Version          int64
 }
 
 type Region struct {
@@ -238,4 +248,22 @@ type Standing struct {
 	Epoch                   int64
 	Version                 int64
 	UpdateTime              time.Time
+}
+
+type StandingHistory struct {
+	ChapterNo               int64
+	ChangeTime              time.Time
+	Epoch                   int64
+	Version                 int64
+	MembershipTotal         int32
+	MembershipInternational int32
+	MailingTotal            int32
+	MailingInternational    int32
+	PolicyRevision          int32
+	Cause                   int16
+	Eligible                bool
+	RegisterPosition        int64
+	ListNo                  *int64
+	ListEpoch               *int64
+	ListVersion             *int64
 }

@@ -125,52 +125,6 @@ func (q *Queries) CommentsAfter(ctx context.Context, arg CommentsAfterParams) ([
 	return items, nil
 }
 
-const HistorySince = `-- name: HistorySince :many
-SELECT chapter_no, number, verb, from_state, to_state, subject, note, standing, policy_revision, create_time, reasons, until_time FROM charter_history h
-WHERE h.chapter_no = $1
-  AND h.number >= coalesce((SELECT max(b.number) FROM charter_history b WHERE b.chapter_no = $1 AND b.create_time <= $2), 0)
-ORDER BY h.number
-`
-
-type HistorySinceParams struct {
-	ChapterNo int64
-	Since     time.Time
-}
-
-// The figures at the transitions since a time, and the last before it.
-func (q *Queries) HistorySince(ctx context.Context, arg HistorySinceParams) ([]CharterHistory, error) {
-	rows, err := q.db.Query(ctx, HistorySince, arg.ChapterNo, arg.Since)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []CharterHistory{}
-	for rows.Next() {
-		var i CharterHistory
-		if err := rows.Scan(
-			&i.ChapterNo,
-			&i.Number,
-			&i.Verb,
-			&i.FromState,
-			&i.ToState,
-			&i.Subject,
-			&i.Note,
-			&i.Standing,
-			&i.PolicyRevision,
-			&i.CreateTime,
-			&i.Reasons,
-			&i.UntilTime,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const LastComments = `-- name: LastComments :many
 SELECT chapter_no, number, subject, visibility, body, create_time FROM charter_comments WHERE chapter_no = $1 AND ($2::boolean OR visibility = 'CHAPTER')
 ORDER BY number DESC LIMIT $3
@@ -210,7 +164,7 @@ func (q *Queries) LastComments(ctx context.Context, arg LastCommentsParams) ([]C
 }
 
 const LastHistory = `-- name: LastHistory :many
-SELECT chapter_no, number, verb, from_state, to_state, subject, note, standing, policy_revision, create_time, reasons, until_time FROM charter_history WHERE chapter_no = $1 ORDER BY number DESC LIMIT $2
+SELECT chapter_no, number, verb, from_state, to_state, subject, note, standing, policy_revision, create_time, reasons, until_time, charter FROM charter_history WHERE chapter_no = $1 ORDER BY number DESC LIMIT $2
 `
 
 type LastHistoryParams struct {
@@ -240,6 +194,7 @@ func (q *Queries) LastHistory(ctx context.Context, arg LastHistoryParams) ([]Cha
 			&i.CreateTime,
 			&i.Reasons,
 			&i.UntilTime,
+			&i.Charter,
 		); err != nil {
 			return nil, err
 		}
@@ -393,7 +348,7 @@ func (q *Queries) PutListDay(ctx context.Context, arg PutListDayParams) error {
 }
 
 const ReviewQueue = `-- name: ReviewQueue :many
-SELECT ch.chapter_no, ch.chapter_id, ch.state, ch.reviewer, ch.note, ch.apply_time, ch.decide_time, ch.cure_by_time, ch.reapply_time, ch.decision, ch.epoch, ch.version, ch.create_time, ch.update_time, ch.hand_in_time, ch.origin, ch.changes_request, ch.first_approval, ch.claim_expire_time, ch.review_due_time, ch.changes_due_time, ch.renewal_due_time, ch.renewal_request_time, ch.override_until_time, ch.protect_until_time, ch.protect_reason, ch.review_passed, ch.cure_passed, ch.renewal_passed, ch.grace_left_seconds, ch.grace_whole_time, ch.eligible_time, ch.waiting_for, ch.waiting_time, ch.next_time, ch.verb, ch.reasons, c.display_name, c.region, c.officers, s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time
+SELECT ch.chapter_no, ch.chapter_id, ch.state, ch.reviewer, ch.note, ch.apply_time, ch.decide_time, ch.cure_by_time, ch.reapply_time, ch.decision, ch.epoch, ch.version, ch.create_time, ch.update_time, ch.hand_in_time, ch.origin, ch.changes_request, ch.first_approval, ch.claim_expire_time, ch.review_due_time, ch.changes_due_time, ch.renewal_due_time, ch.renewal_request_time, ch.override_until_time, ch.protect_until_time, ch.protect_reason, ch.review_passed, ch.cure_passed, ch.renewal_passed, ch.grace_left_seconds, ch.grace_whole_time, ch.eligible_time, ch.waiting_for, ch.waiting_time, ch.next_time, ch.verb, ch.reasons, c.display_name, c.region, c.officers, s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time, p.withdraw_time, p.withdraw_subject
 FROM charters ch
 JOIN chapters c USING (chapter_no)
 JOIN standings s USING (chapter_no)
@@ -556,6 +511,63 @@ func (q *Queries) ReviewQueue(ctx context.Context, arg ReviewQueueParams) ([]Rev
 			&i.Policy.Subject,
 			&i.Policy.Note,
 			&i.Policy.CreateTime,
+			&i.Policy.WithdrawTime,
+			&i.Policy.WithdrawSubject,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const TrendOf = `-- name: TrendOf :many
+SELECT change_time, membership_total, membership_international, mailing_total, mailing_international, eligible
+FROM (
+    (SELECT chapter_no, change_time, epoch, version, membership_total, membership_international, mailing_total, mailing_international, policy_revision, cause, eligible, register_position, list_no, list_epoch, list_version FROM standing_history b WHERE b.chapter_no = $1 AND b.change_time < $2
+     ORDER BY b.change_time DESC, b.epoch DESC, b.version DESC LIMIT 1)
+    UNION ALL
+    (SELECT DISTINCT ON (date_trunc('day', d.change_time, 'UTC')) chapter_no, change_time, epoch, version, membership_total, membership_international, mailing_total, mailing_international, policy_revision, cause, eligible, register_position, list_no, list_epoch, list_version FROM standing_history d
+     WHERE d.chapter_no = $1 AND d.change_time >= $2
+     ORDER BY date_trunc('day', d.change_time, 'UTC'), d.change_time DESC, d.epoch DESC, d.version DESC)
+) AS shown
+ORDER BY change_time
+`
+
+type TrendOfParams struct {
+	ChapterNo int64
+	Since     time.Time
+}
+
+type TrendOfRow struct {
+	ChangeTime              time.Time
+	MembershipTotal         int32
+	MembershipInternational int32
+	MailingTotal            int32
+	MailingInternational    int32
+	Eligible                bool
+}
+
+// Where a standing stood at a time, and the last of each day since.
+func (q *Queries) TrendOf(ctx context.Context, arg TrendOfParams) ([]TrendOfRow, error) {
+	rows, err := q.db.Query(ctx, TrendOf, arg.ChapterNo, arg.Since)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []TrendOfRow{}
+	for rows.Next() {
+		var i TrendOfRow
+		if err := rows.Scan(
+			&i.ChangeTime,
+			&i.MembershipTotal,
+			&i.MembershipInternational,
+			&i.MailingTotal,
+			&i.MailingInternational,
+			&i.Eligible,
 		); err != nil {
 			return nil, err
 		}

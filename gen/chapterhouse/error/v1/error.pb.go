@@ -185,6 +185,15 @@ const (
 	Reason_REASON_DEADLINE_INVALID Reason = 167
 	// The policy asks for the approval of two people, and the caller has given the first; metadata `subject`.
 	Reason_REASON_SAME_APPROVER Reason = 168
+	// There is no record of that time; metadata `earliest` says from when on there is.
+	Reason_REASON_BEFORE_RECORDS Reason = 185
+	// A later revision of the policy is scheduled, and would be passed over; metadata `revision`, `effectiveTime`. Remedy:
+	// withdraw that one, or choose a later time.
+	Reason_REASON_POLICY_SCHEDULED Reason = 186
+	// The revision would say what the last one says.
+	Reason_REASON_POLICY_UNCHANGED Reason = 187
+	// The revision's state does not allow the verb; metadata `state`. What has come into force is changed by a new revision.
+	Reason_REASON_POLICY_REVISION_STATE Reason = 188
 )
 
 // Enum value maps for Reason.
@@ -267,6 +276,10 @@ var (
 		166: "REASON_NOT_PROTECTED",
 		167: "REASON_DEADLINE_INVALID",
 		168: "REASON_SAME_APPROVER",
+		185: "REASON_BEFORE_RECORDS",
+		186: "REASON_POLICY_SCHEDULED",
+		187: "REASON_POLICY_UNCHANGED",
+		188: "REASON_POLICY_REVISION_STATE",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":                 0,
@@ -346,6 +359,10 @@ var (
 		"REASON_NOT_PROTECTED":               166,
 		"REASON_DEADLINE_INVALID":            167,
 		"REASON_SAME_APPROVER":               168,
+		"REASON_BEFORE_RECORDS":              185,
+		"REASON_POLICY_SCHEDULED":            186,
+		"REASON_POLICY_UNCHANGED":            187,
+		"REASON_POLICY_REVISION_STATE":       188,
 	}
 )
 
@@ -400,7 +417,7 @@ var File_chapterhouse_error_v1_error_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xb4\x11\n" +
+	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xaf\x12\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_UNAUTHENTICATED\x10\x01\x12\x1c\n" +
@@ -479,7 +496,11 @@ const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\x12REASON_NO_RENEWALS\x10\xa5\x01\x12\x19\n" +
 	"\x14REASON_NOT_PROTECTED\x10\xa6\x01\x12\x1c\n" +
 	"\x17REASON_DEADLINE_INVALID\x10\xa7\x01\x12\x19\n" +
-	"\x14REASON_SAME_APPROVER\x10\xa8\x01:W\n" +
+	"\x14REASON_SAME_APPROVER\x10\xa8\x01\x12\x1a\n" +
+	"\x15REASON_BEFORE_RECORDS\x10\xb9\x01\x12\x1c\n" +
+	"\x17REASON_POLICY_SCHEDULED\x10\xba\x01\x12\x1c\n" +
+	"\x17REASON_POLICY_UNCHANGED\x10\xbb\x01\x12!\n" +
+	"\x1cREASON_POLICY_REVISION_STATE\x10\xbc\x01:W\n" +
 	"\x06errors\x12\x1e.google.protobuf.MethodOptions\x18\xf2\xa2\x04 \x03(\x0e2\x1d.chapterhouse.error.v1.ReasonR\x06errorsBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1;errorv1b\x06proto3"
 
 var (

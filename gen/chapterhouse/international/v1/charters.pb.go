@@ -14,6 +14,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -416,6 +417,65 @@ func (CharterAnomaly_Kind) EnumDescriptor() ([]byte, []int) {
 	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{8, 0}
 }
 
+// State is where a revision is in its life.
+type CharterPolicy_State int32
+
+const (
+	CharterPolicy_STATE_UNSPECIFIED CharterPolicy_State = 0
+	// It comes into force at effective_time.
+	CharterPolicy_SCHEDULED CharterPolicy_State = 1
+	CharterPolicy_IN_FORCE  CharterPolicy_State = 2
+	// A later revision is in force.
+	CharterPolicy_SUPERSEDED CharterPolicy_State = 3
+	// It was withdrawn before it came into force.
+	CharterPolicy_WITHDRAWN CharterPolicy_State = 4
+)
+
+// Enum value maps for CharterPolicy_State.
+var (
+	CharterPolicy_State_name = map[int32]string{
+		0: "STATE_UNSPECIFIED",
+		1: "SCHEDULED",
+		2: "IN_FORCE",
+		3: "SUPERSEDED",
+		4: "WITHDRAWN",
+	}
+	CharterPolicy_State_value = map[string]int32{
+		"STATE_UNSPECIFIED": 0,
+		"SCHEDULED":         1,
+		"IN_FORCE":          2,
+		"SUPERSEDED":        3,
+		"WITHDRAWN":         4,
+	}
+)
+
+func (x CharterPolicy_State) Enum() *CharterPolicy_State {
+	p := new(CharterPolicy_State)
+	*p = x
+	return p
+}
+
+func (x CharterPolicy_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CharterPolicy_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_chapterhouse_international_v1_charters_proto_enumTypes[6].Descriptor()
+}
+
+func (CharterPolicy_State) Type() protoreflect.EnumType {
+	return &file_chapterhouse_international_v1_charters_proto_enumTypes[6]
+}
+
+func (x CharterPolicy_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CharterPolicy_State.Descriptor instead.
+func (CharterPolicy_State) EnumDescriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{12, 0}
+}
+
 // GraceEnd is what happens by itself when the grace period ends.
 type CharterPolicy_GraceEnd int32
 
@@ -452,11 +512,11 @@ func (x CharterPolicy_GraceEnd) String() string {
 }
 
 func (CharterPolicy_GraceEnd) Descriptor() protoreflect.EnumDescriptor {
-	return file_chapterhouse_international_v1_charters_proto_enumTypes[6].Descriptor()
+	return file_chapterhouse_international_v1_charters_proto_enumTypes[7].Descriptor()
 }
 
 func (CharterPolicy_GraceEnd) Type() protoreflect.EnumType {
-	return &file_chapterhouse_international_v1_charters_proto_enumTypes[6]
+	return &file_chapterhouse_international_v1_charters_proto_enumTypes[7]
 }
 
 func (x CharterPolicy_GraceEnd) Number() protoreflect.EnumNumber {
@@ -465,7 +525,66 @@ func (x CharterPolicy_GraceEnd) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CharterPolicy_GraceEnd.Descriptor instead.
 func (CharterPolicy_GraceEnd) EnumDescriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{12, 0}
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{12, 1}
+}
+
+type PolicyChange_Kind int32
+
+const (
+	PolicyChange_KIND_UNSPECIFIED PolicyChange_Kind = 0
+	// It would become eligible.
+	PolicyChange_GAINS PolicyChange_Kind = 1
+	// It would not be eligible any more.
+	PolicyChange_LOSES PolicyChange_Kind = 2
+	// It would not be eligible any more, and its charter would be AT_RISK.
+	PolicyChange_AT_RISK PolicyChange_Kind = 3
+	// It would become eligible, and its charter would be CHARTERED again.
+	PolicyChange_RETURNS PolicyChange_Kind = 4
+)
+
+// Enum value maps for PolicyChange_Kind.
+var (
+	PolicyChange_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "GAINS",
+		2: "LOSES",
+		3: "AT_RISK",
+		4: "RETURNS",
+	}
+	PolicyChange_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"GAINS":            1,
+		"LOSES":            2,
+		"AT_RISK":          3,
+		"RETURNS":          4,
+	}
+)
+
+func (x PolicyChange_Kind) Enum() *PolicyChange_Kind {
+	p := new(PolicyChange_Kind)
+	*p = x
+	return p
+}
+
+func (x PolicyChange_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PolicyChange_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_chapterhouse_international_v1_charters_proto_enumTypes[8].Descriptor()
+}
+
+func (PolicyChange_Kind) Type() protoreflect.EnumType {
+	return &file_chapterhouse_international_v1_charters_proto_enumTypes[8]
+}
+
+func (x PolicyChange_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PolicyChange_Kind.Descriptor instead.
+func (PolicyChange_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{50, 0}
 }
 
 // Charter is the international body's recognition of a chapter.
@@ -1590,8 +1709,7 @@ type CharterReview struct {
 	Region string `protobuf:"bytes,4,opt,name=region,proto3" json:"region,omitempty"`
 	// The figures on both bases. Its etag is what an approval names.
 	Standing *Standing `protobuf:"bytes,5,opt,name=standing,proto3" json:"standing,omitempty"`
-	// The figures of the last 90 days, oldest first: as they stood 90 days ago, as each transition of the charter found them, and
-	// as they are.
+	// The figures of the last 90 days, oldest first: as they stood 90 days ago, and the last of each day on which they changed.
 	Trend        []*TrendPoint         `protobuf:"bytes,6,rep,name=trend,proto3" json:"trend,omitempty"`
 	Requirements []*CharterRequirement `protobuf:"bytes,7,rep,name=requirements,proto3" json:"requirements,omitempty"`
 	// Absent where the chapter's site has not told.
@@ -1742,7 +1860,7 @@ func (x *CharterReview) GetConflictOfInterest() bool {
 // CharterPolicy is the rule set by which standings and charters are judged.
 type CharterPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// `charterPolicy`.
+	// `charterPolicy`, or `charterPolicy/revisions/<revision>` where revisions are listed and made.
 	Name     string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Revision string `protobuf:"bytes,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	// 1 to 100; inclusive.
@@ -1777,11 +1895,15 @@ type CharterPolicy struct {
 	// Whether a second person must agree to an approval.
 	SecondApproval bool `protobuf:"varint,19,opt,name=second_approval,json=secondApproval,proto3" json:"second_approval,omitempty"`
 	// Who made the revision, and why.
-	Subject       string                 `protobuf:"bytes,20,opt,name=subject,proto3" json:"subject,omitempty"`
-	Note          string                 `protobuf:"bytes,21,opt,name=note,proto3" json:"note,omitempty"`
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Subject    string                 `protobuf:"bytes,20,opt,name=subject,proto3" json:"subject,omitempty"`
+	Note       string                 `protobuf:"bytes,21,opt,name=note,proto3" json:"note,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	State      CharterPolicy_State    `protobuf:"varint,23,opt,name=state,proto3,enum=chapterhouse.international.v1.CharterPolicy_State" json:"state,omitempty"`
+	// When and by whom it was withdrawn.
+	WithdrawTime    *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=withdraw_time,json=withdrawTime,proto3" json:"withdraw_time,omitempty"`
+	WithdrawSubject string                 `protobuf:"bytes,25,opt,name=withdraw_subject,json=withdrawSubject,proto3" json:"withdraw_subject,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *CharterPolicy) Reset() {
@@ -1968,6 +2090,27 @@ func (x *CharterPolicy) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *CharterPolicy) GetState() CharterPolicy_State {
+	if x != nil {
+		return x.State
+	}
+	return CharterPolicy_STATE_UNSPECIFIED
+}
+
+func (x *CharterPolicy) GetWithdrawTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.WithdrawTime
+	}
+	return nil
+}
+
+func (x *CharterPolicy) GetWithdrawSubject() string {
+	if x != nil {
+		return x.WithdrawSubject
+	}
+	return ""
+}
+
 type CreateCharterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// chapter and note.
@@ -2022,8 +2165,10 @@ func (x *CreateCharterRequest) GetRequestId() string {
 }
 
 type GetCharterRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The charter as it was at this time; now when absent.
+	AsOfTime      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=as_of_time,json=asOfTime,proto3" json:"as_of_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2063,6 +2208,13 @@ func (x *GetCharterRequest) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *GetCharterRequest) GetAsOfTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AsOfTime
+	}
+	return nil
 }
 
 type ListChartersRequest struct {
@@ -3811,7 +3963,9 @@ func (x *ListCharterHistoryResponse) GetNextPageToken() string {
 }
 
 type GetCharterPolicyRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The policy that was in force at this time; now when absent.
+	AsOfTime      *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=as_of_time,json=asOfTime,proto3" json:"as_of_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3846,11 +4000,1152 @@ func (*GetCharterPolicyRequest) Descriptor() ([]byte, []int) {
 	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{40}
 }
 
+func (x *GetCharterPolicyRequest) GetAsOfTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AsOfTime
+	}
+	return nil
+}
+
+type UpdateCharterPolicyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the mask names, note, and effective_time. Its etag is that of the policy as it was read.
+	CharterPolicy *CharterPolicy `protobuf:"bytes,1,opt,name=charter_policy,json=charterPolicy,proto3" json:"charter_policy,omitempty"`
+	// Everything that is filled when absent.
+	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	// Says what the revision would be, or why it is refused, and makes none.
+	ValidateOnly  bool   `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateCharterPolicyRequest) Reset() {
+	*x = UpdateCharterPolicyRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateCharterPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateCharterPolicyRequest) ProtoMessage() {}
+
+func (x *UpdateCharterPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateCharterPolicyRequest.ProtoReflect.Descriptor instead.
+func (*UpdateCharterPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *UpdateCharterPolicyRequest) GetCharterPolicy() *CharterPolicy {
+	if x != nil {
+		return x.CharterPolicy
+	}
+	return nil
+}
+
+func (x *UpdateCharterPolicyRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+func (x *UpdateCharterPolicyRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+func (x *UpdateCharterPolicyRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type ListCharterPolicyRevisionsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	PageSize      int32                  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string                 `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCharterPolicyRevisionsRequest) Reset() {
+	*x = ListCharterPolicyRevisionsRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCharterPolicyRevisionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCharterPolicyRevisionsRequest) ProtoMessage() {}
+
+func (x *ListCharterPolicyRevisionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCharterPolicyRevisionsRequest.ProtoReflect.Descriptor instead.
+func (*ListCharterPolicyRevisionsRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *ListCharterPolicyRevisionsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListCharterPolicyRevisionsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListCharterPolicyRevisionsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revisions     []*CharterPolicy       `protobuf:"bytes,1,rep,name=revisions,proto3" json:"revisions,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCharterPolicyRevisionsResponse) Reset() {
+	*x = ListCharterPolicyRevisionsResponse{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCharterPolicyRevisionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCharterPolicyRevisionsResponse) ProtoMessage() {}
+
+func (x *ListCharterPolicyRevisionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCharterPolicyRevisionsResponse.ProtoReflect.Descriptor instead.
+func (*ListCharterPolicyRevisionsResponse) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ListCharterPolicyRevisionsResponse) GetRevisions() []*CharterPolicy {
+	if x != nil {
+		return x.Revisions
+	}
+	return nil
+}
+
+func (x *ListCharterPolicyRevisionsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+type GetCharterPolicyRevisionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCharterPolicyRevisionRequest) Reset() {
+	*x = GetCharterPolicyRevisionRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCharterPolicyRevisionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCharterPolicyRevisionRequest) ProtoMessage() {}
+
+func (x *GetCharterPolicyRevisionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCharterPolicyRevisionRequest.ProtoReflect.Descriptor instead.
+func (*GetCharterPolicyRevisionRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *GetCharterPolicyRevisionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type WithdrawCharterPolicyRevisionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Etag          string                 `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId     string                 `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WithdrawCharterPolicyRevisionRequest) Reset() {
+	*x = WithdrawCharterPolicyRevisionRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WithdrawCharterPolicyRevisionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WithdrawCharterPolicyRevisionRequest) ProtoMessage() {}
+
+func (x *WithdrawCharterPolicyRevisionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WithdrawCharterPolicyRevisionRequest.ProtoReflect.Descriptor instead.
+func (*WithdrawCharterPolicyRevisionRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *WithdrawCharterPolicyRevisionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *WithdrawCharterPolicyRevisionRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *WithdrawCharterPolicyRevisionRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type SimulateCharterPolicyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The draft, or what the mask names of it.
+	CharterPolicy *CharterPolicy `protobuf:"bytes,1,opt,name=charter_policy,json=charterPolicy,proto3" json:"charter_policy,omitempty"`
+	// Everything that is filled when absent.
+	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	// Only chapters in this region or below it.
+	Region string `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`
+	// Only changes of this kind are listed; the counts are of all.
+	Kind          PolicyChange_Kind `protobuf:"varint,4,opt,name=kind,proto3,enum=chapterhouse.international.v1.PolicyChange_Kind" json:"kind,omitempty"`
+	PageSize      int32             `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string            `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SimulateCharterPolicyRequest) Reset() {
+	*x = SimulateCharterPolicyRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SimulateCharterPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SimulateCharterPolicyRequest) ProtoMessage() {}
+
+func (x *SimulateCharterPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SimulateCharterPolicyRequest.ProtoReflect.Descriptor instead.
+func (*SimulateCharterPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *SimulateCharterPolicyRequest) GetCharterPolicy() *CharterPolicy {
+	if x != nil {
+		return x.CharterPolicy
+	}
+	return nil
+}
+
+func (x *SimulateCharterPolicyRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+func (x *SimulateCharterPolicyRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *SimulateCharterPolicyRequest) GetKind() PolicyChange_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return PolicyChange_KIND_UNSPECIFIED
+}
+
+func (x *SimulateCharterPolicyRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *SimulateCharterPolicyRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type SimulateCharterPolicyResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	InForce *CharterPolicy         `protobuf:"bytes,1,opt,name=in_force,json=inForce,proto3" json:"in_force,omitempty"`
+	Draft   *CharterPolicy         `protobuf:"bytes,2,opt,name=draft,proto3" json:"draft,omitempty"`
+	Total   *PolicyCounts          `protobuf:"bytes,3,opt,name=total,proto3" json:"total,omitempty"`
+	// By region in which the chapters lie directly, in the order of the regions' ids.
+	Regions []*RegionPolicyCounts `protobuf:"bytes,4,rep,name=regions,proto3" json:"regions,omitempty"`
+	// The chapters that would cross the line, by id.
+	Changes       []*PolicyChange `protobuf:"bytes,5,rep,name=changes,proto3" json:"changes,omitempty"`
+	NextPageToken string          `protobuf:"bytes,6,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SimulateCharterPolicyResponse) Reset() {
+	*x = SimulateCharterPolicyResponse{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SimulateCharterPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SimulateCharterPolicyResponse) ProtoMessage() {}
+
+func (x *SimulateCharterPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SimulateCharterPolicyResponse.ProtoReflect.Descriptor instead.
+func (*SimulateCharterPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *SimulateCharterPolicyResponse) GetInForce() *CharterPolicy {
+	if x != nil {
+		return x.InForce
+	}
+	return nil
+}
+
+func (x *SimulateCharterPolicyResponse) GetDraft() *CharterPolicy {
+	if x != nil {
+		return x.Draft
+	}
+	return nil
+}
+
+func (x *SimulateCharterPolicyResponse) GetTotal() *PolicyCounts {
+	if x != nil {
+		return x.Total
+	}
+	return nil
+}
+
+func (x *SimulateCharterPolicyResponse) GetRegions() []*RegionPolicyCounts {
+	if x != nil {
+		return x.Regions
+	}
+	return nil
+}
+
+func (x *SimulateCharterPolicyResponse) GetChanges() []*PolicyChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *SimulateCharterPolicyResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// PolicyCounts is how many chapters a draft would move.
+type PolicyCounts struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Chapters       int32                  `protobuf:"varint,1,opt,name=chapters,proto3" json:"chapters,omitempty"`
+	EligibleBefore int32                  `protobuf:"varint,2,opt,name=eligible_before,json=eligibleBefore,proto3" json:"eligible_before,omitempty"`
+	EligibleAfter  int32                  `protobuf:"varint,3,opt,name=eligible_after,json=eligibleAfter,proto3" json:"eligible_after,omitempty"`
+	// Not eligible now, and eligible under the draft; and the other way round.
+	Gaining int32 `protobuf:"varint,4,opt,name=gaining,proto3" json:"gaining,omitempty"`
+	Losing  int32 `protobuf:"varint,5,opt,name=losing,proto3" json:"losing,omitempty"`
+	// Charters that would become AT_RISK, and CHARTERED again.
+	ChartersAtRisk    int32 `protobuf:"varint,6,opt,name=charters_at_risk,json=chartersAtRisk,proto3" json:"charters_at_risk,omitempty"`
+	ChartersReturning int32 `protobuf:"varint,7,opt,name=charters_returning,json=chartersReturning,proto3" json:"charters_returning,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *PolicyCounts) Reset() {
+	*x = PolicyCounts{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyCounts) ProtoMessage() {}
+
+func (x *PolicyCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyCounts.ProtoReflect.Descriptor instead.
+func (*PolicyCounts) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *PolicyCounts) GetChapters() int32 {
+	if x != nil {
+		return x.Chapters
+	}
+	return 0
+}
+
+func (x *PolicyCounts) GetEligibleBefore() int32 {
+	if x != nil {
+		return x.EligibleBefore
+	}
+	return 0
+}
+
+func (x *PolicyCounts) GetEligibleAfter() int32 {
+	if x != nil {
+		return x.EligibleAfter
+	}
+	return 0
+}
+
+func (x *PolicyCounts) GetGaining() int32 {
+	if x != nil {
+		return x.Gaining
+	}
+	return 0
+}
+
+func (x *PolicyCounts) GetLosing() int32 {
+	if x != nil {
+		return x.Losing
+	}
+	return 0
+}
+
+func (x *PolicyCounts) GetChartersAtRisk() int32 {
+	if x != nil {
+		return x.ChartersAtRisk
+	}
+	return 0
+}
+
+func (x *PolicyCounts) GetChartersReturning() int32 {
+	if x != nil {
+		return x.ChartersReturning
+	}
+	return 0
+}
+
+// RegionPolicyCounts is the counts of one region.
+type RegionPolicyCounts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `regions/<region>`; empty for chapters whose region is not known here.
+	Region        string        `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	Counts        *PolicyCounts `protobuf:"bytes,2,opt,name=counts,proto3" json:"counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegionPolicyCounts) Reset() {
+	*x = RegionPolicyCounts{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionPolicyCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionPolicyCounts) ProtoMessage() {}
+
+func (x *RegionPolicyCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionPolicyCounts.ProtoReflect.Descriptor instead.
+func (*RegionPolicyCounts) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *RegionPolicyCounts) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *RegionPolicyCounts) GetCounts() *PolicyCounts {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+// PolicyChange is a chapter that would cross the line.
+type PolicyChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `chapters/<chapter>`.
+	Chapter string `protobuf:"bytes,1,opt,name=chapter,proto3" json:"chapter,omitempty"`
+	Region  string `protobuf:"bytes,2,opt,name=region,proto3" json:"region,omitempty"`
+	// AT_RISK and RETURNS where a charter moves, else LOSES and GAINS.
+	Kind   PolicyChange_Kind `protobuf:"varint,3,opt,name=kind,proto3,enum=chapterhouse.international.v1.PolicyChange_Kind" json:"kind,omitempty"`
+	Before *Standing         `protobuf:"bytes,4,opt,name=before,proto3" json:"before,omitempty"`
+	// Without an etag: it has not happened.
+	After *Standing `protobuf:"bytes,5,opt,name=after,proto3" json:"after,omitempty"`
+	// STATE_UNSPECIFIED where the chapter has no charter.
+	CharterBefore Charter_State `protobuf:"varint,6,opt,name=charter_before,json=charterBefore,proto3,enum=chapterhouse.international.v1.Charter_State" json:"charter_before,omitempty"`
+	CharterAfter  Charter_State `protobuf:"varint,7,opt,name=charter_after,json=charterAfter,proto3,enum=chapterhouse.international.v1.Charter_State" json:"charter_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyChange) Reset() {
+	*x = PolicyChange{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyChange) ProtoMessage() {}
+
+func (x *PolicyChange) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyChange.ProtoReflect.Descriptor instead.
+func (*PolicyChange) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *PolicyChange) GetChapter() string {
+	if x != nil {
+		return x.Chapter
+	}
+	return ""
+}
+
+func (x *PolicyChange) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *PolicyChange) GetKind() PolicyChange_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return PolicyChange_KIND_UNSPECIFIED
+}
+
+func (x *PolicyChange) GetBefore() *Standing {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *PolicyChange) GetAfter() *Standing {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *PolicyChange) GetCharterBefore() Charter_State {
+	if x != nil {
+		return x.CharterBefore
+	}
+	return Charter_STATE_UNSPECIFIED
+}
+
+func (x *PolicyChange) GetCharterAfter() Charter_State {
+	if x != nil {
+		return x.CharterAfter
+	}
+	return Charter_STATE_UNSPECIFIED
+}
+
+type ExportCharterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportCharterRequest) Reset() {
+	*x = ExportCharterRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportCharterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportCharterRequest) ProtoMessage() {}
+
+func (x *ExportCharterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportCharterRequest.ProtoReflect.Descriptor instead.
+func (*ExportCharterRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *ExportCharterRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// CharterEvidence is what a charter rests on, with a digest by which a copy can be checked.
+type CharterEvidence struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Evidence *Evidence              `protobuf:"bytes,1,opt,name=evidence,proto3" json:"evidence,omitempty"`
+	// SHA-256, in hexadecimal, of evidence as JSON in the canonical form of RFC 8785: `jq -cSj .evidence FILE | sha256sum`.
+	Digest        string `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CharterEvidence) Reset() {
+	*x = CharterEvidence{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CharterEvidence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CharterEvidence) ProtoMessage() {}
+
+func (x *CharterEvidence) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CharterEvidence.ProtoReflect.Descriptor instead.
+func (*CharterEvidence) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *CharterEvidence) GetEvidence() *Evidence {
+	if x != nil {
+		return x.Evidence
+	}
+	return nil
+}
+
+func (x *CharterEvidence) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+// Evidence is the content of an evidence file.
+type Evidence struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of this layout: 1.
+	Format     int32                  `protobuf:"varint,1,opt,name=format,proto3" json:"format,omitempty"`
+	ExportTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=export_time,json=exportTime,proto3" json:"export_time,omitempty"`
+	// `charters/<chapter>`.
+	Charter     string                 `protobuf:"bytes,3,opt,name=charter,proto3" json:"charter,omitempty"`
+	Chapter     string                 `protobuf:"bytes,4,opt,name=chapter,proto3" json:"chapter,omitempty"`
+	State       Charter_State          `protobuf:"varint,5,opt,name=state,proto3,enum=chapterhouse.international.v1.Charter_State" json:"state,omitempty"`
+	CharterEtag string                 `protobuf:"bytes,6,opt,name=charter_etag,json=charterEtag,proto3" json:"charter_etag,omitempty"`
+	ApplyTime   *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=apply_time,json=applyTime,proto3" json:"apply_time,omitempty"`
+	CureByTime  *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=cure_by_time,json=cureByTime,proto3" json:"cure_by_time,omitempty"`
+	// The decision that the present state rests on; absent where there is none.
+	Decision *EvidenceDecision `protobuf:"bytes,9,opt,name=decision,proto3" json:"decision,omitempty"`
+	// Oldest first.
+	Transitions []*EvidenceTransition `protobuf:"bytes,10,rep,name=transitions,proto3" json:"transitions,omitempty"`
+	// Every state of the standing that is kept, oldest first.
+	Standings []*StandingRecord `protobuf:"bytes,11,rep,name=standings,proto3" json:"standings,omitempty"`
+	// Every revision that something above names, and the one in force, by number.
+	PolicyRevisions []*CharterPolicy `protobuf:"bytes,12,rep,name=policy_revisions,json=policyRevisions,proto3" json:"policy_revisions,omitempty"`
+	// The present figures, taken apart.
+	Explanation   *StandingExplanation `protobuf:"bytes,13,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Evidence) Reset() {
+	*x = Evidence{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Evidence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Evidence) ProtoMessage() {}
+
+func (x *Evidence) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Evidence.ProtoReflect.Descriptor instead.
+func (*Evidence) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *Evidence) GetFormat() int32 {
+	if x != nil {
+		return x.Format
+	}
+	return 0
+}
+
+func (x *Evidence) GetExportTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExportTime
+	}
+	return nil
+}
+
+func (x *Evidence) GetCharter() string {
+	if x != nil {
+		return x.Charter
+	}
+	return ""
+}
+
+func (x *Evidence) GetChapter() string {
+	if x != nil {
+		return x.Chapter
+	}
+	return ""
+}
+
+func (x *Evidence) GetState() Charter_State {
+	if x != nil {
+		return x.State
+	}
+	return Charter_STATE_UNSPECIFIED
+}
+
+func (x *Evidence) GetCharterEtag() string {
+	if x != nil {
+		return x.CharterEtag
+	}
+	return ""
+}
+
+func (x *Evidence) GetApplyTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ApplyTime
+	}
+	return nil
+}
+
+func (x *Evidence) GetCureByTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CureByTime
+	}
+	return nil
+}
+
+func (x *Evidence) GetDecision() *EvidenceDecision {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
+}
+
+func (x *Evidence) GetTransitions() []*EvidenceTransition {
+	if x != nil {
+		return x.Transitions
+	}
+	return nil
+}
+
+func (x *Evidence) GetStandings() []*StandingRecord {
+	if x != nil {
+		return x.Standings
+	}
+	return nil
+}
+
+func (x *Evidence) GetPolicyRevisions() []*CharterPolicy {
+	if x != nil {
+		return x.PolicyRevisions
+	}
+	return nil
+}
+
+func (x *Evidence) GetExplanation() *StandingExplanation {
+	if x != nil {
+		return x.Explanation
+	}
+	return nil
+}
+
+// EvidenceDecision is a decision without its words.
+type EvidenceDecision struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Subject    string                 `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
+	DecideTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=decide_time,json=decideTime,proto3" json:"decide_time,omitempty"`
+	// The standing that it was made on.
+	Standing       *Standing `protobuf:"bytes,3,opt,name=standing,proto3" json:"standing,omitempty"`
+	PolicyRevision string    `protobuf:"bytes,4,opt,name=policy_revision,json=policyRevision,proto3" json:"policy_revision,omitempty"`
+	// SHA-256 of the note, in hexadecimal: who has the note can prove that it is this one. Empty without a note.
+	NoteDigest    string `protobuf:"bytes,5,opt,name=note_digest,json=noteDigest,proto3" json:"note_digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EvidenceDecision) Reset() {
+	*x = EvidenceDecision{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EvidenceDecision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EvidenceDecision) ProtoMessage() {}
+
+func (x *EvidenceDecision) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EvidenceDecision.ProtoReflect.Descriptor instead.
+func (*EvidenceDecision) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *EvidenceDecision) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *EvidenceDecision) GetDecideTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DecideTime
+	}
+	return nil
+}
+
+func (x *EvidenceDecision) GetStanding() *Standing {
+	if x != nil {
+		return x.Standing
+	}
+	return nil
+}
+
+func (x *EvidenceDecision) GetPolicyRevision() string {
+	if x != nil {
+		return x.PolicyRevision
+	}
+	return ""
+}
+
+func (x *EvidenceDecision) GetNoteDigest() string {
+	if x != nil {
+		return x.NoteDigest
+	}
+	return ""
+}
+
+// EvidenceTransition is a transition without its words.
+type EvidenceTransition struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Number         int32                  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Verb           string                 `protobuf:"bytes,2,opt,name=verb,proto3" json:"verb,omitempty"`
+	FromState      Charter_State          `protobuf:"varint,3,opt,name=from_state,json=fromState,proto3,enum=chapterhouse.international.v1.Charter_State" json:"from_state,omitempty"`
+	ToState        Charter_State          `protobuf:"varint,4,opt,name=to_state,json=toState,proto3,enum=chapterhouse.international.v1.Charter_State" json:"to_state,omitempty"`
+	Subject        string                 `protobuf:"bytes,5,opt,name=subject,proto3" json:"subject,omitempty"`
+	CreateTime     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	Standing       *Standing              `protobuf:"bytes,7,opt,name=standing,proto3" json:"standing,omitempty"`
+	PolicyRevision string                 `protobuf:"bytes,8,opt,name=policy_revision,json=policyRevision,proto3" json:"policy_revision,omitempty"`
+	// As in EvidenceDecision.
+	NoteDigest    string `protobuf:"bytes,9,opt,name=note_digest,json=noteDigest,proto3" json:"note_digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EvidenceTransition) Reset() {
+	*x = EvidenceTransition{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EvidenceTransition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EvidenceTransition) ProtoMessage() {}
+
+func (x *EvidenceTransition) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EvidenceTransition.ProtoReflect.Descriptor instead.
+func (*EvidenceTransition) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *EvidenceTransition) GetNumber() int32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *EvidenceTransition) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+func (x *EvidenceTransition) GetFromState() Charter_State {
+	if x != nil {
+		return x.FromState
+	}
+	return Charter_STATE_UNSPECIFIED
+}
+
+func (x *EvidenceTransition) GetToState() Charter_State {
+	if x != nil {
+		return x.ToState
+	}
+	return Charter_STATE_UNSPECIFIED
+}
+
+func (x *EvidenceTransition) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *EvidenceTransition) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *EvidenceTransition) GetStanding() *Standing {
+	if x != nil {
+		return x.Standing
+	}
+	return nil
+}
+
+func (x *EvidenceTransition) GetPolicyRevision() string {
+	if x != nil {
+		return x.PolicyRevision
+	}
+	return ""
+}
+
+func (x *EvidenceTransition) GetNoteDigest() string {
+	if x != nil {
+		return x.NoteDigest
+	}
+	return ""
+}
+
 var File_chapterhouse_international_v1_charters_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_international_v1_charters_proto_rawDesc = "" +
 	"\n" +
-	",chapterhouse/international/v1/charters.proto\x12\x1dchapterhouse.international.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a-chapterhouse/international/v1/standings.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x11\n" +
+	",chapterhouse/international/v1/charters.proto\x12\x1dchapterhouse.international.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a-chapterhouse/international/v1/standings.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x11\n" +
 	"\aCharter\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12K\n" +
 	"\achapter\x18\x02 \x01(\tB1\xbaH.r,2*^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\achapter\x12B\n" +
@@ -4039,34 +5334,52 @@ const file_chapterhouse_international_v1_charters_proto_rawDesc = "" +
 	"\bcomments\x18\f \x03(\v2-.chapterhouse.international.v1.CharterCommentR\bcomments\x12\x14\n" +
 	"\x05verbs\x18\r \x03(\tR\x05verbs\x120\n" +
 	"\x14conflict_of_interest\x18\x0e \x01(\bR\x12conflictOfInterestB\x10\n" +
-	"\x0e_officer_count\"\xf5\a\n" +
+	"\x0e_officer_count\"\xcc\v\n" +
 	"\rCharterPolicy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\tR\brevision\x12+\n" +
-	"\x11threshold_percent\x18\x03 \x01(\x05R\x10thresholdPercent\x12:\n" +
-	"\x19minimum_people_membership\x18\x04 \x01(\x05R\x17minimumPeopleMembership\x124\n" +
-	"\x16minimum_people_mailing\x18\x05 \x01(\x05R\x14minimumPeopleMailing\x12I\n" +
-	"\rallowed_bases\x18\x06 \x03(\x0e2$.chapterhouse.international.v1.BasisR\fallowedBases\x12\x1d\n" +
+	"\brevision\x18\x02 \x01(\tR\brevision\x129\n" +
+	"\x11threshold_percent\x18\x03 \x01(\x05B\f\xbaH\t\xd8\x01\x01\x1a\x04\x18d(\x01R\x10thresholdPercent\x12G\n" +
+	"\x19minimum_people_membership\x18\x04 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xc0\x84=(\x00R\x17minimumPeopleMembership\x12A\n" +
+	"\x16minimum_people_mailing\x18\x05 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xc0\x84=(\x00R\x14minimumPeopleMailing\x12\\\n" +
+	"\rallowed_bases\x18\x06 \x03(\x0e2$.chapterhouse.international.v1.BasisB\x11\xbaH\x0e\x92\x01\v\x18\x01\"\a\x82\x01\x04\x10\x01 \x00R\fallowedBases\x12)\n" +
 	"\n" +
-	"grace_days\x18\a \x01(\x05R\tgraceDays\x12!\n" +
-	"\freapply_days\x18\b \x01(\x05R\vreapplyDays\x12A\n" +
+	"grace_days\x18\a \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xc2\x1c(\x00R\tgraceDays\x12-\n" +
+	"\freapply_days\x18\b \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xc2\x1c(\x00R\vreapplyDays\x12A\n" +
 	"\x0eeffective_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\reffectiveTime\x12\x12\n" +
 	"\x04etag\x18\n" +
-	" \x01(\tR\x04etag\x12&\n" +
-	"\x0freview_due_days\x18\v \x01(\x05R\rreviewDueDays\x12(\n" +
-	"\x10changes_due_days\x18\f \x01(\x05R\x0echangesDueDays\x12\x1f\n" +
-	"\vclaim_hours\x18\r \x01(\x05R\n" +
-	"claimHours\x12#\n" +
-	"\rrecovery_days\x18\x0e \x01(\x05R\frecoveryDays\x12R\n" +
-	"\tgrace_end\x18\x0f \x01(\x0e25.chapterhouse.international.v1.CharterPolicy.GraceEndR\bgraceEnd\x12!\n" +
-	"\frenewal_days\x18\x10 \x01(\x05R\vrenewalDays\x12#\n" +
-	"\ractivity_days\x18\x11 \x01(\x05R\factivityDays\x12)\n" +
-	"\x10minimum_officers\x18\x12 \x01(\x05R\x0fminimumOfficers\x12'\n" +
+	" \x01(\tR\x04etag\x125\n" +
+	"\x0freview_due_days\x18\v \x01(\x05B\r\xbaH\n" +
+	"\xd8\x01\x01\x1a\x05\x18\xc2\x1c(\x01R\rreviewDueDays\x127\n" +
+	"\x10changes_due_days\x18\f \x01(\x05B\r\xbaH\n" +
+	"\xd8\x01\x01\x1a\x05\x18\xc2\x1c(\x01R\x0echangesDueDays\x12.\n" +
+	"\vclaim_hours\x18\r \x01(\x05B\r\xbaH\n" +
+	"\xd8\x01\x01\x1a\x05\x18\xb8D(\x01R\n" +
+	"claimHours\x12/\n" +
+	"\rrecovery_days\x18\x0e \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xc2\x1c(\x00R\frecoveryDays\x12\\\n" +
+	"\tgrace_end\x18\x0f \x01(\x0e25.chapterhouse.international.v1.CharterPolicy.GraceEndB\b\xbaH\x05\x82\x01\x02\x10\x01R\bgraceEnd\x12.\n" +
+	"\frenewal_days\x18\x10 \x01(\x05B\v\xbaH\b\x1a\x06\x18\x94\x9d\x02(\x00R\vrenewalDays\x12/\n" +
+	"\ractivity_days\x18\x11 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xc2\x1c(\x00R\factivityDays\x125\n" +
+	"\x10minimum_officers\x18\x12 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\x0fminimumOfficers\x12'\n" +
 	"\x0fsecond_approval\x18\x13 \x01(\bR\x0esecondApproval\x12\x18\n" +
-	"\asubject\x18\x14 \x01(\tR\asubject\x12\x12\n" +
-	"\x04note\x18\x15 \x01(\tR\x04note\x12;\n" +
+	"\asubject\x18\x14 \x01(\tR\asubject\x12\x1c\n" +
+	"\x04note\x18\x15 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\x04note\x12;\n" +
 	"\vcreate_time\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\">\n" +
+	"createTime\x12H\n" +
+	"\x05state\x18\x17 \x01(\x0e22.chapterhouse.international.v1.CharterPolicy.StateR\x05state\x12?\n" +
+	"\rwithdraw_time\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampR\fwithdrawTime\x12)\n" +
+	"\x10withdraw_subject\x18\x19 \x01(\tR\x0fwithdrawSubject\"Z\n" +
+	"\x05State\x12\x15\n" +
+	"\x11STATE_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tSCHEDULED\x10\x01\x12\f\n" +
+	"\bIN_FORCE\x10\x02\x12\x0e\n" +
+	"\n" +
+	"SUPERSEDED\x10\x03\x12\r\n" +
+	"\tWITHDRAWN\x10\x04\">\n" +
 	"\bGraceEnd\x12\x19\n" +
 	"\x15GRACE_END_UNSPECIFIED\x10\x00\x12\n" +
 	"\n" +
@@ -4075,9 +5388,11 @@ const file_chapterhouse_international_v1_charters_proto_rawDesc = "" +
 	"\x14CreateCharterRequest\x12H\n" +
 	"\acharter\x18\x01 \x01(\v2&.chapterhouse.international.v1.CharterB\x06\xbaH\x03\xc8\x01\x01R\acharter\x12'\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"Z\n" +
+	"request_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\x94\x01\n" +
 	"\x11GetCharterRequest\x12E\n" +
-	"\x04name\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\"\x8f\x02\n" +
+	"\x04name\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x128\n" +
+	"\n" +
+	"as_of_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\basOfTime\"\x8f\x02\n" +
 	"\x13ListChartersRequest\x12$\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -4232,14 +5547,122 @@ const file_chapterhouse_international_v1_charters_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"\x90\x01\n" +
 	"\x1aListCharterHistoryResponse\x12J\n" +
 	"\ahistory\x18\x01 \x03(\v20.chapterhouse.international.v1.CharterTransitionR\ahistory\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x19\n" +
-	"\x17GetCharterPolicyRequest2\xba\"\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"S\n" +
+	"\x17GetCharterPolicyRequest\x128\n" +
+	"\n" +
+	"as_of_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\basOfTime\"\x84\x02\n" +
+	"\x1aUpdateCharterPolicyRequest\x12[\n" +
+	"\x0echarter_policy\x18\x01 \x01(\v2,.chapterhouse.international.v1.CharterPolicyB\x06\xbaH\x03\xc8\x01\x01R\rcharterPolicy\x12;\n" +
+	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\x12'\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"h\n" +
+	"!ListCharterPolicyRevisionsRequest\x12$\n" +
+	"\tpage_size\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"\x98\x01\n" +
+	"\"ListCharterPolicyRevisionsResponse\x12J\n" +
+	"\trevisions\x18\x01 \x03(\v2,.chapterhouse.international.v1.CharterPolicyR\trevisions\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"g\n" +
+	"\x1fGetCharterPolicyRevisionRequest\x12D\n" +
+	"\x04name\x18\x01 \x01(\tB0\xbaH-r+2)^charterPolicy/revisions/[1-9][0-9]{0,8}$R\x04name\"\xa9\x01\n" +
+	"$WithdrawCharterPolicyRevisionRequest\x12D\n" +
+	"\x04name\x18\x01 \x01(\tB0\xbaH-r+2)^charterPolicy/revisions/[1-9][0-9]{0,8}$R\x04name\x12\x12\n" +
+	"\x04etag\x18\x02 \x01(\tR\x04etag\x12'\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\x9a\x03\n" +
+	"\x1cSimulateCharterPolicyRequest\x12[\n" +
+	"\x0echarter_policy\x18\x01 \x01(\v2,.chapterhouse.international.v1.CharterPolicyB\x06\xbaH\x03\xc8\x01\x01R\rcharterPolicy\x12;\n" +
+	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\x12K\n" +
+	"\x06region\x18\x03 \x01(\tB3\xbaH0r.2,^(regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?)?$R\x06region\x12N\n" +
+	"\x04kind\x18\x04 \x01(\x0e20.chapterhouse.international.v1.PolicyChange.KindB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04kind\x12$\n" +
+	"\tpage_size\x18\x05 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x06 \x01(\tR\tpageToken\"\xab\x03\n" +
+	"\x1dSimulateCharterPolicyResponse\x12G\n" +
+	"\bin_force\x18\x01 \x01(\v2,.chapterhouse.international.v1.CharterPolicyR\ainForce\x12B\n" +
+	"\x05draft\x18\x02 \x01(\v2,.chapterhouse.international.v1.CharterPolicyR\x05draft\x12A\n" +
+	"\x05total\x18\x03 \x01(\v2+.chapterhouse.international.v1.PolicyCountsR\x05total\x12K\n" +
+	"\aregions\x18\x04 \x03(\v21.chapterhouse.international.v1.RegionPolicyCountsR\aregions\x12E\n" +
+	"\achanges\x18\x05 \x03(\v2+.chapterhouse.international.v1.PolicyChangeR\achanges\x12&\n" +
+	"\x0fnext_page_token\x18\x06 \x01(\tR\rnextPageToken\"\x85\x02\n" +
+	"\fPolicyCounts\x12\x1a\n" +
+	"\bchapters\x18\x01 \x01(\x05R\bchapters\x12'\n" +
+	"\x0feligible_before\x18\x02 \x01(\x05R\x0eeligibleBefore\x12%\n" +
+	"\x0eeligible_after\x18\x03 \x01(\x05R\religibleAfter\x12\x18\n" +
+	"\againing\x18\x04 \x01(\x05R\againing\x12\x16\n" +
+	"\x06losing\x18\x05 \x01(\x05R\x06losing\x12(\n" +
+	"\x10charters_at_risk\x18\x06 \x01(\x05R\x0echartersAtRisk\x12-\n" +
+	"\x12charters_returning\x18\a \x01(\x05R\x11chartersReturning\"q\n" +
+	"\x12RegionPolicyCounts\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12C\n" +
+	"\x06counts\x18\x02 \x01(\v2+.chapterhouse.international.v1.PolicyCountsR\x06counts\"\xfc\x03\n" +
+	"\fPolicyChange\x12\x18\n" +
+	"\achapter\x18\x01 \x01(\tR\achapter\x12\x16\n" +
+	"\x06region\x18\x02 \x01(\tR\x06region\x12D\n" +
+	"\x04kind\x18\x03 \x01(\x0e20.chapterhouse.international.v1.PolicyChange.KindR\x04kind\x12?\n" +
+	"\x06before\x18\x04 \x01(\v2'.chapterhouse.international.v1.StandingR\x06before\x12=\n" +
+	"\x05after\x18\x05 \x01(\v2'.chapterhouse.international.v1.StandingR\x05after\x12S\n" +
+	"\x0echarter_before\x18\x06 \x01(\x0e2,.chapterhouse.international.v1.Charter.StateR\rcharterBefore\x12Q\n" +
+	"\rcharter_after\x18\a \x01(\x0e2,.chapterhouse.international.v1.Charter.StateR\fcharterAfter\"L\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\t\n" +
+	"\x05GAINS\x10\x01\x12\t\n" +
+	"\x05LOSES\x10\x02\x12\v\n" +
+	"\aAT_RISK\x10\x03\x12\v\n" +
+	"\aRETURNS\x10\x04\"]\n" +
+	"\x14ExportCharterRequest\x12E\n" +
+	"\x04name\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\"n\n" +
+	"\x0fCharterEvidence\x12C\n" +
+	"\bevidence\x18\x01 \x01(\v2'.chapterhouse.international.v1.EvidenceR\bevidence\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\"\x91\x06\n" +
+	"\bEvidence\x12\x16\n" +
+	"\x06format\x18\x01 \x01(\x05R\x06format\x12;\n" +
+	"\vexport_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"exportTime\x12\x18\n" +
+	"\acharter\x18\x03 \x01(\tR\acharter\x12\x18\n" +
+	"\achapter\x18\x04 \x01(\tR\achapter\x12B\n" +
+	"\x05state\x18\x05 \x01(\x0e2,.chapterhouse.international.v1.Charter.StateR\x05state\x12!\n" +
+	"\fcharter_etag\x18\x06 \x01(\tR\vcharterEtag\x129\n" +
+	"\n" +
+	"apply_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tapplyTime\x12<\n" +
+	"\fcure_by_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"cureByTime\x12K\n" +
+	"\bdecision\x18\t \x01(\v2/.chapterhouse.international.v1.EvidenceDecisionR\bdecision\x12S\n" +
+	"\vtransitions\x18\n" +
+	" \x03(\v21.chapterhouse.international.v1.EvidenceTransitionR\vtransitions\x12K\n" +
+	"\tstandings\x18\v \x03(\v2-.chapterhouse.international.v1.StandingRecordR\tstandings\x12W\n" +
+	"\x10policy_revisions\x18\f \x03(\v2,.chapterhouse.international.v1.CharterPolicyR\x0fpolicyRevisions\x12T\n" +
+	"\vexplanation\x18\r \x01(\v22.chapterhouse.international.v1.StandingExplanationR\vexplanation\"\xf8\x01\n" +
+	"\x10EvidenceDecision\x12\x18\n" +
+	"\asubject\x18\x01 \x01(\tR\asubject\x12;\n" +
+	"\vdecide_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"decideTime\x12C\n" +
+	"\bstanding\x18\x03 \x01(\v2'.chapterhouse.international.v1.StandingR\bstanding\x12'\n" +
+	"\x0fpolicy_revision\x18\x04 \x01(\tR\x0epolicyRevision\x12\x1f\n" +
+	"\vnote_digest\x18\x05 \x01(\tR\n" +
+	"noteDigest\"\xbc\x03\n" +
+	"\x12EvidenceTransition\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x12\n" +
+	"\x04verb\x18\x02 \x01(\tR\x04verb\x12K\n" +
+	"\n" +
+	"from_state\x18\x03 \x01(\x0e2,.chapterhouse.international.v1.Charter.StateR\tfromState\x12G\n" +
+	"\bto_state\x18\x04 \x01(\x0e2,.chapterhouse.international.v1.Charter.StateR\atoState\x12\x18\n" +
+	"\asubject\x18\x05 \x01(\tR\asubject\x12;\n" +
+	"\vcreate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x12C\n" +
+	"\bstanding\x18\a \x01(\v2'.chapterhouse.international.v1.StandingR\bstanding\x12'\n" +
+	"\x0fpolicy_revision\x18\b \x01(\tR\x0epolicyRevision\x12\x1f\n" +
+	"\vnote_digest\x18\t \x01(\tR\n" +
+	"noteDigest2\x92,\n" +
 	"\x0eCharterService\x12\xb8\x01\n" +
 	"\rCreateCharter\x123.chapterhouse.international.v1.CreateCharterRequest\x1a&.chapterhouse.international.v1.Charter\"J\x8a\x97\"!\"\x0fcharter.chapter\n" +
-	"\x0echarters.apply\x92\x97\"\x04\x06HK\v\x82\xd3\xe4\x93\x02\x17:\acharter\"\f/v1/charters\x12\x9e\x01\n" +
+	"\x0echarters.apply\x92\x97\"\x04\x06HK\v\x82\xd3\xe4\x93\x02\x17:\acharter\"\f/v1/charters\x12\xa5\x01\n" +
 	"\n" +
-	"GetCharter\x120.chapterhouse.international.v1.GetCharterRequest\x1a&.chapterhouse.international.v1.Charter\"6\x8a\x97\"\x15\"\x04name\n" +
-	"\rcharters.read\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=charters/*}\x12\xa8\x01\n" +
+	"GetCharter\x120.chapterhouse.international.v1.GetCharterRequest\x1a&.chapterhouse.international.v1.Charter\"=\x8a\x97\"\x15\"\x04name\n" +
+	"\rcharters.read\x92\x97\"\x03^\xb9\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=charters/*}\x12\xa8\x01\n" +
 	"\fListCharters\x122.chapterhouse.international.v1.ListChartersRequest\x1a3.chapterhouse.international.v1.ListChartersResponse\"/\x8a\x97\"\x17\"\x06region\n" +
 	"\rcharters.read\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/charters\x12\xb5\x01\n" +
 	"\fClaimCharter\x122.chapterhouse.international.v1.ClaimCharterRequest\x1a&.chapterhouse.international.v1.Charter\"I\x8a\x97\"\x17\"\x04name\n" +
@@ -4280,8 +5703,18 @@ const file_chapterhouse_international_v1_charters_proto_rawDesc = "" +
 	"\x13ListCharterComments\x129.chapterhouse.international.v1.ListCharterCommentsRequest\x1a:.chapterhouse.international.v1.ListCharterCommentsResponse\"C\x8a\x97\"\x17\"\x06parent\n" +
 	"\rcharters.read\x82\xd3\xe4\x93\x02\"\x12 /v1/{parent=charters/*}/comments\x12\xcd\x01\n" +
 	"\x12ListCharterHistory\x128.chapterhouse.international.v1.ListCharterHistoryRequest\x1a9.chapterhouse.international.v1.ListCharterHistoryResponse\"B\x8a\x97\"\x17\"\x06parent\n" +
-	"\rcharters.read\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{parent=charters/*}/history\x12\x99\x01\n" +
-	"\x10GetCharterPolicy\x126.chapterhouse.international.v1.GetCharterPolicyRequest\x1a,.chapterhouse.international.v1.CharterPolicy\"\x1f\x8a\x97\"\x02\x10\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/charterPolicyBXZVgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1;internationalv1b\x06proto3"
+	"\rcharters.read\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{parent=charters/*}/history\x12\xa0\x01\n" +
+	"\x10GetCharterPolicy\x126.chapterhouse.international.v1.GetCharterPolicyRequest\x1a,.chapterhouse.international.v1.CharterPolicy\"&\x8a\x97\"\x02\x10\x01\x92\x97\"\x03^\xb9\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/charterPolicy\x12\xc6\x01\n" +
+	"\x13UpdateCharterPolicy\x129.chapterhouse.international.v1.UpdateCharterPolicyRequest\x1a,.chapterhouse.international.v1.CharterPolicy\"F\x8a\x97\"\x0f\n" +
+	"\rpolicy.update\x92\x97\"\x06\b]\xba\x01\xbb\x01\x82\xd3\xe4\x93\x02#:\x0echarter_policy2\x11/v1/charterPolicy\x12\xca\x01\n" +
+	"\x15SimulateCharterPolicy\x12;.chapterhouse.international.v1.SimulateCharterPolicyRequest\x1a<.chapterhouse.international.v1.SimulateCharterPolicyResponse\"6\x8a\x97\"\r\n" +
+	"\vpolicy.read\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/charterPolicy:simulate\x12\xcc\x01\n" +
+	"\x1aListCharterPolicyRevisions\x12@.chapterhouse.international.v1.ListCharterPolicyRevisionsRequest\x1aA.chapterhouse.international.v1.ListCharterPolicyRevisionsResponse\")\x8a\x97\"\x02\x10\x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/charterPolicy/revisions\x12\xbc\x01\n" +
+	"\x18GetCharterPolicyRevision\x12>.chapterhouse.international.v1.GetCharterPolicyRevisionRequest\x1a,.chapterhouse.international.v1.CharterPolicy\"2\x8a\x97\"\x02\x10\x01\x82\xd3\xe4\x93\x02&\x12$/v1/{name=charterPolicy/revisions/*}\x12\xe8\x01\n" +
+	"\x1dWithdrawCharterPolicyRevision\x12C.chapterhouse.international.v1.WithdrawCharterPolicyRevisionRequest\x1a,.chapterhouse.international.v1.CharterPolicy\"T\x8a\x97\"\x0f\n" +
+	"\rpolicy.update\x92\x97\"\x05\b\xbc\x01\xba\x01\x82\xd3\xe4\x93\x022:\x01*\"-/v1/{name=charterPolicy/revisions/*}:withdraw\x12\xb8\x01\n" +
+	"\rExportCharter\x123.chapterhouse.international.v1.ExportCharterRequest\x1a..chapterhouse.international.v1.CharterEvidence\"B\x8a\x97\"\x15\"\x04name\n" +
+	"\rcharters.read\x92\x97\"\x01\f\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/{name=charters/*}:exportBXZVgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1;internationalv1b\x06proto3"
 
 var (
 	file_chapterhouse_international_v1_charters_proto_rawDescOnce sync.Once
@@ -4295,195 +5728,264 @@ func file_chapterhouse_international_v1_charters_proto_rawDescGZIP() []byte {
 	return file_chapterhouse_international_v1_charters_proto_rawDescData
 }
 
-var file_chapterhouse_international_v1_charters_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_chapterhouse_international_v1_charters_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_chapterhouse_international_v1_charters_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
+var file_chapterhouse_international_v1_charters_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_chapterhouse_international_v1_charters_proto_goTypes = []any{
-	(Charter_State)(0),                   // 0: chapterhouse.international.v1.Charter.State
-	(Charter_Reason)(0),                  // 1: chapterhouse.international.v1.Charter.Reason
-	(Charter_Task)(0),                    // 2: chapterhouse.international.v1.Charter.Task
-	(CharterComment_Visibility)(0),       // 3: chapterhouse.international.v1.CharterComment.Visibility
-	(CharterRequirement_Kind)(0),         // 4: chapterhouse.international.v1.CharterRequirement.Kind
-	(CharterAnomaly_Kind)(0),             // 5: chapterhouse.international.v1.CharterAnomaly.Kind
-	(CharterPolicy_GraceEnd)(0),          // 6: chapterhouse.international.v1.CharterPolicy.GraceEnd
-	(*Charter)(nil),                      // 7: chapterhouse.international.v1.Charter
-	(*ChangesRequest)(nil),               // 8: chapterhouse.international.v1.ChangesRequest
-	(*CharterApproval)(nil),              // 9: chapterhouse.international.v1.CharterApproval
-	(*CharterOverride)(nil),              // 10: chapterhouse.international.v1.CharterOverride
-	(*CharterDecision)(nil),              // 11: chapterhouse.international.v1.CharterDecision
-	(*CharterTransition)(nil),            // 12: chapterhouse.international.v1.CharterTransition
-	(*CharterComment)(nil),               // 13: chapterhouse.international.v1.CharterComment
-	(*CharterRequirement)(nil),           // 14: chapterhouse.international.v1.CharterRequirement
-	(*CharterAnomaly)(nil),               // 15: chapterhouse.international.v1.CharterAnomaly
-	(*NearbyChapter)(nil),                // 16: chapterhouse.international.v1.NearbyChapter
-	(*TrendPoint)(nil),                   // 17: chapterhouse.international.v1.TrendPoint
-	(*CharterReview)(nil),                // 18: chapterhouse.international.v1.CharterReview
-	(*CharterPolicy)(nil),                // 19: chapterhouse.international.v1.CharterPolicy
-	(*CreateCharterRequest)(nil),         // 20: chapterhouse.international.v1.CreateCharterRequest
-	(*GetCharterRequest)(nil),            // 21: chapterhouse.international.v1.GetCharterRequest
-	(*ListChartersRequest)(nil),          // 22: chapterhouse.international.v1.ListChartersRequest
-	(*ListChartersResponse)(nil),         // 23: chapterhouse.international.v1.ListChartersResponse
-	(*ClaimCharterRequest)(nil),          // 24: chapterhouse.international.v1.ClaimCharterRequest
-	(*ReleaseCharterRequest)(nil),        // 25: chapterhouse.international.v1.ReleaseCharterRequest
-	(*ApproveCharterRequest)(nil),        // 26: chapterhouse.international.v1.ApproveCharterRequest
-	(*DeclineCharterRequest)(nil),        // 27: chapterhouse.international.v1.DeclineCharterRequest
-	(*WithdrawCharterRequest)(nil),       // 28: chapterhouse.international.v1.WithdrawCharterRequest
-	(*RequestCharterChangesRequest)(nil), // 29: chapterhouse.international.v1.RequestCharterChangesRequest
-	(*ResubmitCharterRequest)(nil),       // 30: chapterhouse.international.v1.ResubmitCharterRequest
-	(*SuspendCharterRequest)(nil),        // 31: chapterhouse.international.v1.SuspendCharterRequest
-	(*ReinstateCharterRequest)(nil),      // 32: chapterhouse.international.v1.ReinstateCharterRequest
-	(*RevokeCharterRequest)(nil),         // 33: chapterhouse.international.v1.RevokeCharterRequest
-	(*SurrenderCharterRequest)(nil),      // 34: chapterhouse.international.v1.SurrenderCharterRequest
-	(*RenewCharterRequest)(nil),          // 35: chapterhouse.international.v1.RenewCharterRequest
-	(*ProtectCharterRequest)(nil),        // 36: chapterhouse.international.v1.ProtectCharterRequest
-	(*UnprotectCharterRequest)(nil),      // 37: chapterhouse.international.v1.UnprotectCharterRequest
-	(*ListReviewQueueRequest)(nil),       // 38: chapterhouse.international.v1.ListReviewQueueRequest
-	(*QueuedCharter)(nil),                // 39: chapterhouse.international.v1.QueuedCharter
-	(*ListReviewQueueResponse)(nil),      // 40: chapterhouse.international.v1.ListReviewQueueResponse
-	(*GetCharterReviewRequest)(nil),      // 41: chapterhouse.international.v1.GetCharterReviewRequest
-	(*CreateCharterCommentRequest)(nil),  // 42: chapterhouse.international.v1.CreateCharterCommentRequest
-	(*ListCharterCommentsRequest)(nil),   // 43: chapterhouse.international.v1.ListCharterCommentsRequest
-	(*ListCharterCommentsResponse)(nil),  // 44: chapterhouse.international.v1.ListCharterCommentsResponse
-	(*ListCharterHistoryRequest)(nil),    // 45: chapterhouse.international.v1.ListCharterHistoryRequest
-	(*ListCharterHistoryResponse)(nil),   // 46: chapterhouse.international.v1.ListCharterHistoryResponse
-	(*GetCharterPolicyRequest)(nil),      // 47: chapterhouse.international.v1.GetCharterPolicyRequest
-	(*timestamppb.Timestamp)(nil),        // 48: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),          // 49: google.protobuf.Duration
-	(*Standing)(nil),                     // 50: chapterhouse.international.v1.Standing
-	(Basis)(0),                           // 51: chapterhouse.international.v1.Basis
-	(*Figures)(nil),                      // 52: chapterhouse.international.v1.Figures
+	(Charter_State)(0),                           // 0: chapterhouse.international.v1.Charter.State
+	(Charter_Reason)(0),                          // 1: chapterhouse.international.v1.Charter.Reason
+	(Charter_Task)(0),                            // 2: chapterhouse.international.v1.Charter.Task
+	(CharterComment_Visibility)(0),               // 3: chapterhouse.international.v1.CharterComment.Visibility
+	(CharterRequirement_Kind)(0),                 // 4: chapterhouse.international.v1.CharterRequirement.Kind
+	(CharterAnomaly_Kind)(0),                     // 5: chapterhouse.international.v1.CharterAnomaly.Kind
+	(CharterPolicy_State)(0),                     // 6: chapterhouse.international.v1.CharterPolicy.State
+	(CharterPolicy_GraceEnd)(0),                  // 7: chapterhouse.international.v1.CharterPolicy.GraceEnd
+	(PolicyChange_Kind)(0),                       // 8: chapterhouse.international.v1.PolicyChange.Kind
+	(*Charter)(nil),                              // 9: chapterhouse.international.v1.Charter
+	(*ChangesRequest)(nil),                       // 10: chapterhouse.international.v1.ChangesRequest
+	(*CharterApproval)(nil),                      // 11: chapterhouse.international.v1.CharterApproval
+	(*CharterOverride)(nil),                      // 12: chapterhouse.international.v1.CharterOverride
+	(*CharterDecision)(nil),                      // 13: chapterhouse.international.v1.CharterDecision
+	(*CharterTransition)(nil),                    // 14: chapterhouse.international.v1.CharterTransition
+	(*CharterComment)(nil),                       // 15: chapterhouse.international.v1.CharterComment
+	(*CharterRequirement)(nil),                   // 16: chapterhouse.international.v1.CharterRequirement
+	(*CharterAnomaly)(nil),                       // 17: chapterhouse.international.v1.CharterAnomaly
+	(*NearbyChapter)(nil),                        // 18: chapterhouse.international.v1.NearbyChapter
+	(*TrendPoint)(nil),                           // 19: chapterhouse.international.v1.TrendPoint
+	(*CharterReview)(nil),                        // 20: chapterhouse.international.v1.CharterReview
+	(*CharterPolicy)(nil),                        // 21: chapterhouse.international.v1.CharterPolicy
+	(*CreateCharterRequest)(nil),                 // 22: chapterhouse.international.v1.CreateCharterRequest
+	(*GetCharterRequest)(nil),                    // 23: chapterhouse.international.v1.GetCharterRequest
+	(*ListChartersRequest)(nil),                  // 24: chapterhouse.international.v1.ListChartersRequest
+	(*ListChartersResponse)(nil),                 // 25: chapterhouse.international.v1.ListChartersResponse
+	(*ClaimCharterRequest)(nil),                  // 26: chapterhouse.international.v1.ClaimCharterRequest
+	(*ReleaseCharterRequest)(nil),                // 27: chapterhouse.international.v1.ReleaseCharterRequest
+	(*ApproveCharterRequest)(nil),                // 28: chapterhouse.international.v1.ApproveCharterRequest
+	(*DeclineCharterRequest)(nil),                // 29: chapterhouse.international.v1.DeclineCharterRequest
+	(*WithdrawCharterRequest)(nil),               // 30: chapterhouse.international.v1.WithdrawCharterRequest
+	(*RequestCharterChangesRequest)(nil),         // 31: chapterhouse.international.v1.RequestCharterChangesRequest
+	(*ResubmitCharterRequest)(nil),               // 32: chapterhouse.international.v1.ResubmitCharterRequest
+	(*SuspendCharterRequest)(nil),                // 33: chapterhouse.international.v1.SuspendCharterRequest
+	(*ReinstateCharterRequest)(nil),              // 34: chapterhouse.international.v1.ReinstateCharterRequest
+	(*RevokeCharterRequest)(nil),                 // 35: chapterhouse.international.v1.RevokeCharterRequest
+	(*SurrenderCharterRequest)(nil),              // 36: chapterhouse.international.v1.SurrenderCharterRequest
+	(*RenewCharterRequest)(nil),                  // 37: chapterhouse.international.v1.RenewCharterRequest
+	(*ProtectCharterRequest)(nil),                // 38: chapterhouse.international.v1.ProtectCharterRequest
+	(*UnprotectCharterRequest)(nil),              // 39: chapterhouse.international.v1.UnprotectCharterRequest
+	(*ListReviewQueueRequest)(nil),               // 40: chapterhouse.international.v1.ListReviewQueueRequest
+	(*QueuedCharter)(nil),                        // 41: chapterhouse.international.v1.QueuedCharter
+	(*ListReviewQueueResponse)(nil),              // 42: chapterhouse.international.v1.ListReviewQueueResponse
+	(*GetCharterReviewRequest)(nil),              // 43: chapterhouse.international.v1.GetCharterReviewRequest
+	(*CreateCharterCommentRequest)(nil),          // 44: chapterhouse.international.v1.CreateCharterCommentRequest
+	(*ListCharterCommentsRequest)(nil),           // 45: chapterhouse.international.v1.ListCharterCommentsRequest
+	(*ListCharterCommentsResponse)(nil),          // 46: chapterhouse.international.v1.ListCharterCommentsResponse
+	(*ListCharterHistoryRequest)(nil),            // 47: chapterhouse.international.v1.ListCharterHistoryRequest
+	(*ListCharterHistoryResponse)(nil),           // 48: chapterhouse.international.v1.ListCharterHistoryResponse
+	(*GetCharterPolicyRequest)(nil),              // 49: chapterhouse.international.v1.GetCharterPolicyRequest
+	(*UpdateCharterPolicyRequest)(nil),           // 50: chapterhouse.international.v1.UpdateCharterPolicyRequest
+	(*ListCharterPolicyRevisionsRequest)(nil),    // 51: chapterhouse.international.v1.ListCharterPolicyRevisionsRequest
+	(*ListCharterPolicyRevisionsResponse)(nil),   // 52: chapterhouse.international.v1.ListCharterPolicyRevisionsResponse
+	(*GetCharterPolicyRevisionRequest)(nil),      // 53: chapterhouse.international.v1.GetCharterPolicyRevisionRequest
+	(*WithdrawCharterPolicyRevisionRequest)(nil), // 54: chapterhouse.international.v1.WithdrawCharterPolicyRevisionRequest
+	(*SimulateCharterPolicyRequest)(nil),         // 55: chapterhouse.international.v1.SimulateCharterPolicyRequest
+	(*SimulateCharterPolicyResponse)(nil),        // 56: chapterhouse.international.v1.SimulateCharterPolicyResponse
+	(*PolicyCounts)(nil),                         // 57: chapterhouse.international.v1.PolicyCounts
+	(*RegionPolicyCounts)(nil),                   // 58: chapterhouse.international.v1.RegionPolicyCounts
+	(*PolicyChange)(nil),                         // 59: chapterhouse.international.v1.PolicyChange
+	(*ExportCharterRequest)(nil),                 // 60: chapterhouse.international.v1.ExportCharterRequest
+	(*CharterEvidence)(nil),                      // 61: chapterhouse.international.v1.CharterEvidence
+	(*Evidence)(nil),                             // 62: chapterhouse.international.v1.Evidence
+	(*EvidenceDecision)(nil),                     // 63: chapterhouse.international.v1.EvidenceDecision
+	(*EvidenceTransition)(nil),                   // 64: chapterhouse.international.v1.EvidenceTransition
+	(*timestamppb.Timestamp)(nil),                // 65: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),                  // 66: google.protobuf.Duration
+	(*Standing)(nil),                             // 67: chapterhouse.international.v1.Standing
+	(Basis)(0),                                   // 68: chapterhouse.international.v1.Basis
+	(*Figures)(nil),                              // 69: chapterhouse.international.v1.Figures
+	(*fieldmaskpb.FieldMask)(nil),                // 70: google.protobuf.FieldMask
+	(*StandingRecord)(nil),                       // 71: chapterhouse.international.v1.StandingRecord
+	(*StandingExplanation)(nil),                  // 72: chapterhouse.international.v1.StandingExplanation
 }
 var file_chapterhouse_international_v1_charters_proto_depIdxs = []int32{
 	0,   // 0: chapterhouse.international.v1.Charter.state:type_name -> chapterhouse.international.v1.Charter.State
-	48,  // 1: chapterhouse.international.v1.Charter.apply_time:type_name -> google.protobuf.Timestamp
-	48,  // 2: chapterhouse.international.v1.Charter.decide_time:type_name -> google.protobuf.Timestamp
-	48,  // 3: chapterhouse.international.v1.Charter.cure_by_time:type_name -> google.protobuf.Timestamp
-	11,  // 4: chapterhouse.international.v1.Charter.decision:type_name -> chapterhouse.international.v1.CharterDecision
-	48,  // 5: chapterhouse.international.v1.Charter.create_time:type_name -> google.protobuf.Timestamp
-	48,  // 6: chapterhouse.international.v1.Charter.update_time:type_name -> google.protobuf.Timestamp
-	48,  // 7: chapterhouse.international.v1.Charter.reapply_time:type_name -> google.protobuf.Timestamp
-	48,  // 8: chapterhouse.international.v1.Charter.review_due_time:type_name -> google.protobuf.Timestamp
-	48,  // 9: chapterhouse.international.v1.Charter.changes_due_time:type_name -> google.protobuf.Timestamp
-	48,  // 10: chapterhouse.international.v1.Charter.renewal_due_time:type_name -> google.protobuf.Timestamp
-	48,  // 11: chapterhouse.international.v1.Charter.renewal_request_time:type_name -> google.protobuf.Timestamp
-	48,  // 12: chapterhouse.international.v1.Charter.protect_until_time:type_name -> google.protobuf.Timestamp
-	48,  // 13: chapterhouse.international.v1.Charter.claim_expire_time:type_name -> google.protobuf.Timestamp
-	48,  // 14: chapterhouse.international.v1.Charter.override_until_time:type_name -> google.protobuf.Timestamp
+	65,  // 1: chapterhouse.international.v1.Charter.apply_time:type_name -> google.protobuf.Timestamp
+	65,  // 2: chapterhouse.international.v1.Charter.decide_time:type_name -> google.protobuf.Timestamp
+	65,  // 3: chapterhouse.international.v1.Charter.cure_by_time:type_name -> google.protobuf.Timestamp
+	13,  // 4: chapterhouse.international.v1.Charter.decision:type_name -> chapterhouse.international.v1.CharterDecision
+	65,  // 5: chapterhouse.international.v1.Charter.create_time:type_name -> google.protobuf.Timestamp
+	65,  // 6: chapterhouse.international.v1.Charter.update_time:type_name -> google.protobuf.Timestamp
+	65,  // 7: chapterhouse.international.v1.Charter.reapply_time:type_name -> google.protobuf.Timestamp
+	65,  // 8: chapterhouse.international.v1.Charter.review_due_time:type_name -> google.protobuf.Timestamp
+	65,  // 9: chapterhouse.international.v1.Charter.changes_due_time:type_name -> google.protobuf.Timestamp
+	65,  // 10: chapterhouse.international.v1.Charter.renewal_due_time:type_name -> google.protobuf.Timestamp
+	65,  // 11: chapterhouse.international.v1.Charter.renewal_request_time:type_name -> google.protobuf.Timestamp
+	65,  // 12: chapterhouse.international.v1.Charter.protect_until_time:type_name -> google.protobuf.Timestamp
+	65,  // 13: chapterhouse.international.v1.Charter.claim_expire_time:type_name -> google.protobuf.Timestamp
+	65,  // 14: chapterhouse.international.v1.Charter.override_until_time:type_name -> google.protobuf.Timestamp
 	2,   // 15: chapterhouse.international.v1.Charter.waiting_for:type_name -> chapterhouse.international.v1.Charter.Task
-	48,  // 16: chapterhouse.international.v1.Charter.waiting_since_time:type_name -> google.protobuf.Timestamp
-	8,   // 17: chapterhouse.international.v1.Charter.changes_request:type_name -> chapterhouse.international.v1.ChangesRequest
-	9,   // 18: chapterhouse.international.v1.Charter.first_approval:type_name -> chapterhouse.international.v1.CharterApproval
-	49,  // 19: chapterhouse.international.v1.Charter.grace_left:type_name -> google.protobuf.Duration
-	48,  // 20: chapterhouse.international.v1.Charter.grace_whole_time:type_name -> google.protobuf.Timestamp
+	65,  // 16: chapterhouse.international.v1.Charter.waiting_since_time:type_name -> google.protobuf.Timestamp
+	10,  // 17: chapterhouse.international.v1.Charter.changes_request:type_name -> chapterhouse.international.v1.ChangesRequest
+	11,  // 18: chapterhouse.international.v1.Charter.first_approval:type_name -> chapterhouse.international.v1.CharterApproval
+	66,  // 19: chapterhouse.international.v1.Charter.grace_left:type_name -> google.protobuf.Duration
+	65,  // 20: chapterhouse.international.v1.Charter.grace_whole_time:type_name -> google.protobuf.Timestamp
 	1,   // 21: chapterhouse.international.v1.ChangesRequest.reasons:type_name -> chapterhouse.international.v1.Charter.Reason
-	48,  // 22: chapterhouse.international.v1.ChangesRequest.request_time:type_name -> google.protobuf.Timestamp
-	48,  // 23: chapterhouse.international.v1.CharterApproval.approve_time:type_name -> google.protobuf.Timestamp
-	10,  // 24: chapterhouse.international.v1.CharterApproval.override:type_name -> chapterhouse.international.v1.CharterOverride
-	48,  // 25: chapterhouse.international.v1.CharterOverride.until_time:type_name -> google.protobuf.Timestamp
-	48,  // 26: chapterhouse.international.v1.CharterDecision.decide_time:type_name -> google.protobuf.Timestamp
-	50,  // 27: chapterhouse.international.v1.CharterDecision.standing:type_name -> chapterhouse.international.v1.Standing
+	65,  // 22: chapterhouse.international.v1.ChangesRequest.request_time:type_name -> google.protobuf.Timestamp
+	65,  // 23: chapterhouse.international.v1.CharterApproval.approve_time:type_name -> google.protobuf.Timestamp
+	12,  // 24: chapterhouse.international.v1.CharterApproval.override:type_name -> chapterhouse.international.v1.CharterOverride
+	65,  // 25: chapterhouse.international.v1.CharterOverride.until_time:type_name -> google.protobuf.Timestamp
+	65,  // 26: chapterhouse.international.v1.CharterDecision.decide_time:type_name -> google.protobuf.Timestamp
+	67,  // 27: chapterhouse.international.v1.CharterDecision.standing:type_name -> chapterhouse.international.v1.Standing
 	1,   // 28: chapterhouse.international.v1.CharterDecision.reasons:type_name -> chapterhouse.international.v1.Charter.Reason
-	9,   // 29: chapterhouse.international.v1.CharterDecision.first_approval:type_name -> chapterhouse.international.v1.CharterApproval
-	10,  // 30: chapterhouse.international.v1.CharterDecision.override:type_name -> chapterhouse.international.v1.CharterOverride
+	11,  // 29: chapterhouse.international.v1.CharterDecision.first_approval:type_name -> chapterhouse.international.v1.CharterApproval
+	12,  // 30: chapterhouse.international.v1.CharterDecision.override:type_name -> chapterhouse.international.v1.CharterOverride
 	0,   // 31: chapterhouse.international.v1.CharterTransition.from_state:type_name -> chapterhouse.international.v1.Charter.State
 	0,   // 32: chapterhouse.international.v1.CharterTransition.to_state:type_name -> chapterhouse.international.v1.Charter.State
-	50,  // 33: chapterhouse.international.v1.CharterTransition.standing:type_name -> chapterhouse.international.v1.Standing
-	48,  // 34: chapterhouse.international.v1.CharterTransition.create_time:type_name -> google.protobuf.Timestamp
+	67,  // 33: chapterhouse.international.v1.CharterTransition.standing:type_name -> chapterhouse.international.v1.Standing
+	65,  // 34: chapterhouse.international.v1.CharterTransition.create_time:type_name -> google.protobuf.Timestamp
 	1,   // 35: chapterhouse.international.v1.CharterTransition.reasons:type_name -> chapterhouse.international.v1.Charter.Reason
-	48,  // 36: chapterhouse.international.v1.CharterTransition.until_time:type_name -> google.protobuf.Timestamp
+	65,  // 36: chapterhouse.international.v1.CharterTransition.until_time:type_name -> google.protobuf.Timestamp
 	3,   // 37: chapterhouse.international.v1.CharterComment.visibility:type_name -> chapterhouse.international.v1.CharterComment.Visibility
-	48,  // 38: chapterhouse.international.v1.CharterComment.create_time:type_name -> google.protobuf.Timestamp
+	65,  // 38: chapterhouse.international.v1.CharterComment.create_time:type_name -> google.protobuf.Timestamp
 	4,   // 39: chapterhouse.international.v1.CharterRequirement.requirement:type_name -> chapterhouse.international.v1.CharterRequirement.Kind
-	51,  // 40: chapterhouse.international.v1.CharterRequirement.basis:type_name -> chapterhouse.international.v1.Basis
+	68,  // 40: chapterhouse.international.v1.CharterRequirement.basis:type_name -> chapterhouse.international.v1.Basis
 	5,   // 41: chapterhouse.international.v1.CharterAnomaly.kind:type_name -> chapterhouse.international.v1.CharterAnomaly.Kind
 	0,   // 42: chapterhouse.international.v1.NearbyChapter.charter_state:type_name -> chapterhouse.international.v1.Charter.State
-	48,  // 43: chapterhouse.international.v1.TrendPoint.change_time:type_name -> google.protobuf.Timestamp
-	52,  // 44: chapterhouse.international.v1.TrendPoint.membership:type_name -> chapterhouse.international.v1.Figures
-	52,  // 45: chapterhouse.international.v1.TrendPoint.mailing:type_name -> chapterhouse.international.v1.Figures
-	7,   // 46: chapterhouse.international.v1.CharterReview.charter:type_name -> chapterhouse.international.v1.Charter
-	50,  // 47: chapterhouse.international.v1.CharterReview.standing:type_name -> chapterhouse.international.v1.Standing
-	17,  // 48: chapterhouse.international.v1.CharterReview.trend:type_name -> chapterhouse.international.v1.TrendPoint
-	14,  // 49: chapterhouse.international.v1.CharterReview.requirements:type_name -> chapterhouse.international.v1.CharterRequirement
-	15,  // 50: chapterhouse.international.v1.CharterReview.anomalies:type_name -> chapterhouse.international.v1.CharterAnomaly
-	16,  // 51: chapterhouse.international.v1.CharterReview.nearest:type_name -> chapterhouse.international.v1.NearbyChapter
-	12,  // 52: chapterhouse.international.v1.CharterReview.history:type_name -> chapterhouse.international.v1.CharterTransition
-	13,  // 53: chapterhouse.international.v1.CharterReview.comments:type_name -> chapterhouse.international.v1.CharterComment
-	51,  // 54: chapterhouse.international.v1.CharterPolicy.allowed_bases:type_name -> chapterhouse.international.v1.Basis
-	48,  // 55: chapterhouse.international.v1.CharterPolicy.effective_time:type_name -> google.protobuf.Timestamp
-	6,   // 56: chapterhouse.international.v1.CharterPolicy.grace_end:type_name -> chapterhouse.international.v1.CharterPolicy.GraceEnd
-	48,  // 57: chapterhouse.international.v1.CharterPolicy.create_time:type_name -> google.protobuf.Timestamp
-	7,   // 58: chapterhouse.international.v1.CreateCharterRequest.charter:type_name -> chapterhouse.international.v1.Charter
-	0,   // 59: chapterhouse.international.v1.ListChartersRequest.state:type_name -> chapterhouse.international.v1.Charter.State
-	7,   // 60: chapterhouse.international.v1.ListChartersResponse.charters:type_name -> chapterhouse.international.v1.Charter
-	10,  // 61: chapterhouse.international.v1.ApproveCharterRequest.override:type_name -> chapterhouse.international.v1.CharterOverride
-	1,   // 62: chapterhouse.international.v1.DeclineCharterRequest.reason:type_name -> chapterhouse.international.v1.Charter.Reason
-	48,  // 63: chapterhouse.international.v1.DeclineCharterRequest.reapply_time:type_name -> google.protobuf.Timestamp
-	1,   // 64: chapterhouse.international.v1.RequestCharterChangesRequest.reasons:type_name -> chapterhouse.international.v1.Charter.Reason
-	1,   // 65: chapterhouse.international.v1.SuspendCharterRequest.reason:type_name -> chapterhouse.international.v1.Charter.Reason
-	1,   // 66: chapterhouse.international.v1.RevokeCharterRequest.reason:type_name -> chapterhouse.international.v1.Charter.Reason
-	48,  // 67: chapterhouse.international.v1.RevokeCharterRequest.reapply_time:type_name -> google.protobuf.Timestamp
-	48,  // 68: chapterhouse.international.v1.ProtectCharterRequest.until_time:type_name -> google.protobuf.Timestamp
-	0,   // 69: chapterhouse.international.v1.ListReviewQueueRequest.state:type_name -> chapterhouse.international.v1.Charter.State
-	2,   // 70: chapterhouse.international.v1.ListReviewQueueRequest.task:type_name -> chapterhouse.international.v1.Charter.Task
-	48,  // 71: chapterhouse.international.v1.ListReviewQueueRequest.waiting_before_time:type_name -> google.protobuf.Timestamp
-	4,   // 72: chapterhouse.international.v1.ListReviewQueueRequest.blocker:type_name -> chapterhouse.international.v1.CharterRequirement.Kind
-	7,   // 73: chapterhouse.international.v1.QueuedCharter.charter:type_name -> chapterhouse.international.v1.Charter
-	50,  // 74: chapterhouse.international.v1.QueuedCharter.standing:type_name -> chapterhouse.international.v1.Standing
-	4,   // 75: chapterhouse.international.v1.QueuedCharter.blockers:type_name -> chapterhouse.international.v1.CharterRequirement.Kind
-	39,  // 76: chapterhouse.international.v1.ListReviewQueueResponse.charters:type_name -> chapterhouse.international.v1.QueuedCharter
-	13,  // 77: chapterhouse.international.v1.CreateCharterCommentRequest.comment:type_name -> chapterhouse.international.v1.CharterComment
-	13,  // 78: chapterhouse.international.v1.ListCharterCommentsResponse.comments:type_name -> chapterhouse.international.v1.CharterComment
-	12,  // 79: chapterhouse.international.v1.ListCharterHistoryResponse.history:type_name -> chapterhouse.international.v1.CharterTransition
-	20,  // 80: chapterhouse.international.v1.CharterService.CreateCharter:input_type -> chapterhouse.international.v1.CreateCharterRequest
-	21,  // 81: chapterhouse.international.v1.CharterService.GetCharter:input_type -> chapterhouse.international.v1.GetCharterRequest
-	22,  // 82: chapterhouse.international.v1.CharterService.ListCharters:input_type -> chapterhouse.international.v1.ListChartersRequest
-	24,  // 83: chapterhouse.international.v1.CharterService.ClaimCharter:input_type -> chapterhouse.international.v1.ClaimCharterRequest
-	25,  // 84: chapterhouse.international.v1.CharterService.ReleaseCharter:input_type -> chapterhouse.international.v1.ReleaseCharterRequest
-	26,  // 85: chapterhouse.international.v1.CharterService.ApproveCharter:input_type -> chapterhouse.international.v1.ApproveCharterRequest
-	27,  // 86: chapterhouse.international.v1.CharterService.DeclineCharter:input_type -> chapterhouse.international.v1.DeclineCharterRequest
-	28,  // 87: chapterhouse.international.v1.CharterService.WithdrawCharter:input_type -> chapterhouse.international.v1.WithdrawCharterRequest
-	29,  // 88: chapterhouse.international.v1.CharterService.RequestCharterChanges:input_type -> chapterhouse.international.v1.RequestCharterChangesRequest
-	30,  // 89: chapterhouse.international.v1.CharterService.ResubmitCharter:input_type -> chapterhouse.international.v1.ResubmitCharterRequest
-	31,  // 90: chapterhouse.international.v1.CharterService.SuspendCharter:input_type -> chapterhouse.international.v1.SuspendCharterRequest
-	32,  // 91: chapterhouse.international.v1.CharterService.ReinstateCharter:input_type -> chapterhouse.international.v1.ReinstateCharterRequest
-	33,  // 92: chapterhouse.international.v1.CharterService.RevokeCharter:input_type -> chapterhouse.international.v1.RevokeCharterRequest
-	34,  // 93: chapterhouse.international.v1.CharterService.SurrenderCharter:input_type -> chapterhouse.international.v1.SurrenderCharterRequest
-	35,  // 94: chapterhouse.international.v1.CharterService.RenewCharter:input_type -> chapterhouse.international.v1.RenewCharterRequest
-	36,  // 95: chapterhouse.international.v1.CharterService.ProtectCharter:input_type -> chapterhouse.international.v1.ProtectCharterRequest
-	37,  // 96: chapterhouse.international.v1.CharterService.UnprotectCharter:input_type -> chapterhouse.international.v1.UnprotectCharterRequest
-	38,  // 97: chapterhouse.international.v1.CharterService.ListReviewQueue:input_type -> chapterhouse.international.v1.ListReviewQueueRequest
-	41,  // 98: chapterhouse.international.v1.CharterService.GetCharterReview:input_type -> chapterhouse.international.v1.GetCharterReviewRequest
-	42,  // 99: chapterhouse.international.v1.CharterService.CreateCharterComment:input_type -> chapterhouse.international.v1.CreateCharterCommentRequest
-	43,  // 100: chapterhouse.international.v1.CharterService.ListCharterComments:input_type -> chapterhouse.international.v1.ListCharterCommentsRequest
-	45,  // 101: chapterhouse.international.v1.CharterService.ListCharterHistory:input_type -> chapterhouse.international.v1.ListCharterHistoryRequest
-	47,  // 102: chapterhouse.international.v1.CharterService.GetCharterPolicy:input_type -> chapterhouse.international.v1.GetCharterPolicyRequest
-	7,   // 103: chapterhouse.international.v1.CharterService.CreateCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 104: chapterhouse.international.v1.CharterService.GetCharter:output_type -> chapterhouse.international.v1.Charter
-	23,  // 105: chapterhouse.international.v1.CharterService.ListCharters:output_type -> chapterhouse.international.v1.ListChartersResponse
-	7,   // 106: chapterhouse.international.v1.CharterService.ClaimCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 107: chapterhouse.international.v1.CharterService.ReleaseCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 108: chapterhouse.international.v1.CharterService.ApproveCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 109: chapterhouse.international.v1.CharterService.DeclineCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 110: chapterhouse.international.v1.CharterService.WithdrawCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 111: chapterhouse.international.v1.CharterService.RequestCharterChanges:output_type -> chapterhouse.international.v1.Charter
-	7,   // 112: chapterhouse.international.v1.CharterService.ResubmitCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 113: chapterhouse.international.v1.CharterService.SuspendCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 114: chapterhouse.international.v1.CharterService.ReinstateCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 115: chapterhouse.international.v1.CharterService.RevokeCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 116: chapterhouse.international.v1.CharterService.SurrenderCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 117: chapterhouse.international.v1.CharterService.RenewCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 118: chapterhouse.international.v1.CharterService.ProtectCharter:output_type -> chapterhouse.international.v1.Charter
-	7,   // 119: chapterhouse.international.v1.CharterService.UnprotectCharter:output_type -> chapterhouse.international.v1.Charter
-	40,  // 120: chapterhouse.international.v1.CharterService.ListReviewQueue:output_type -> chapterhouse.international.v1.ListReviewQueueResponse
-	18,  // 121: chapterhouse.international.v1.CharterService.GetCharterReview:output_type -> chapterhouse.international.v1.CharterReview
-	13,  // 122: chapterhouse.international.v1.CharterService.CreateCharterComment:output_type -> chapterhouse.international.v1.CharterComment
-	44,  // 123: chapterhouse.international.v1.CharterService.ListCharterComments:output_type -> chapterhouse.international.v1.ListCharterCommentsResponse
-	46,  // 124: chapterhouse.international.v1.CharterService.ListCharterHistory:output_type -> chapterhouse.international.v1.ListCharterHistoryResponse
-	19,  // 125: chapterhouse.international.v1.CharterService.GetCharterPolicy:output_type -> chapterhouse.international.v1.CharterPolicy
-	103, // [103:126] is the sub-list for method output_type
-	80,  // [80:103] is the sub-list for method input_type
-	80,  // [80:80] is the sub-list for extension type_name
-	80,  // [80:80] is the sub-list for extension extendee
-	0,   // [0:80] is the sub-list for field type_name
+	65,  // 43: chapterhouse.international.v1.TrendPoint.change_time:type_name -> google.protobuf.Timestamp
+	69,  // 44: chapterhouse.international.v1.TrendPoint.membership:type_name -> chapterhouse.international.v1.Figures
+	69,  // 45: chapterhouse.international.v1.TrendPoint.mailing:type_name -> chapterhouse.international.v1.Figures
+	9,   // 46: chapterhouse.international.v1.CharterReview.charter:type_name -> chapterhouse.international.v1.Charter
+	67,  // 47: chapterhouse.international.v1.CharterReview.standing:type_name -> chapterhouse.international.v1.Standing
+	19,  // 48: chapterhouse.international.v1.CharterReview.trend:type_name -> chapterhouse.international.v1.TrendPoint
+	16,  // 49: chapterhouse.international.v1.CharterReview.requirements:type_name -> chapterhouse.international.v1.CharterRequirement
+	17,  // 50: chapterhouse.international.v1.CharterReview.anomalies:type_name -> chapterhouse.international.v1.CharterAnomaly
+	18,  // 51: chapterhouse.international.v1.CharterReview.nearest:type_name -> chapterhouse.international.v1.NearbyChapter
+	14,  // 52: chapterhouse.international.v1.CharterReview.history:type_name -> chapterhouse.international.v1.CharterTransition
+	15,  // 53: chapterhouse.international.v1.CharterReview.comments:type_name -> chapterhouse.international.v1.CharterComment
+	68,  // 54: chapterhouse.international.v1.CharterPolicy.allowed_bases:type_name -> chapterhouse.international.v1.Basis
+	65,  // 55: chapterhouse.international.v1.CharterPolicy.effective_time:type_name -> google.protobuf.Timestamp
+	7,   // 56: chapterhouse.international.v1.CharterPolicy.grace_end:type_name -> chapterhouse.international.v1.CharterPolicy.GraceEnd
+	65,  // 57: chapterhouse.international.v1.CharterPolicy.create_time:type_name -> google.protobuf.Timestamp
+	6,   // 58: chapterhouse.international.v1.CharterPolicy.state:type_name -> chapterhouse.international.v1.CharterPolicy.State
+	65,  // 59: chapterhouse.international.v1.CharterPolicy.withdraw_time:type_name -> google.protobuf.Timestamp
+	9,   // 60: chapterhouse.international.v1.CreateCharterRequest.charter:type_name -> chapterhouse.international.v1.Charter
+	65,  // 61: chapterhouse.international.v1.GetCharterRequest.as_of_time:type_name -> google.protobuf.Timestamp
+	0,   // 62: chapterhouse.international.v1.ListChartersRequest.state:type_name -> chapterhouse.international.v1.Charter.State
+	9,   // 63: chapterhouse.international.v1.ListChartersResponse.charters:type_name -> chapterhouse.international.v1.Charter
+	12,  // 64: chapterhouse.international.v1.ApproveCharterRequest.override:type_name -> chapterhouse.international.v1.CharterOverride
+	1,   // 65: chapterhouse.international.v1.DeclineCharterRequest.reason:type_name -> chapterhouse.international.v1.Charter.Reason
+	65,  // 66: chapterhouse.international.v1.DeclineCharterRequest.reapply_time:type_name -> google.protobuf.Timestamp
+	1,   // 67: chapterhouse.international.v1.RequestCharterChangesRequest.reasons:type_name -> chapterhouse.international.v1.Charter.Reason
+	1,   // 68: chapterhouse.international.v1.SuspendCharterRequest.reason:type_name -> chapterhouse.international.v1.Charter.Reason
+	1,   // 69: chapterhouse.international.v1.RevokeCharterRequest.reason:type_name -> chapterhouse.international.v1.Charter.Reason
+	65,  // 70: chapterhouse.international.v1.RevokeCharterRequest.reapply_time:type_name -> google.protobuf.Timestamp
+	65,  // 71: chapterhouse.international.v1.ProtectCharterRequest.until_time:type_name -> google.protobuf.Timestamp
+	0,   // 72: chapterhouse.international.v1.ListReviewQueueRequest.state:type_name -> chapterhouse.international.v1.Charter.State
+	2,   // 73: chapterhouse.international.v1.ListReviewQueueRequest.task:type_name -> chapterhouse.international.v1.Charter.Task
+	65,  // 74: chapterhouse.international.v1.ListReviewQueueRequest.waiting_before_time:type_name -> google.protobuf.Timestamp
+	4,   // 75: chapterhouse.international.v1.ListReviewQueueRequest.blocker:type_name -> chapterhouse.international.v1.CharterRequirement.Kind
+	9,   // 76: chapterhouse.international.v1.QueuedCharter.charter:type_name -> chapterhouse.international.v1.Charter
+	67,  // 77: chapterhouse.international.v1.QueuedCharter.standing:type_name -> chapterhouse.international.v1.Standing
+	4,   // 78: chapterhouse.international.v1.QueuedCharter.blockers:type_name -> chapterhouse.international.v1.CharterRequirement.Kind
+	41,  // 79: chapterhouse.international.v1.ListReviewQueueResponse.charters:type_name -> chapterhouse.international.v1.QueuedCharter
+	15,  // 80: chapterhouse.international.v1.CreateCharterCommentRequest.comment:type_name -> chapterhouse.international.v1.CharterComment
+	15,  // 81: chapterhouse.international.v1.ListCharterCommentsResponse.comments:type_name -> chapterhouse.international.v1.CharterComment
+	14,  // 82: chapterhouse.international.v1.ListCharterHistoryResponse.history:type_name -> chapterhouse.international.v1.CharterTransition
+	65,  // 83: chapterhouse.international.v1.GetCharterPolicyRequest.as_of_time:type_name -> google.protobuf.Timestamp
+	21,  // 84: chapterhouse.international.v1.UpdateCharterPolicyRequest.charter_policy:type_name -> chapterhouse.international.v1.CharterPolicy
+	70,  // 85: chapterhouse.international.v1.UpdateCharterPolicyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	21,  // 86: chapterhouse.international.v1.ListCharterPolicyRevisionsResponse.revisions:type_name -> chapterhouse.international.v1.CharterPolicy
+	21,  // 87: chapterhouse.international.v1.SimulateCharterPolicyRequest.charter_policy:type_name -> chapterhouse.international.v1.CharterPolicy
+	70,  // 88: chapterhouse.international.v1.SimulateCharterPolicyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	8,   // 89: chapterhouse.international.v1.SimulateCharterPolicyRequest.kind:type_name -> chapterhouse.international.v1.PolicyChange.Kind
+	21,  // 90: chapterhouse.international.v1.SimulateCharterPolicyResponse.in_force:type_name -> chapterhouse.international.v1.CharterPolicy
+	21,  // 91: chapterhouse.international.v1.SimulateCharterPolicyResponse.draft:type_name -> chapterhouse.international.v1.CharterPolicy
+	57,  // 92: chapterhouse.international.v1.SimulateCharterPolicyResponse.total:type_name -> chapterhouse.international.v1.PolicyCounts
+	58,  // 93: chapterhouse.international.v1.SimulateCharterPolicyResponse.regions:type_name -> chapterhouse.international.v1.RegionPolicyCounts
+	59,  // 94: chapterhouse.international.v1.SimulateCharterPolicyResponse.changes:type_name -> chapterhouse.international.v1.PolicyChange
+	57,  // 95: chapterhouse.international.v1.RegionPolicyCounts.counts:type_name -> chapterhouse.international.v1.PolicyCounts
+	8,   // 96: chapterhouse.international.v1.PolicyChange.kind:type_name -> chapterhouse.international.v1.PolicyChange.Kind
+	67,  // 97: chapterhouse.international.v1.PolicyChange.before:type_name -> chapterhouse.international.v1.Standing
+	67,  // 98: chapterhouse.international.v1.PolicyChange.after:type_name -> chapterhouse.international.v1.Standing
+	0,   // 99: chapterhouse.international.v1.PolicyChange.charter_before:type_name -> chapterhouse.international.v1.Charter.State
+	0,   // 100: chapterhouse.international.v1.PolicyChange.charter_after:type_name -> chapterhouse.international.v1.Charter.State
+	62,  // 101: chapterhouse.international.v1.CharterEvidence.evidence:type_name -> chapterhouse.international.v1.Evidence
+	65,  // 102: chapterhouse.international.v1.Evidence.export_time:type_name -> google.protobuf.Timestamp
+	0,   // 103: chapterhouse.international.v1.Evidence.state:type_name -> chapterhouse.international.v1.Charter.State
+	65,  // 104: chapterhouse.international.v1.Evidence.apply_time:type_name -> google.protobuf.Timestamp
+	65,  // 105: chapterhouse.international.v1.Evidence.cure_by_time:type_name -> google.protobuf.Timestamp
+	63,  // 106: chapterhouse.international.v1.Evidence.decision:type_name -> chapterhouse.international.v1.EvidenceDecision
+	64,  // 107: chapterhouse.international.v1.Evidence.transitions:type_name -> chapterhouse.international.v1.EvidenceTransition
+	71,  // 108: chapterhouse.international.v1.Evidence.standings:type_name -> chapterhouse.international.v1.StandingRecord
+	21,  // 109: chapterhouse.international.v1.Evidence.policy_revisions:type_name -> chapterhouse.international.v1.CharterPolicy
+	72,  // 110: chapterhouse.international.v1.Evidence.explanation:type_name -> chapterhouse.international.v1.StandingExplanation
+	65,  // 111: chapterhouse.international.v1.EvidenceDecision.decide_time:type_name -> google.protobuf.Timestamp
+	67,  // 112: chapterhouse.international.v1.EvidenceDecision.standing:type_name -> chapterhouse.international.v1.Standing
+	0,   // 113: chapterhouse.international.v1.EvidenceTransition.from_state:type_name -> chapterhouse.international.v1.Charter.State
+	0,   // 114: chapterhouse.international.v1.EvidenceTransition.to_state:type_name -> chapterhouse.international.v1.Charter.State
+	65,  // 115: chapterhouse.international.v1.EvidenceTransition.create_time:type_name -> google.protobuf.Timestamp
+	67,  // 116: chapterhouse.international.v1.EvidenceTransition.standing:type_name -> chapterhouse.international.v1.Standing
+	22,  // 117: chapterhouse.international.v1.CharterService.CreateCharter:input_type -> chapterhouse.international.v1.CreateCharterRequest
+	23,  // 118: chapterhouse.international.v1.CharterService.GetCharter:input_type -> chapterhouse.international.v1.GetCharterRequest
+	24,  // 119: chapterhouse.international.v1.CharterService.ListCharters:input_type -> chapterhouse.international.v1.ListChartersRequest
+	26,  // 120: chapterhouse.international.v1.CharterService.ClaimCharter:input_type -> chapterhouse.international.v1.ClaimCharterRequest
+	27,  // 121: chapterhouse.international.v1.CharterService.ReleaseCharter:input_type -> chapterhouse.international.v1.ReleaseCharterRequest
+	28,  // 122: chapterhouse.international.v1.CharterService.ApproveCharter:input_type -> chapterhouse.international.v1.ApproveCharterRequest
+	29,  // 123: chapterhouse.international.v1.CharterService.DeclineCharter:input_type -> chapterhouse.international.v1.DeclineCharterRequest
+	30,  // 124: chapterhouse.international.v1.CharterService.WithdrawCharter:input_type -> chapterhouse.international.v1.WithdrawCharterRequest
+	31,  // 125: chapterhouse.international.v1.CharterService.RequestCharterChanges:input_type -> chapterhouse.international.v1.RequestCharterChangesRequest
+	32,  // 126: chapterhouse.international.v1.CharterService.ResubmitCharter:input_type -> chapterhouse.international.v1.ResubmitCharterRequest
+	33,  // 127: chapterhouse.international.v1.CharterService.SuspendCharter:input_type -> chapterhouse.international.v1.SuspendCharterRequest
+	34,  // 128: chapterhouse.international.v1.CharterService.ReinstateCharter:input_type -> chapterhouse.international.v1.ReinstateCharterRequest
+	35,  // 129: chapterhouse.international.v1.CharterService.RevokeCharter:input_type -> chapterhouse.international.v1.RevokeCharterRequest
+	36,  // 130: chapterhouse.international.v1.CharterService.SurrenderCharter:input_type -> chapterhouse.international.v1.SurrenderCharterRequest
+	37,  // 131: chapterhouse.international.v1.CharterService.RenewCharter:input_type -> chapterhouse.international.v1.RenewCharterRequest
+	38,  // 132: chapterhouse.international.v1.CharterService.ProtectCharter:input_type -> chapterhouse.international.v1.ProtectCharterRequest
+	39,  // 133: chapterhouse.international.v1.CharterService.UnprotectCharter:input_type -> chapterhouse.international.v1.UnprotectCharterRequest
+	40,  // 134: chapterhouse.international.v1.CharterService.ListReviewQueue:input_type -> chapterhouse.international.v1.ListReviewQueueRequest
+	43,  // 135: chapterhouse.international.v1.CharterService.GetCharterReview:input_type -> chapterhouse.international.v1.GetCharterReviewRequest
+	44,  // 136: chapterhouse.international.v1.CharterService.CreateCharterComment:input_type -> chapterhouse.international.v1.CreateCharterCommentRequest
+	45,  // 137: chapterhouse.international.v1.CharterService.ListCharterComments:input_type -> chapterhouse.international.v1.ListCharterCommentsRequest
+	47,  // 138: chapterhouse.international.v1.CharterService.ListCharterHistory:input_type -> chapterhouse.international.v1.ListCharterHistoryRequest
+	49,  // 139: chapterhouse.international.v1.CharterService.GetCharterPolicy:input_type -> chapterhouse.international.v1.GetCharterPolicyRequest
+	50,  // 140: chapterhouse.international.v1.CharterService.UpdateCharterPolicy:input_type -> chapterhouse.international.v1.UpdateCharterPolicyRequest
+	55,  // 141: chapterhouse.international.v1.CharterService.SimulateCharterPolicy:input_type -> chapterhouse.international.v1.SimulateCharterPolicyRequest
+	51,  // 142: chapterhouse.international.v1.CharterService.ListCharterPolicyRevisions:input_type -> chapterhouse.international.v1.ListCharterPolicyRevisionsRequest
+	53,  // 143: chapterhouse.international.v1.CharterService.GetCharterPolicyRevision:input_type -> chapterhouse.international.v1.GetCharterPolicyRevisionRequest
+	54,  // 144: chapterhouse.international.v1.CharterService.WithdrawCharterPolicyRevision:input_type -> chapterhouse.international.v1.WithdrawCharterPolicyRevisionRequest
+	60,  // 145: chapterhouse.international.v1.CharterService.ExportCharter:input_type -> chapterhouse.international.v1.ExportCharterRequest
+	9,   // 146: chapterhouse.international.v1.CharterService.CreateCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 147: chapterhouse.international.v1.CharterService.GetCharter:output_type -> chapterhouse.international.v1.Charter
+	25,  // 148: chapterhouse.international.v1.CharterService.ListCharters:output_type -> chapterhouse.international.v1.ListChartersResponse
+	9,   // 149: chapterhouse.international.v1.CharterService.ClaimCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 150: chapterhouse.international.v1.CharterService.ReleaseCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 151: chapterhouse.international.v1.CharterService.ApproveCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 152: chapterhouse.international.v1.CharterService.DeclineCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 153: chapterhouse.international.v1.CharterService.WithdrawCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 154: chapterhouse.international.v1.CharterService.RequestCharterChanges:output_type -> chapterhouse.international.v1.Charter
+	9,   // 155: chapterhouse.international.v1.CharterService.ResubmitCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 156: chapterhouse.international.v1.CharterService.SuspendCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 157: chapterhouse.international.v1.CharterService.ReinstateCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 158: chapterhouse.international.v1.CharterService.RevokeCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 159: chapterhouse.international.v1.CharterService.SurrenderCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 160: chapterhouse.international.v1.CharterService.RenewCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 161: chapterhouse.international.v1.CharterService.ProtectCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 162: chapterhouse.international.v1.CharterService.UnprotectCharter:output_type -> chapterhouse.international.v1.Charter
+	42,  // 163: chapterhouse.international.v1.CharterService.ListReviewQueue:output_type -> chapterhouse.international.v1.ListReviewQueueResponse
+	20,  // 164: chapterhouse.international.v1.CharterService.GetCharterReview:output_type -> chapterhouse.international.v1.CharterReview
+	15,  // 165: chapterhouse.international.v1.CharterService.CreateCharterComment:output_type -> chapterhouse.international.v1.CharterComment
+	46,  // 166: chapterhouse.international.v1.CharterService.ListCharterComments:output_type -> chapterhouse.international.v1.ListCharterCommentsResponse
+	48,  // 167: chapterhouse.international.v1.CharterService.ListCharterHistory:output_type -> chapterhouse.international.v1.ListCharterHistoryResponse
+	21,  // 168: chapterhouse.international.v1.CharterService.GetCharterPolicy:output_type -> chapterhouse.international.v1.CharterPolicy
+	21,  // 169: chapterhouse.international.v1.CharterService.UpdateCharterPolicy:output_type -> chapterhouse.international.v1.CharterPolicy
+	56,  // 170: chapterhouse.international.v1.CharterService.SimulateCharterPolicy:output_type -> chapterhouse.international.v1.SimulateCharterPolicyResponse
+	52,  // 171: chapterhouse.international.v1.CharterService.ListCharterPolicyRevisions:output_type -> chapterhouse.international.v1.ListCharterPolicyRevisionsResponse
+	21,  // 172: chapterhouse.international.v1.CharterService.GetCharterPolicyRevision:output_type -> chapterhouse.international.v1.CharterPolicy
+	21,  // 173: chapterhouse.international.v1.CharterService.WithdrawCharterPolicyRevision:output_type -> chapterhouse.international.v1.CharterPolicy
+	61,  // 174: chapterhouse.international.v1.CharterService.ExportCharter:output_type -> chapterhouse.international.v1.CharterEvidence
+	146, // [146:175] is the sub-list for method output_type
+	117, // [117:146] is the sub-list for method input_type
+	117, // [117:117] is the sub-list for extension type_name
+	117, // [117:117] is the sub-list for extension extendee
+	0,   // [0:117] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_international_v1_charters_proto_init() }
@@ -4499,8 +6001,8 @@ func file_chapterhouse_international_v1_charters_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chapterhouse_international_v1_charters_proto_rawDesc), len(file_chapterhouse_international_v1_charters_proto_rawDesc)),
-			NumEnums:      7,
-			NumMessages:   41,
+			NumEnums:      9,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

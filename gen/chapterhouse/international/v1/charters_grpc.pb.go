@@ -19,29 +19,35 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	CharterService_CreateCharter_FullMethodName         = "/chapterhouse.international.v1.CharterService/CreateCharter"
-	CharterService_GetCharter_FullMethodName            = "/chapterhouse.international.v1.CharterService/GetCharter"
-	CharterService_ListCharters_FullMethodName          = "/chapterhouse.international.v1.CharterService/ListCharters"
-	CharterService_ClaimCharter_FullMethodName          = "/chapterhouse.international.v1.CharterService/ClaimCharter"
-	CharterService_ReleaseCharter_FullMethodName        = "/chapterhouse.international.v1.CharterService/ReleaseCharter"
-	CharterService_ApproveCharter_FullMethodName        = "/chapterhouse.international.v1.CharterService/ApproveCharter"
-	CharterService_DeclineCharter_FullMethodName        = "/chapterhouse.international.v1.CharterService/DeclineCharter"
-	CharterService_WithdrawCharter_FullMethodName       = "/chapterhouse.international.v1.CharterService/WithdrawCharter"
-	CharterService_RequestCharterChanges_FullMethodName = "/chapterhouse.international.v1.CharterService/RequestCharterChanges"
-	CharterService_ResubmitCharter_FullMethodName       = "/chapterhouse.international.v1.CharterService/ResubmitCharter"
-	CharterService_SuspendCharter_FullMethodName        = "/chapterhouse.international.v1.CharterService/SuspendCharter"
-	CharterService_ReinstateCharter_FullMethodName      = "/chapterhouse.international.v1.CharterService/ReinstateCharter"
-	CharterService_RevokeCharter_FullMethodName         = "/chapterhouse.international.v1.CharterService/RevokeCharter"
-	CharterService_SurrenderCharter_FullMethodName      = "/chapterhouse.international.v1.CharterService/SurrenderCharter"
-	CharterService_RenewCharter_FullMethodName          = "/chapterhouse.international.v1.CharterService/RenewCharter"
-	CharterService_ProtectCharter_FullMethodName        = "/chapterhouse.international.v1.CharterService/ProtectCharter"
-	CharterService_UnprotectCharter_FullMethodName      = "/chapterhouse.international.v1.CharterService/UnprotectCharter"
-	CharterService_ListReviewQueue_FullMethodName       = "/chapterhouse.international.v1.CharterService/ListReviewQueue"
-	CharterService_GetCharterReview_FullMethodName      = "/chapterhouse.international.v1.CharterService/GetCharterReview"
-	CharterService_CreateCharterComment_FullMethodName  = "/chapterhouse.international.v1.CharterService/CreateCharterComment"
-	CharterService_ListCharterComments_FullMethodName   = "/chapterhouse.international.v1.CharterService/ListCharterComments"
-	CharterService_ListCharterHistory_FullMethodName    = "/chapterhouse.international.v1.CharterService/ListCharterHistory"
-	CharterService_GetCharterPolicy_FullMethodName      = "/chapterhouse.international.v1.CharterService/GetCharterPolicy"
+	CharterService_CreateCharter_FullMethodName                 = "/chapterhouse.international.v1.CharterService/CreateCharter"
+	CharterService_GetCharter_FullMethodName                    = "/chapterhouse.international.v1.CharterService/GetCharter"
+	CharterService_ListCharters_FullMethodName                  = "/chapterhouse.international.v1.CharterService/ListCharters"
+	CharterService_ClaimCharter_FullMethodName                  = "/chapterhouse.international.v1.CharterService/ClaimCharter"
+	CharterService_ReleaseCharter_FullMethodName                = "/chapterhouse.international.v1.CharterService/ReleaseCharter"
+	CharterService_ApproveCharter_FullMethodName                = "/chapterhouse.international.v1.CharterService/ApproveCharter"
+	CharterService_DeclineCharter_FullMethodName                = "/chapterhouse.international.v1.CharterService/DeclineCharter"
+	CharterService_WithdrawCharter_FullMethodName               = "/chapterhouse.international.v1.CharterService/WithdrawCharter"
+	CharterService_RequestCharterChanges_FullMethodName         = "/chapterhouse.international.v1.CharterService/RequestCharterChanges"
+	CharterService_ResubmitCharter_FullMethodName               = "/chapterhouse.international.v1.CharterService/ResubmitCharter"
+	CharterService_SuspendCharter_FullMethodName                = "/chapterhouse.international.v1.CharterService/SuspendCharter"
+	CharterService_ReinstateCharter_FullMethodName              = "/chapterhouse.international.v1.CharterService/ReinstateCharter"
+	CharterService_RevokeCharter_FullMethodName                 = "/chapterhouse.international.v1.CharterService/RevokeCharter"
+	CharterService_SurrenderCharter_FullMethodName              = "/chapterhouse.international.v1.CharterService/SurrenderCharter"
+	CharterService_RenewCharter_FullMethodName                  = "/chapterhouse.international.v1.CharterService/RenewCharter"
+	CharterService_ProtectCharter_FullMethodName                = "/chapterhouse.international.v1.CharterService/ProtectCharter"
+	CharterService_UnprotectCharter_FullMethodName              = "/chapterhouse.international.v1.CharterService/UnprotectCharter"
+	CharterService_ListReviewQueue_FullMethodName               = "/chapterhouse.international.v1.CharterService/ListReviewQueue"
+	CharterService_GetCharterReview_FullMethodName              = "/chapterhouse.international.v1.CharterService/GetCharterReview"
+	CharterService_CreateCharterComment_FullMethodName          = "/chapterhouse.international.v1.CharterService/CreateCharterComment"
+	CharterService_ListCharterComments_FullMethodName           = "/chapterhouse.international.v1.CharterService/ListCharterComments"
+	CharterService_ListCharterHistory_FullMethodName            = "/chapterhouse.international.v1.CharterService/ListCharterHistory"
+	CharterService_GetCharterPolicy_FullMethodName              = "/chapterhouse.international.v1.CharterService/GetCharterPolicy"
+	CharterService_UpdateCharterPolicy_FullMethodName           = "/chapterhouse.international.v1.CharterService/UpdateCharterPolicy"
+	CharterService_SimulateCharterPolicy_FullMethodName         = "/chapterhouse.international.v1.CharterService/SimulateCharterPolicy"
+	CharterService_ListCharterPolicyRevisions_FullMethodName    = "/chapterhouse.international.v1.CharterService/ListCharterPolicyRevisions"
+	CharterService_GetCharterPolicyRevision_FullMethodName      = "/chapterhouse.international.v1.CharterService/GetCharterPolicyRevision"
+	CharterService_WithdrawCharterPolicyRevision_FullMethodName = "/chapterhouse.international.v1.CharterService/WithdrawCharterPolicyRevision"
+	CharterService_ExportCharter_FullMethodName                 = "/chapterhouse.international.v1.CharterService/ExportCharter"
 )
 
 // CharterServiceClient is the client API for CharterService service.
@@ -53,7 +59,7 @@ type CharterServiceClient interface {
 	// A chapter applies for its charter, eligible or not yet. After DECLINED, WITHDRAWN, REVOKED or SURRENDERED the same
 	// charter is reopened once the waiting time is over.
 	CreateCharter(ctx context.Context, in *CreateCharterRequest, opts ...grpc.CallOption) (*Charter, error)
-	// Reads a charter.
+	// Reads a charter, as it is or as it was at a time.
 	GetCharter(ctx context.Context, in *GetCharterRequest, opts ...grpc.CallOption) (*Charter, error)
 	// Lists charters by chapter id. Callers see those of the scope that they name in `region`, or all.
 	ListCharters(ctx context.Context, in *ListChartersRequest, opts ...grpc.CallOption) (*ListChartersResponse, error)
@@ -106,8 +112,26 @@ type CharterServiceClient interface {
 	ListCharterComments(ctx context.Context, in *ListCharterCommentsRequest, opts ...grpc.CallOption) (*ListCharterCommentsResponse, error)
 	// Lists the transitions of a charter, oldest first. History is never edited.
 	ListCharterHistory(ctx context.Context, in *ListCharterHistoryRequest, opts ...grpc.CallOption) (*ListCharterHistoryResponse, error)
-	// Reads the policy in force.
+	// Reads the policy in force, now or at a time.
 	GetCharterPolicy(ctx context.Context, in *GetCharterPolicyRequest, opts ...grpc.CallOption) (*CharterPolicy, error)
+	// Makes a new revision of the policy: what the mask names, laid over the last revision. note says why and is required.
+	// It comes into force at effective_time, at once without one; all standings are judged anew then, and the charters
+	// follow. Revisions come into force in the order of their numbers: while one is scheduled, none can come before it.
+	UpdateCharterPolicy(ctx context.Context, in *UpdateCharterPolicyRequest, opts ...grpc.CallOption) (*CharterPolicy, error)
+	// Says what a draft of the policy would do to every chapter as it stands: who would become eligible, or would not be
+	// any more, and which charters would follow. The draft is what the mask names, laid over the policy in force. Nothing
+	// is written.
+	SimulateCharterPolicy(ctx context.Context, in *SimulateCharterPolicyRequest, opts ...grpc.CallOption) (*SimulateCharterPolicyResponse, error)
+	// Lists the revisions of the policy, oldest first.
+	ListCharterPolicyRevisions(ctx context.Context, in *ListCharterPolicyRevisionsRequest, opts ...grpc.CallOption) (*ListCharterPolicyRevisionsResponse, error)
+	// Reads a revision of the policy.
+	GetCharterPolicyRevision(ctx context.Context, in *GetCharterPolicyRevisionRequest, opts ...grpc.CallOption) (*CharterPolicy, error)
+	// Takes back a revision that has not come into force, the last one first.
+	WithdrawCharterPolicyRevision(ctx context.Context, in *WithdrawCharterPolicyRevisionRequest, opts ...grpc.CallOption) (*CharterPolicy, error)
+	// Gathers what a charter rests on, for whoever audits it: its transitions and decision, every figure of its chapter's
+	// standing, the policy revisions by which they were judged, and the present figures taken apart. It holds no addresses,
+	// no names of members, and no free text but the policy's. Over REST it is a file.
+	ExportCharter(ctx context.Context, in *ExportCharterRequest, opts ...grpc.CallOption) (*CharterEvidence, error)
 }
 
 type charterServiceClient struct {
@@ -348,6 +372,66 @@ func (c *charterServiceClient) GetCharterPolicy(ctx context.Context, in *GetChar
 	return out, nil
 }
 
+func (c *charterServiceClient) UpdateCharterPolicy(ctx context.Context, in *UpdateCharterPolicyRequest, opts ...grpc.CallOption) (*CharterPolicy, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CharterPolicy)
+	err := c.cc.Invoke(ctx, CharterService_UpdateCharterPolicy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *charterServiceClient) SimulateCharterPolicy(ctx context.Context, in *SimulateCharterPolicyRequest, opts ...grpc.CallOption) (*SimulateCharterPolicyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SimulateCharterPolicyResponse)
+	err := c.cc.Invoke(ctx, CharterService_SimulateCharterPolicy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *charterServiceClient) ListCharterPolicyRevisions(ctx context.Context, in *ListCharterPolicyRevisionsRequest, opts ...grpc.CallOption) (*ListCharterPolicyRevisionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListCharterPolicyRevisionsResponse)
+	err := c.cc.Invoke(ctx, CharterService_ListCharterPolicyRevisions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *charterServiceClient) GetCharterPolicyRevision(ctx context.Context, in *GetCharterPolicyRevisionRequest, opts ...grpc.CallOption) (*CharterPolicy, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CharterPolicy)
+	err := c.cc.Invoke(ctx, CharterService_GetCharterPolicyRevision_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *charterServiceClient) WithdrawCharterPolicyRevision(ctx context.Context, in *WithdrawCharterPolicyRevisionRequest, opts ...grpc.CallOption) (*CharterPolicy, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CharterPolicy)
+	err := c.cc.Invoke(ctx, CharterService_WithdrawCharterPolicyRevision_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *charterServiceClient) ExportCharter(ctx context.Context, in *ExportCharterRequest, opts ...grpc.CallOption) (*CharterEvidence, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CharterEvidence)
+	err := c.cc.Invoke(ctx, CharterService_ExportCharter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CharterServiceServer is the server API for CharterService service.
 // All implementations must embed UnimplementedCharterServiceServer
 // for forward compatibility.
@@ -357,7 +441,7 @@ type CharterServiceServer interface {
 	// A chapter applies for its charter, eligible or not yet. After DECLINED, WITHDRAWN, REVOKED or SURRENDERED the same
 	// charter is reopened once the waiting time is over.
 	CreateCharter(context.Context, *CreateCharterRequest) (*Charter, error)
-	// Reads a charter.
+	// Reads a charter, as it is or as it was at a time.
 	GetCharter(context.Context, *GetCharterRequest) (*Charter, error)
 	// Lists charters by chapter id. Callers see those of the scope that they name in `region`, or all.
 	ListCharters(context.Context, *ListChartersRequest) (*ListChartersResponse, error)
@@ -410,8 +494,26 @@ type CharterServiceServer interface {
 	ListCharterComments(context.Context, *ListCharterCommentsRequest) (*ListCharterCommentsResponse, error)
 	// Lists the transitions of a charter, oldest first. History is never edited.
 	ListCharterHistory(context.Context, *ListCharterHistoryRequest) (*ListCharterHistoryResponse, error)
-	// Reads the policy in force.
+	// Reads the policy in force, now or at a time.
 	GetCharterPolicy(context.Context, *GetCharterPolicyRequest) (*CharterPolicy, error)
+	// Makes a new revision of the policy: what the mask names, laid over the last revision. note says why and is required.
+	// It comes into force at effective_time, at once without one; all standings are judged anew then, and the charters
+	// follow. Revisions come into force in the order of their numbers: while one is scheduled, none can come before it.
+	UpdateCharterPolicy(context.Context, *UpdateCharterPolicyRequest) (*CharterPolicy, error)
+	// Says what a draft of the policy would do to every chapter as it stands: who would become eligible, or would not be
+	// any more, and which charters would follow. The draft is what the mask names, laid over the policy in force. Nothing
+	// is written.
+	SimulateCharterPolicy(context.Context, *SimulateCharterPolicyRequest) (*SimulateCharterPolicyResponse, error)
+	// Lists the revisions of the policy, oldest first.
+	ListCharterPolicyRevisions(context.Context, *ListCharterPolicyRevisionsRequest) (*ListCharterPolicyRevisionsResponse, error)
+	// Reads a revision of the policy.
+	GetCharterPolicyRevision(context.Context, *GetCharterPolicyRevisionRequest) (*CharterPolicy, error)
+	// Takes back a revision that has not come into force, the last one first.
+	WithdrawCharterPolicyRevision(context.Context, *WithdrawCharterPolicyRevisionRequest) (*CharterPolicy, error)
+	// Gathers what a charter rests on, for whoever audits it: its transitions and decision, every figure of its chapter's
+	// standing, the policy revisions by which they were judged, and the present figures taken apart. It holds no addresses,
+	// no names of members, and no free text but the policy's. Over REST it is a file.
+	ExportCharter(context.Context, *ExportCharterRequest) (*CharterEvidence, error)
 	mustEmbedUnimplementedCharterServiceServer()
 }
 
@@ -490,6 +592,24 @@ func (UnimplementedCharterServiceServer) ListCharterHistory(context.Context, *Li
 }
 func (UnimplementedCharterServiceServer) GetCharterPolicy(context.Context, *GetCharterPolicyRequest) (*CharterPolicy, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetCharterPolicy not implemented")
+}
+func (UnimplementedCharterServiceServer) UpdateCharterPolicy(context.Context, *UpdateCharterPolicyRequest) (*CharterPolicy, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateCharterPolicy not implemented")
+}
+func (UnimplementedCharterServiceServer) SimulateCharterPolicy(context.Context, *SimulateCharterPolicyRequest) (*SimulateCharterPolicyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SimulateCharterPolicy not implemented")
+}
+func (UnimplementedCharterServiceServer) ListCharterPolicyRevisions(context.Context, *ListCharterPolicyRevisionsRequest) (*ListCharterPolicyRevisionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListCharterPolicyRevisions not implemented")
+}
+func (UnimplementedCharterServiceServer) GetCharterPolicyRevision(context.Context, *GetCharterPolicyRevisionRequest) (*CharterPolicy, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetCharterPolicyRevision not implemented")
+}
+func (UnimplementedCharterServiceServer) WithdrawCharterPolicyRevision(context.Context, *WithdrawCharterPolicyRevisionRequest) (*CharterPolicy, error) {
+	return nil, status.Error(codes.Unimplemented, "method WithdrawCharterPolicyRevision not implemented")
+}
+func (UnimplementedCharterServiceServer) ExportCharter(context.Context, *ExportCharterRequest) (*CharterEvidence, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExportCharter not implemented")
 }
 func (UnimplementedCharterServiceServer) mustEmbedUnimplementedCharterServiceServer() {}
 func (UnimplementedCharterServiceServer) testEmbeddedByValue()                        {}
@@ -926,6 +1046,114 @@ func _CharterService_GetCharterPolicy_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CharterService_UpdateCharterPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateCharterPolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).UpdateCharterPolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_UpdateCharterPolicy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).UpdateCharterPolicy(ctx, req.(*UpdateCharterPolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_SimulateCharterPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SimulateCharterPolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).SimulateCharterPolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_SimulateCharterPolicy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).SimulateCharterPolicy(ctx, req.(*SimulateCharterPolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_ListCharterPolicyRevisions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListCharterPolicyRevisionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).ListCharterPolicyRevisions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_ListCharterPolicyRevisions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).ListCharterPolicyRevisions(ctx, req.(*ListCharterPolicyRevisionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_GetCharterPolicyRevision_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetCharterPolicyRevisionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).GetCharterPolicyRevision(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_GetCharterPolicyRevision_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).GetCharterPolicyRevision(ctx, req.(*GetCharterPolicyRevisionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_WithdrawCharterPolicyRevision_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WithdrawCharterPolicyRevisionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).WithdrawCharterPolicyRevision(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_WithdrawCharterPolicyRevision_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).WithdrawCharterPolicyRevision(ctx, req.(*WithdrawCharterPolicyRevisionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_ExportCharter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExportCharterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).ExportCharter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_ExportCharter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).ExportCharter(ctx, req.(*ExportCharterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // CharterService_ServiceDesc is the grpc.ServiceDesc for CharterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1024,6 +1252,30 @@ var CharterService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetCharterPolicy",
 			Handler:    _CharterService_GetCharterPolicy_Handler,
+		},
+		{
+			MethodName: "UpdateCharterPolicy",
+			Handler:    _CharterService_UpdateCharterPolicy_Handler,
+		},
+		{
+			MethodName: "SimulateCharterPolicy",
+			Handler:    _CharterService_SimulateCharterPolicy_Handler,
+		},
+		{
+			MethodName: "ListCharterPolicyRevisions",
+			Handler:    _CharterService_ListCharterPolicyRevisions_Handler,
+		},
+		{
+			MethodName: "GetCharterPolicyRevision",
+			Handler:    _CharterService_GetCharterPolicyRevision_Handler,
+		},
+		{
+			MethodName: "WithdrawCharterPolicyRevision",
+			Handler:    _CharterService_WithdrawCharterPolicyRevision_Handler,
+		},
+		{
+			MethodName: "ExportCharter",
+			Handler:    _CharterService_ExportCharter_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -63,9 +63,9 @@ SET state = excluded.state, reviewer = excluded.reviewer, note = excluded.note, 
 RETURNING *;
 
 -- name: AppendHistory :batchexec
-INSERT INTO charter_history (chapter_no, number, verb, from_state, to_state, subject, note, standing, policy_revision, reasons, until_time, create_time)
+INSERT INTO charter_history (chapter_no, number, verb, from_state, to_state, subject, note, standing, policy_revision, reasons, until_time, create_time, charter)
 SELECT @chapter_no, coalesce(max(h.number), 0) + 1, @verb, @from_state, @to_state, @subject, @note, @standing, @policy_revision,
-    @reasons, sqlc.narg(until_time), @now
+    @reasons, sqlc.narg(until_time), @now, @charter
 FROM charter_history h WHERE h.chapter_no = @chapter_no;
 
 -- name: HistoryAfter :many

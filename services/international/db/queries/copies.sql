@@ -52,10 +52,20 @@ ON CONFLICT (id) DO NOTHING;
 SELECT * FROM chapters WHERE id = @id;
 
 -- name: InsertStanding :execrows
-INSERT INTO standings (chapter_no, policy_revision, epoch, update_time)
-SELECT @chapter_no::bigint, (SELECT max(revision) FROM policies WHERE effective_time <= @now::timestamptz OR revision = 1), epoch, @now::timestamptz
-FROM epochs
-ON CONFLICT (chapter_no) DO NOTHING;
+WITH made AS (
+    INSERT INTO standings (chapter_no, policy_revision, epoch, update_time)
+    SELECT @chapter_no::bigint,
+           (SELECT max(revision) FROM policies WHERE withdraw_time IS NULL AND (effective_time <= @now::timestamptz OR revision = 1)),
+           epoch, @now::timestamptz
+    FROM epochs
+    ON CONFLICT (chapter_no) DO NOTHING
+    RETURNING *
+)
+INSERT INTO standing_history (chapter_no, change_time, epoch, version, membership_total, membership_international, mailing_total,
+    mailing_international, policy_revision, cause, eligible, register_position)
+SELECT chapter_no, update_time, epoch, version, membership_total, membership_international, mailing_total,
+    mailing_international, policy_revision, 1, eligible, register_position
+FROM made;
 
 -- name: EnsureList :one
 INSERT INTO lists (chapter_no, id, basis, epoch, version)

@@ -37,12 +37,18 @@ GROUP BY chapter_no;
 -- name: LastHistory :many
 SELECT * FROM charter_history WHERE chapter_no = @chapter_no ORDER BY number DESC LIMIT @size;
 
--- The figures at the transitions since a time, and the last before it.
--- name: HistorySince :many
-SELECT * FROM charter_history h
-WHERE h.chapter_no = @chapter_no
-  AND h.number >= coalesce((SELECT max(b.number) FROM charter_history b WHERE b.chapter_no = @chapter_no AND b.create_time <= @since), 0)
-ORDER BY h.number;
+-- Where a standing stood at a time, and the last of each day since.
+-- name: TrendOf :many
+SELECT change_time, membership_total, membership_international, mailing_total, mailing_international, eligible
+FROM (
+    (SELECT * FROM standing_history b WHERE b.chapter_no = @chapter_no AND b.change_time < @since
+     ORDER BY b.change_time DESC, b.epoch DESC, b.version DESC LIMIT 1)
+    UNION ALL
+    (SELECT DISTINCT ON (date_trunc('day', d.change_time, 'UTC')) * FROM standing_history d
+     WHERE d.chapter_no = @chapter_no AND d.change_time >= @since
+     ORDER BY date_trunc('day', d.change_time, 'UTC'), d.change_time DESC, d.epoch DESC, d.version DESC)
+) AS shown
+ORDER BY change_time;
 
 -- name: AppendComment :one
 INSERT INTO charter_comments (chapter_no, number, subject, visibility, body, create_time)
