@@ -52,8 +52,13 @@ func (s *Service) ListInboxItems(ctx context.Context, req *localv1.ListInboxItem
 	for _, row := range found {
 		rows = append(rows, db.InboxItemRow(row))
 	}
-	answer.Items, err = viewInboxItems(ctx, q, chapter, rows)
-	return answer, err
+	if answer.Items, err = viewInboxItems(ctx, q, chapter, rows); err != nil {
+		return nil, err
+	}
+	if n := rpc.Fit(answer.GetItems()); n < len(rows) {
+		answer.Items, answer.NextPageToken = answer.GetItems()[:n], page.seal(itemCursor(rows[n-1].InboxItem))
+	}
+	return answer, nil
 }
 
 func itemCursor(item db.InboxItem) string {

@@ -66,6 +66,8 @@ type Chapter struct {
 	PlacementEpoch  int64
 	PlacementNumber int64
 	LanguageCode    string
+	LeftRegion      string
+	LeftTime        *time.Time
 }
 
 type Concern struct {
@@ -192,17 +194,6 @@ type Mailing struct {
 	Uncertain      int32
 	Unsubscribed   int32
 	Moved          bool
-}
-
-type Relay struct {
-	AnnouncementID uuid.UUID
-	Region         string
-	ParentRegion   *string
-	State          string
-	Content        []byte
-	Chapters       []string
-	ChaptersChosen bool
-	ForwardTime    *time.Time
 }
 
 type Sync struct {

@@ -160,6 +160,8 @@ const (
 	Reason_REASON_RELAY_TARGET_INVALID Reason = 105
 	// The hold would end in the past, or later than a relay can be held; metadata `latest`.
 	Reason_REASON_HOLD_TIME_INVALID Reason = 106
+	// The relay has a translation of this edition in that language, and what was forwarded stays as it is; metadata `language`.
+	Reason_REASON_TRANSLATION_EXISTS Reason = 107
 	// The inbox item's state does not allow the verb: it was recalled, sent or dismissed, or is too old; metadata `state`.
 	Reason_REASON_INBOX_ITEM_STATE Reason = 110
 	// The list's announcementMode is NEVER; metadata `resource`. Change it first.
@@ -168,6 +170,13 @@ const (
 	Reason_REASON_SEND_TIME_INVALID Reason = 112
 	// The report is no delivery status notification (RFC 3464), or does not say of which mail.
 	Reason_REASON_BOUNCE_UNREADABLE Reason = 113
+	// The snooze would end in the past, or later than an item can be snoozed; metadata `latest`.
+	Reason_REASON_SNOOZE_TIME_INVALID Reason = 130
+	// Nothing of this name waits in the region now. Remedy: read the digest again.
+	Reason_REASON_DIGEST_ITEM_UNKNOWN Reason = 131
+	// A public announcement cannot be for some states of charters alone: its feeds would tell who is in them. Remedy: leave out
+	// either.
+	Reason_REASON_PUBLIC_NARROWED Reason = 132
 	// There is no record of that time; metadata `earliest` says from when on there is.
 	Reason_REASON_BEFORE_RECORDS Reason = 185
 	// A later revision of the policy is scheduled, and would be passed over; metadata `revision`, `effectiveTime`. Remedy:
@@ -247,10 +256,14 @@ var (
 		104: "REASON_RELAY_STATE",
 		105: "REASON_RELAY_TARGET_INVALID",
 		106: "REASON_HOLD_TIME_INVALID",
+		107: "REASON_TRANSLATION_EXISTS",
 		110: "REASON_INBOX_ITEM_STATE",
 		111: "REASON_LIST_TAKES_NO_ANNOUNCEMENTS",
 		112: "REASON_SEND_TIME_INVALID",
 		113: "REASON_BOUNCE_UNREADABLE",
+		130: "REASON_SNOOZE_TIME_INVALID",
+		131: "REASON_DIGEST_ITEM_UNKNOWN",
+		132: "REASON_PUBLIC_NARROWED",
 		185: "REASON_BEFORE_RECORDS",
 		186: "REASON_POLICY_SCHEDULED",
 		187: "REASON_POLICY_UNCHANGED",
@@ -322,10 +335,14 @@ var (
 		"REASON_RELAY_STATE":                 104,
 		"REASON_RELAY_TARGET_INVALID":        105,
 		"REASON_HOLD_TIME_INVALID":           106,
+		"REASON_TRANSLATION_EXISTS":          107,
 		"REASON_INBOX_ITEM_STATE":            110,
 		"REASON_LIST_TAKES_NO_ANNOUNCEMENTS": 111,
 		"REASON_SEND_TIME_INVALID":           112,
 		"REASON_BOUNCE_UNREADABLE":           113,
+		"REASON_SNOOZE_TIME_INVALID":         130,
+		"REASON_DIGEST_ITEM_UNKNOWN":         131,
+		"REASON_PUBLIC_NARROWED":             132,
 		"REASON_BEFORE_RECORDS":              185,
 		"REASON_POLICY_SCHEDULED":            186,
 		"REASON_POLICY_UNCHANGED":            187,
@@ -384,7 +401,7 @@ var File_chapterhouse_error_v1_error_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xc4\x10\n" +
+	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xc2\x11\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_UNAUTHENTICATED\x10\x01\x12\x1c\n" +
@@ -451,11 +468,15 @@ const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\x17REASON_AUDIENCE_UNKNOWN\x10g\x12\x16\n" +
 	"\x12REASON_RELAY_STATE\x10h\x12\x1f\n" +
 	"\x1bREASON_RELAY_TARGET_INVALID\x10i\x12\x1c\n" +
-	"\x18REASON_HOLD_TIME_INVALID\x10j\x12\x1b\n" +
+	"\x18REASON_HOLD_TIME_INVALID\x10j\x12\x1d\n" +
+	"\x19REASON_TRANSLATION_EXISTS\x10k\x12\x1b\n" +
 	"\x17REASON_INBOX_ITEM_STATE\x10n\x12&\n" +
 	"\"REASON_LIST_TAKES_NO_ANNOUNCEMENTS\x10o\x12\x1c\n" +
 	"\x18REASON_SEND_TIME_INVALID\x10p\x12\x1c\n" +
-	"\x18REASON_BOUNCE_UNREADABLE\x10q\x12\x1a\n" +
+	"\x18REASON_BOUNCE_UNREADABLE\x10q\x12\x1f\n" +
+	"\x1aREASON_SNOOZE_TIME_INVALID\x10\x82\x01\x12\x1f\n" +
+	"\x1aREASON_DIGEST_ITEM_UNKNOWN\x10\x83\x01\x12\x1b\n" +
+	"\x16REASON_PUBLIC_NARROWED\x10\x84\x01\x12\x1a\n" +
 	"\x15REASON_BEFORE_RECORDS\x10\xb9\x01\x12\x1c\n" +
 	"\x17REASON_POLICY_SCHEDULED\x10\xba\x01\x12\x1c\n" +
 	"\x17REASON_POLICY_UNCHANGED\x10\xbb\x01\x12!\n" +
