@@ -185,6 +185,31 @@ func TestWhatMovesAfterTheTimeIsJudgedByTheRevisionAlready(t *testing.T) {
 	}
 }
 
+func TestWhatWasJudgedByAWithdrawnRevisionIsJudgedAnew(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.applicant("paris", "a", "b", "c")
+	draft := threshold(90)
+	draft.EffectiveTime = timestamppb.New(noon.Add(time.Minute))
+	made := w.revise(draft)
+	w.clock.Advance(time.Minute) // the clock of this process is ahead of the one that withdraws
+	w.must(w.list("paris", "members", []string{"f@example.org"}, nil))
+	w.clock.Advance(-time.Second)
+	_, err := w.charter.WithdrawCharterPolicyRevision(t.Context(), &internationalv1.WithdrawCharterPolicyRevisionRequest{Name: made.GetName()})
+	w.must(err)
+	if s := w.standing("paris"); s.GetPolicyRevision() != "2" {
+		t.Fatalf("the standing is judged by %s", s.GetPolicyRevision())
+	}
+	if n, err := w.service.enforcePolicy(t.Context()); n != 1 || err != nil {
+		t.Errorf("%d were judged anew: %v", n, err)
+	}
+	w.must(w.list("paris", "members", nil, []string{"f@example.org"}))
+	if s := w.standing("paris"); s.GetPolicyRevision() != "1" || !s.GetEligible() {
+		t.Errorf("the standing is %v", s)
+	}
+	w.audit()
+}
+
 func TestARevisionIsRefused(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

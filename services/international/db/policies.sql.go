@@ -366,7 +366,7 @@ const StandingsBefore = `-- name: StandingsBefore :many
 SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, c.id AS chapter_id
 FROM standings s
 JOIN chapters c USING (chapter_no)
-WHERE s.policy_revision < $1
+WHERE s.policy_revision < $1 OR s.policy_revision IN (SELECT w.revision FROM policies w WHERE w.withdraw_time IS NOT NULL)
 ORDER BY s.chapter_no
 LIMIT $2
 FOR UPDATE OF s
@@ -382,7 +382,8 @@ type StandingsBeforeRow struct {
 	ChapterID string
 }
 
-// Standings that are not judged by a revision yet, in the order in which standings are locked.
+// Standings that are not judged by a revision yet, in the order in which standings are locked; and those that a process
+// whose clock is ahead judged by a revision that was withdrawn at the last moment.
 func (q *Queries) StandingsBefore(ctx context.Context, arg StandingsBeforeParams) ([]StandingsBeforeRow, error) {
 	rows, err := q.db.Query(ctx, StandingsBefore, arg.Revision, arg.Size)
 	if err != nil {

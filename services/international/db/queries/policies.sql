@@ -44,12 +44,13 @@ RETURNING *;
 -- name: WithdrawPolicy :one
 UPDATE policies SET withdraw_time = @now::timestamptz, withdraw_subject = @subject WHERE revision = @revision RETURNING *;
 
--- Standings that are not judged by a revision yet, in the order in which standings are locked.
+-- Standings that are not judged by a revision yet, in the order in which standings are locked; and those that a process
+-- whose clock is ahead judged by a revision that was withdrawn at the last moment.
 -- name: StandingsBefore :many
 SELECT sqlc.embed(s), c.id AS chapter_id
 FROM standings s
 JOIN chapters c USING (chapter_no)
-WHERE s.policy_revision < @revision
+WHERE s.policy_revision < @revision OR s.policy_revision IN (SELECT w.revision FROM policies w WHERE w.withdraw_time IS NOT NULL)
 ORDER BY s.chapter_no
 LIMIT @size
 FOR UPDATE OF s;
