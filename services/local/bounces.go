@@ -53,6 +53,9 @@ func (s *Service) ReportBounce(ctx context.Context, req *localv1.ReportBounceReq
 		if err := db.New(tx).BounceMail(ctx, db.BounceMailParams{MailNo: found.MailNo, Failure: said}); err != nil {
 			return nil, err
 		}
+		if found.Kind == mailNotice {
+			return answer, s.bounceOfficers(ctx, tx, found.Token, said)
+		}
 		return answer, buryBounced(ctx, tx, found.ListNo, found.AnnouncementID, found.Token, said, s.clock.Now())
 	})
 }

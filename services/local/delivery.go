@@ -504,6 +504,8 @@ func wanted(taken db.HandMailsRow) bool {
 		return false
 	}
 	switch taken.Kind {
+	case mailNotice:
+		return taken.Officer
 	case mailPosting:
 		return taken.PostingAddress != ""
 	case mailAnnouncement:
@@ -534,6 +536,9 @@ func (p *post) moveToOtherList(ctx context.Context, taken db.HandMailsRow) (bool
 // bounced records that nobody is reached at the address of a mail.
 func (s *Service) bounced(ctx context.Context, taken db.HandMailsRow, said string) error {
 	_, err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) (struct{}, error) {
+		if taken.Kind == mailNotice {
+			return struct{}{}, s.bounceOfficers(ctx, tx, taken.Token, said)
+		}
 		return struct{}{}, buryBounced(ctx, tx, taken.ListNo, taken.AnnouncementID, taken.Token, said, s.clock.Now())
 	})
 	s.publisher.Wake()

@@ -133,7 +133,10 @@ func listID(list, chapter, domain string) string { return list + "." + chapter +
 
 // compose writes a mail that was taken.
 func (d *delivery) compose(ctx context.Context, taken db.HandMailsRow) (mail.Message, error) {
-	if taken.Kind == mailConfirm {
+	switch taken.Kind {
+	case mailNotice:
+		return d.noticeMail(ctx, taken)
+	case mailConfirm:
 		about, err := db.New(d.pool).MailContext(ctx, db.MailContextParams{ListNo: taken.ListNo, Token: taken.Token})
 		return d.confirmation(taken, about), err
 	}
@@ -148,7 +151,7 @@ func (d *delivery) compose(ctx context.Context, taken db.HandMailsRow) (mail.Mes
 	}
 	if taken.Kind == mailPosting {
 		message.To = netmail.Address{Address: taken.PostingAddress}
-		message.Text, message.HTML = f.document(f.text, f.html)
+		message.Text, message.HTML = document(f.language, f.text, f.html)
 		message.ListID, message.ListName = "", "" // the list is another's, and says so itself
 		return message, nil
 	}
@@ -156,7 +159,8 @@ func (d *delivery) compose(ctx context.Context, taken db.HandMailsRow) (mail.Mes
 		purpose: localv1.Subscription_LEAVE, listNo: taken.ListNo, issued: d.clock.Now(), token: taken.Token, announcement: *taken.AnnouncementID,
 	})
 	message.OneClick = true
-	message.Text, message.HTML = f.document(f.signed(message.Unsubscribe))
+	text, rendered := f.signed(message.Unsubscribe)
+	message.Text, message.HTML = document(f.language, text, rendered)
 	return message, nil
 }
 
@@ -168,8 +172,8 @@ func (f *frame) signed(leave string) (text, rendered string) {
 }
 
 // document makes a page of HTML of a fragment.
-func (f *frame) document(text, fragment string) (string, string) {
-	return text, `<!doctype html><html lang="` + html.EscapeString(f.language) + `"><head><meta charset="utf-8"></head><body>` + fragment + "</body></html>\n"
+func document(language, text, fragment string) (string, string) {
+	return text, `<!doctype html><html lang="` + html.EscapeString(language) + `"><head><meta charset="utf-8"></head><body>` + fragment + "</body></html>\n"
 }
 
 // messageID is the same for every copy of a mail there may ever be.

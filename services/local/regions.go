@@ -179,7 +179,7 @@ func (s *Service) placeChapter(ctx context.Context, tx pgx.Tx, placement *eventv
 	if err != nil || placed.Region == chapter.Region {
 		return err
 	}
-	return bus.Append(ctx, tx, chapterChanged(placed))
+	return s.tellChapters(ctx, tx, placed)
 }
 
 // optional is nil for the empty text.

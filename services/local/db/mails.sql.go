@@ -332,17 +332,19 @@ WITH handed AS (
     INSERT INTO mail_flights (mail_no, owner) SELECT unnest($2::bigint[]), $1::integer
     ON CONFLICT (mail_no) DO UPDATE SET owner = excluded.owner, state = NULL
 ), taken AS MATERIALIZED (
-    SELECT mail_no, id, list_no, token, kind, state, attempts, due_time, take_time, failure, create_time, end_time, mailing_no, announcement_id, domain, owner, bounced, left_by_it FROM mails WHERE mails.mail_no = ANY ($2::bigint[])
+    SELECT mail_no, id, list_no, token, kind, state, attempts, due_time, take_time, failure, create_time, end_time, mailing_no, announcement_id, domain, owner, bounced, left_by_it, notice_id, officer_id FROM mails WHERE mails.mail_no = ANY ($2::bigint[])
 )
 SELECT m.mail_no, m.id, m.list_no, m.token, m.kind, m.attempts, m.create_time, m.mailing_no, m.announcement_id, l.deleted,
-       l.posting_address, coalesce(e.state, 0)::smallint AS entry_state, coalesce(e.address, '')::text AS address,
-       coalesce(e.display_name, '')::text AS display_name, coalesce(e.update_time, 'epoch')::timestamptz AS entry_time,
-       coalesce(g.state, '')::text AS mailing_state, coalesce(a.recalled, false)::boolean AS recalled
+       l.posting_address, coalesce(e.state, 0)::smallint AS entry_state, coalesce(o.mail_address, e.address, '')::text AS address,
+       coalesce(o.display_name, e.display_name, '')::text AS display_name, coalesce(e.update_time, 'epoch')::timestamptz AS entry_time,
+       coalesce(g.state, '')::text AS mailing_state, coalesce(a.recalled, false)::boolean AS recalled,
+       m.notice_id, (o.id IS NOT NULL)::boolean AS officer
 FROM taken m
 JOIN lists l ON l.list_no = m.list_no
 LEFT JOIN entries e ON e.list_no = m.list_no AND e.token = m.token
 LEFT JOIN mailings g ON g.mailing_no = m.mailing_no
 LEFT JOIN announcements a ON a.id = m.announcement_id
+LEFT JOIN officers o ON o.id = m.officer_id AND o.mail_token = m.token AND NOT o.notices_muted AND o.bounce_time IS NULL
 WHERE m.state = 'SENDING' AND m.owner = $1::integer
 `
 
@@ -369,10 +371,12 @@ type HandMailsRow struct {
 	EntryTime      time.Time
 	MailingState   string
 	Recalled       bool
+	NoticeID       *uuid.UUID
+	Officer        bool
 }
 
-// Notes that mails are handed over, in the moment in which they are, and reads what they are about. Confirmations belong to
-// no mailing.
+// Notes that mails are handed over, in the moment in which they are, and reads what they are about. Confirmations and
+// notices belong to no mailing. An officer who has another address by now, or wants no notices any more, is not there.
 func (q *Queries) HandMails(ctx context.Context, arg HandMailsParams) ([]HandMailsRow, error) {
 	rows, err := q.db.Query(ctx, handMails, arg.Owner, arg.MailNos)
 	if err != nil {
@@ -400,6 +404,8 @@ func (q *Queries) HandMails(ctx context.Context, arg HandMailsParams) ([]HandMai
 			&i.EntryTime,
 			&i.MailingState,
 			&i.Recalled,
+			&i.NoticeID,
+			&i.Officer,
 		); err != nil {
 			return nil, err
 		}
@@ -471,7 +477,7 @@ func (q *Queries) ListsOfMail(ctx context.Context, arg ListsOfMailParams) ([]Lis
 }
 
 const mailByID = `-- name: MailByID :one
-SELECT m.mail_no, m.id, m.list_no, m.token, m.kind, m.state, m.attempts, m.due_time, m.take_time, m.failure, m.create_time, m.end_time, m.mailing_no, m.announcement_id, m.domain, m.owner, m.bounced, m.left_by_it, l.chapter_id FROM mails m JOIN lists l ON l.list_no = m.list_no WHERE m.id = $1 ORDER BY m.mail_no DESC LIMIT 1
+SELECT m.mail_no, m.id, m.list_no, m.token, m.kind, m.state, m.attempts, m.due_time, m.take_time, m.failure, m.create_time, m.end_time, m.mailing_no, m.announcement_id, m.domain, m.owner, m.bounced, m.left_by_it, m.notice_id, m.officer_id, l.chapter_id FROM mails m JOIN lists l ON l.list_no = m.list_no WHERE m.id = $1 ORDER BY m.mail_no DESC LIMIT 1
 `
 
 type MailByIDRow struct {
@@ -493,6 +499,8 @@ type MailByIDRow struct {
 	Owner          int32
 	Bounced        bool
 	LeftByIt       bool
+	NoticeID       *uuid.UUID
+	OfficerID      *uuid.UUID
 	ChapterID      string
 }
 
@@ -518,6 +526,8 @@ func (q *Queries) MailByID(ctx context.Context, id uuid.UUID) (MailByIDRow, erro
 		&i.Owner,
 		&i.Bounced,
 		&i.LeftByIt,
+		&i.NoticeID,
+		&i.OfficerID,
 		&i.ChapterID,
 	)
 	return i, err

@@ -168,6 +168,12 @@ const (
 	Reason_REASON_SEND_TIME_INVALID Reason = 112
 	// The report is no delivery status notification (RFC 3464), or does not say of which mail.
 	Reason_REASON_BOUNCE_UNREADABLE Reason = 113
+	// A notice is for the chapter's officers, and is not sent to lists.
+	Reason_REASON_INBOX_ITEM_IS_NOTICE Reason = 200
+	// The officer's term ends before it begins, or is longer than five years; metadata `latest`.
+	Reason_REASON_OFFICER_TERM_INVALID Reason = 201
+	// The chapter has as many officers as it can have; metadata `limit`. Delete those whose term is over.
+	Reason_REASON_OFFICERS_TOO_MANY Reason = 202
 )
 
 // Enum value maps for Reason.
@@ -242,6 +248,9 @@ var (
 		111: "REASON_LIST_TAKES_NO_ANNOUNCEMENTS",
 		112: "REASON_SEND_TIME_INVALID",
 		113: "REASON_BOUNCE_UNREADABLE",
+		200: "REASON_INBOX_ITEM_IS_NOTICE",
+		201: "REASON_OFFICER_TERM_INVALID",
+		202: "REASON_OFFICERS_TOO_MANY",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":                 0,
@@ -313,6 +322,9 @@ var (
 		"REASON_LIST_TAKES_NO_ANNOUNCEMENTS": 111,
 		"REASON_SEND_TIME_INVALID":           112,
 		"REASON_BOUNCE_UNREADABLE":           113,
+		"REASON_INBOX_ITEM_IS_NOTICE":        200,
+		"REASON_OFFICER_TERM_INVALID":        201,
+		"REASON_OFFICERS_TOO_MANY":           202,
 	}
 )
 
@@ -367,7 +379,7 @@ var File_chapterhouse_error_v1_error_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xc9\x0f\n" +
+	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xac\x10\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_UNAUTHENTICATED\x10\x01\x12\x1c\n" +
@@ -438,7 +450,10 @@ const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\x17REASON_INBOX_ITEM_STATE\x10n\x12&\n" +
 	"\"REASON_LIST_TAKES_NO_ANNOUNCEMENTS\x10o\x12\x1c\n" +
 	"\x18REASON_SEND_TIME_INVALID\x10p\x12\x1c\n" +
-	"\x18REASON_BOUNCE_UNREADABLE\x10q:W\n" +
+	"\x18REASON_BOUNCE_UNREADABLE\x10q\x12 \n" +
+	"\x1bREASON_INBOX_ITEM_IS_NOTICE\x10\xc8\x01\x12 \n" +
+	"\x1bREASON_OFFICER_TERM_INVALID\x10\xc9\x01\x12\x1d\n" +
+	"\x18REASON_OFFICERS_TOO_MANY\x10\xca\x01:W\n" +
 	"\x06errors\x12\x1e.google.protobuf.MethodOptions\x18\xf2\xa2\x04 \x03(\x0e2\x1d.chapterhouse.error.v1.ReasonR\x06errorsBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1;errorv1b\x06proto3"
 
 var (

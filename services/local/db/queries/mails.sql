@@ -46,8 +46,8 @@ SELECT set_config('synchronous_commit', 'off', true);
 SELECT set_config('plan_cache_mode', 'force_custom_plan', true);
 
 -- name: HandMails :many
--- Notes that mails are handed over, in the moment in which they are, and reads what they are about. Confirmations belong to
--- no mailing.
+-- Notes that mails are handed over, in the moment in which they are, and reads what they are about. Confirmations and
+-- notices belong to no mailing. An officer who has another address by now, or wants no notices any more, is not there.
 WITH handed AS (
     INSERT INTO mail_flights (mail_no, owner) SELECT unnest(@mail_nos::bigint[]), @owner::integer
     ON CONFLICT (mail_no) DO UPDATE SET owner = excluded.owner, state = NULL
@@ -55,14 +55,16 @@ WITH handed AS (
     SELECT * FROM mails WHERE mails.mail_no = ANY (@mail_nos::bigint[])
 )
 SELECT m.mail_no, m.id, m.list_no, m.token, m.kind, m.attempts, m.create_time, m.mailing_no, m.announcement_id, l.deleted,
-       l.posting_address, coalesce(e.state, 0)::smallint AS entry_state, coalesce(e.address, '')::text AS address,
-       coalesce(e.display_name, '')::text AS display_name, coalesce(e.update_time, 'epoch')::timestamptz AS entry_time,
-       coalesce(g.state, '')::text AS mailing_state, coalesce(a.recalled, false)::boolean AS recalled
+       l.posting_address, coalesce(e.state, 0)::smallint AS entry_state, coalesce(o.mail_address, e.address, '')::text AS address,
+       coalesce(o.display_name, e.display_name, '')::text AS display_name, coalesce(e.update_time, 'epoch')::timestamptz AS entry_time,
+       coalesce(g.state, '')::text AS mailing_state, coalesce(a.recalled, false)::boolean AS recalled,
+       m.notice_id, (o.id IS NOT NULL)::boolean AS officer
 FROM taken m
 JOIN lists l ON l.list_no = m.list_no
 LEFT JOIN entries e ON e.list_no = m.list_no AND e.token = m.token
 LEFT JOIN mailings g ON g.mailing_no = m.mailing_no
 LEFT JOIN announcements a ON a.id = m.announcement_id
+LEFT JOIN officers o ON o.id = m.officer_id AND o.mail_token = m.token AND NOT o.notices_muted AND o.bounce_time IS NULL
 WHERE m.state = 'SENDING' AND m.owner = @owner::integer;
 
 -- name: NoteOutcomes :exec
