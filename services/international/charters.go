@@ -171,7 +171,10 @@ func (s *Service) onCharter(ctx context.Context, name, given string, verb func(*
 func (s *Service) review(ctx context.Context, name, given string, verb func(*charterCase) (*internationalv1.Charter, error)) (*internationalv1.Charter, error) {
 	return s.onCharter(ctx, name, given, func(c *charterCase) (*internationalv1.Charter, error) {
 		principal := authz.FromContext(ctx)
-		if slices.Contains(principal.Scopes("charters.apply"), "chapters/"+c.charter.ChapterID) {
+		if acts, err := s.actsFor(ctx, c.tx, principal, c.charter.ChapterNo, c.charter.ChapterID); err != nil || acts {
+			if err != nil {
+				return nil, err
+			}
 			return nil, rpc.Denied(errorv1.Reason_REASON_CONFLICT_OF_INTEREST, "nobody decides on a chapter that they act for")
 		}
 		if !c.undecided() {
@@ -232,6 +235,9 @@ func (c *charterCase) transition(ctx context.Context, verb, to, subject, note st
 		return nil, err
 	}
 	if err := bus.Append(ctx, c.tx, charterChanged(row)); err != nil {
+		return nil, err
+	}
+	if err := c.tell(ctx, verb, row, note); err != nil {
 		return nil, err
 	}
 	return viewCharter(row)

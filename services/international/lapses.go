@@ -60,7 +60,11 @@ func (w *pruneWorker) Work(ctx context.Context, _ *river.Job[pruneArgs]) error {
 	if _, err := rpc.PruneIdempotency(ctx, w.service.pool, now.Add(-keepAnswers)); err != nil {
 		return err
 	}
-	return db.New(w.service.pool).PrunePreviewAudit(ctx, now.Add(-keepPreviews))
+	q := db.New(w.service.pool)
+	if err := q.RetireNotices(ctx, now.Add(-answerNotices)); err != nil {
+		return err
+	}
+	return q.PrunePreviewAudit(ctx, now.Add(-keepPreviews))
 }
 
 func (s *Service) newRiver() (*river.Client[pgx.Tx], error) {
@@ -68,6 +72,7 @@ func (s *Service) newRiver() (*river.Client[pgx.Tx], error) {
 	river.AddWorker(workers, &lapseWorker{service: s})
 	river.AddWorker(workers, &pruneWorker{service: s})
 	river.AddWorker(workers, &remindWorker{service: s})
+	river.AddWorker(workers, &noticeWorker{service: s})
 	return river.NewClient(riverpgxv5.New(s.pool), &river.Config{
 		Logger:  s.log,
 		Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 2}},
@@ -79,6 +84,8 @@ func (s *Service) newRiver() (*river.Client[pgx.Tx], error) {
 				func() (river.JobArgs, *river.InsertOpts) { return pruneArgs{}, onceIn(time.Hour) }, &river.PeriodicJobOpts{RunOnStart: true}),
 			river.NewPeriodicJob(river.PeriodicInterval(s.config.RemindEvery),
 				func() (river.JobArgs, *river.InsertOpts) { return remindArgs{}, onceIn(s.config.RemindEvery) }, &river.PeriodicJobOpts{RunOnStart: true}),
+			river.NewPeriodicJob(river.PeriodicInterval(s.config.NoticeEvery),
+				func() (river.JobArgs, *river.InsertOpts) { return noticeArgs{}, onceIn(s.config.NoticeEvery) }, &river.PeriodicJobOpts{RunOnStart: true}),
 		},
 	})
 }

@@ -1,0 +1,303 @@
+package international
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	eventv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/event/v1"
+	"github.com/chapterhouse/chapterhouse/services/internal/bus"
+	"github.com/chapterhouse/chapterhouse/services/internal/notice"
+	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
+	"github.com/chapterhouse/chapterhouse/services/international/db"
+)
+
+// What is told, and never twice.
+//
+// A notice has a key: the chapter, the kind, and the occasion. The id is made of it, so that a notice that is decided on
+// again, by a replica, by a job that is run again or by a database that was restored from a backup, is the same one to all
+// who hear of it. It is written, with its event, in the transaction of what it tells of; only crossings of the line wait.
+
+const (
+	// noticeBatch is how many are issued in one transaction.
+	noticeBatch = 500
+	// answerNotices is how long this tier answers for a notice that somebody missed.
+	answerNotices = 90 * 24 * time.Hour
+)
+
+// noticeSpace is the name space of the ids (RFC 9562, version 5).
+var noticeSpace = uuid.NewSHA1(uuid.NameSpaceURL, []byte("chapterhouse/notices"))
+
+// told is a notice to be issued.
+type told struct {
+	chapterNo      int64
+	kind, occasion string
+	deadline       *time.Time
+	daysLeft       int32
+	reapply        *time.Time
+	note           string
+	reasons        []string
+}
+
+// tells is the notice that follows a verb of a charter's history. What follows the line tells of itself by crossings.
+var tells = map[string]string{
+	"apply":          notice.Applied,
+	"claim":          notice.InReview,
+	"requestChanges": notice.ChangesRequested,
+	"resubmit":       notice.Resubmitted,
+	"approve":        notice.Approved,
+	"decline":        notice.Declined,
+	"withdraw":       notice.Withdrawn,
+	"suspend":        notice.Suspended,
+	"reinstate":      notice.Reinstated,
+	"revoke":         notice.Revoked,
+	"surrender":      notice.Surrendered,
+	"renew":          notice.Renewed,
+	"protect":        notice.Protected,
+	"unprotect":      notice.Unprotected,
+}
+
+// tell issues the notice of a transition. Its occasion is the charter's version, which no other transition has.
+func (c *charterCase) tell(ctx context.Context, verb string, row db.Charter, note string) error {
+	kind, is := tells[verb]
+	if !is {
+		return nil
+	}
+	return c.service.issue(ctx, c.tx, c.now, told{
+		chapterNo: row.ChapterNo, kind: kind, occasion: etag(row.Epoch, row.Version), deadline: deadlineOf(kind, row),
+		reapply: row.ReapplyTime, note: note,
+	})
+}
+
+// deadlineOf is the deadline that a decision sets.
+func deadlineOf(_ string, row db.Charter) *time.Time {
+	if row.State == atRisk {
+		return row.CureByTime
+	}
+	return nil
+}
+
+// noteCrossings notes who crossed the line, for a notice to follow when it lasts.
+func (s *Service) noteCrossings(ctx context.Context, tx pgx.Tx, all []moved) error {
+	now := s.clock.Now()
+	args := db.CrossLineParams{Now: now, Due: now.Add(s.config.NoticeSettle)}
+	for _, m := range all {
+		if m.before.Eligible != m.after.Eligible {
+			args.ChapterNos, args.Eligibles = append(args.ChapterNos, m.after.ChapterNo), append(args.Eligibles, m.after.Eligible)
+		}
+	}
+	if len(args.ChapterNos) == 0 {
+		return nil
+	}
+	if err := db.New(tx).CrossLine(ctx, args); err != nil {
+		return fmt.Errorf("note who crossed the line: %w", err)
+	}
+	return nil
+}
+
+// issue writes notices that were not issued yet, and tells of them.
+func (s *Service) issue(ctx context.Context, tx pgx.Tx, now time.Time, given ...told) error {
+	q := db.New(tx)
+	numbers := make([]int64, 0, len(given))
+	for _, one := range given {
+		numbers = append(numbers, one.chapterNo)
+	}
+	rows, err := q.NoticeFacts(ctx, numbers)
+	if err != nil {
+		return fmt.Errorf("read what notices say: %w", err)
+	}
+	facts := map[int64]db.NoticeFactsRow{}
+	for _, row := range rows {
+		facts[row.Standing.ChapterNo] = row
+	}
+	args := db.InsertNoticesParams{Now: now}
+	messages := map[uuid.UUID]*eventv1.NoticeIssued{}
+	for _, one := range given {
+		row, known := facts[one.chapterNo]
+		if !known {
+			return fmt.Errorf("chapter %d has no standing", one.chapterNo)
+		}
+		id, message := one.message(row, now)
+		content, err := proto.Marshal(message)
+		if err != nil {
+			return err
+		}
+		args.Ids, args.ChapterNos, args.Kinds = append(args.Ids, id), append(args.ChapterNos, one.chapterNo), append(args.Kinds, one.kind)
+		args.Occasions, args.Contents = append(args.Occasions, one.occasion), append(args.Contents, content)
+		messages[id] = message
+	}
+	issued, err := q.InsertNotices(ctx, args)
+	if err != nil {
+		return fmt.Errorf("write %d notices: %w", len(given), err)
+	}
+	events := make([]bus.Event, 0, len(issued))
+	for _, row := range issued {
+		events = append(events, bus.Event{
+			Subject:   "notice." + strings.TrimPrefix(messages[row.ID].GetChapter(), "chapters/") + "." + row.ID.String() + ".issued",
+			Aggregate: messages[row.ID].GetNotice(),
+			Version:   bus.Version{Epoch: row.Epoch, Number: 1},
+			Data:      messages[row.ID],
+		})
+	}
+	return bus.Append(ctx, tx, events...)
+}
+
+// message is the notice as it is told, with its id.
+func (t told) message(row db.NoticeFactsRow, now time.Time) (uuid.UUID, *eventv1.NoticeIssued) {
+	id := uuid.NewSHA1(noticeSpace, []byte(row.ChapterID+"\n"+t.kind+"\n"+t.occasion))
+	return id, &eventv1.NoticeIssued{
+		Notice: "notices/" + id.String(), Chapter: "chapters/" + row.ChapterID, ChapterDisplayName: row.DisplayName, Kind: t.kind,
+		CharterState: row.CharterState, Standing: standingEvent(row.ChapterID, row.Standing, row.Policy),
+		ThresholdPercent: row.Policy.ThresholdPercent, DeadlineTime: optionalTime(t.deadline), DaysLeft: t.daysLeft,
+		ReapplyTime: optionalTime(t.reapply), Note: t.note, ReasonCodes: t.reasons, IssueTime: timestamppb.New(now),
+	}
+}
+
+// noticeArgs is the job that tells who crossed the line, and reminds of deadlines.
+type noticeArgs struct{}
+
+// Kind names the job in the queue.
+func (noticeArgs) Kind() string { return "issue_notices" }
+
+type noticeWorker struct {
+	river.WorkerDefaults[noticeArgs]
+	service *Service
+}
+
+// Work issues what is due.
+func (w *noticeWorker) Work(ctx context.Context, _ *river.Job[noticeArgs]) error {
+	return w.service.issueDue(ctx)
+}
+
+// Timeout lets a year's end tell all whom it moved.
+func (w *noticeWorker) Timeout(*river.Job[noticeArgs]) time.Duration { return 30 * time.Minute }
+
+// issueDue tells who crossed the line and stayed there, and reminds of deadlines.
+func (s *Service) issueDue(ctx context.Context) error {
+	for _, work := range []func(context.Context, pgx.Tx) (int, error){s.tellCrossings, s.remindOfDeadlines} {
+		for n := noticeBatch; n == noticeBatch; {
+			var err error
+			n, err = postgres.InTx(ctx, s.pool, func(tx pgx.Tx) (int, error) { return work(ctx, tx) })
+			if err != nil {
+				return err
+			}
+			s.publisher.Wake()
+		}
+	}
+	return nil
+}
+
+// tellCrossings tells of a batch of chapters that crossed the line a while ago.
+func (s *Service) tellCrossings(ctx context.Context, tx pgx.Tx) (int, error) {
+	now := s.clock.Now()
+	rows, err := db.New(tx).TakeCrossings(ctx, db.TakeCrossingsParams{Now: now, Size: noticeBatch})
+	if err != nil || len(rows) == 0 {
+		return 0, err
+	}
+	numbers := make([]int64, 0, len(rows))
+	for _, row := range rows {
+		numbers = append(numbers, row.ChapterNo)
+	}
+	cureBy, err := s.cureByTimes(ctx, tx, numbers)
+	if err != nil {
+		return 0, err
+	}
+	all := make([]told, 0, len(rows))
+	for _, row := range rows {
+		one := told{chapterNo: row.ChapterNo, kind: notice.EligibilityGained, occasion: strconv.FormatInt(row.CrossTime.UnixMicro(), 10)}
+		if !row.Eligible {
+			one.kind, one.deadline = notice.EligibilityLost, cureBy[row.ChapterNo]
+		}
+		all = append(all, one)
+	}
+	return len(rows), s.issue(ctx, tx, now, all...)
+}
+
+// cureByTimes are the deadlines of the charters that are at risk.
+func (s *Service) cureByTimes(ctx context.Context, tx pgx.Tx, numbers []int64) (map[int64]*time.Time, error) {
+	rows, err := db.New(tx).NoticeFacts(ctx, numbers)
+	by := map[int64]*time.Time{}
+	for _, row := range rows {
+		if row.CharterState == atRisk {
+			by[row.Standing.ChapterNo] = row.CureByTime
+		}
+	}
+	return by, err
+}
+
+// remindOfDeadlines tells of a batch of deadlines that come near.
+func (s *Service) remindOfDeadlines(ctx context.Context, tx pgx.Tx) (int, error) {
+	now := s.clock.Now()
+	args := db.DueRemindersParams{Now: now, Horizon: now, Size: noticeBatch}
+	for _, kind := range []string{notice.CureBy, notice.ReviewDue, notice.ChangesDue, notice.RenewalDue, notice.ProtectionEnd} {
+		for _, before := range notice.Marks(kind) {
+			args.Kinds, args.Befores = append(args.Kinds, kind), append(args.Befores, int32(before/time.Second))
+			if farthest := now.Add(before); farthest.After(args.Horizon) {
+				args.Horizon = farthest
+			}
+		}
+	}
+	rows, err := db.New(tx).DueReminders(ctx, args)
+	if err != nil || len(rows) == 0 {
+		return 0, err
+	}
+	all := make([]told, 0, len(rows))
+	for _, row := range rows {
+		all = append(all, told{
+			chapterNo: row.ChapterNo, kind: row.Kind, occasion: row.Occasion, deadline: &row.DueTime, daysLeft: days(row.DueTime.Sub(now)),
+		})
+	}
+	return len(rows), s.issue(ctx, tx, now, all...)
+}
+
+// days rounds up: what is due in a few hours is due in a day.
+func days(left time.Duration) int32 {
+	const day = 24 * time.Hour
+	return int32((left + day - 1) / day)
+}
+
+// noticeOwner answers for the notices of the last 90 days. Their versions do not begin anew when this database was restored
+// from a backup: what a notice says never changes, and one that is issued again is the same one.
+func noticeOwner() bus.Owner {
+	return bus.Owner{Kind: "notice", Versions: noticeVersions, Snapshot: noticeSnapshot}
+}
+
+func noticeVersions(ctx context.Context, tx pgx.Tx, after string, limit int) ([]bus.AggregateVersion, error) {
+	last, _ := uuid.Parse(strings.TrimPrefix(after, "notices/")) // zero for the first page
+	rows, err := db.New(tx).NoticeVersionsAfter(ctx, db.NoticeVersionsAfterParams{After: last, Size: int32(limit)})
+	versions := make([]bus.AggregateVersion, 0, len(rows))
+	for _, row := range rows {
+		versions = append(versions, bus.AggregateVersion{
+			Aggregate: "notices/" + row.ID.String(), Version: bus.Version{Epoch: row.Epoch, Number: 1},
+		})
+	}
+	return versions, err
+}
+
+func noticeSnapshot(ctx context.Context, tx pgx.Tx, aggregate string, send func(proto.Message) error) (bus.Version, bool, error) {
+	id, err := uuid.Parse(strings.TrimPrefix(aggregate, "notices/"))
+	if err != nil {
+		return bus.Version{}, false, nil //nolint:nilerr // there is no such notice
+	}
+	row, err := db.New(tx).LiveNotice(ctx, id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return bus.Version{}, false, nil
+	}
+	if err != nil {
+		return bus.Version{}, false, err
+	}
+	message := &eventv1.NoticeIssued{}
+	if err := proto.Unmarshal(row.Content, message); err != nil {
+		return bus.Version{}, false, fmt.Errorf("read %s: %w", aggregate, err)
+	}
+	return bus.Version{Epoch: row.Epoch, Number: 1}, true, send(message)
+}
