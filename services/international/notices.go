@@ -37,15 +37,14 @@ const (
 // noticeSpace is the name space of the ids (RFC 9562, version 5).
 var noticeSpace = uuid.NewSHA1(uuid.NameSpaceURL, []byte("chapterhouse/notices"))
 
-// told is a notice to be issued.
+// told is a notice to be issued. The facts that it tells are read when it is.
 type told struct {
 	chapterNo      int64
 	kind, occasion string
-	deadline       *time.Time
-	daysLeft       int32
-	reapply        *time.Time
-	note           string
-	reasons        []string
+	// remindsOf is the deadline that a reminder is about; others tell what their kind has to do with.
+	remindsOf *time.Time
+	note      string
+	reasons   []string
 }
 
 // tells is the notice that follows a verb of a charter's history. What follows the line tells of itself by crossings.
@@ -72,15 +71,15 @@ func (c *charterCase) tell(ctx context.Context, verb string, row db.Charter, not
 	if !is {
 		return nil
 	}
-	return c.service.issue(ctx, c.tx, c.now, told{
-		chapterNo: row.ChapterNo, kind: kind, occasion: etag(row.Epoch, row.Version), deadline: deadlineOf(kind, row),
-		reapply: row.ReapplyTime, note: note,
-	})
+	return c.service.issue(ctx, c.tx, c.now, told{chapterNo: row.ChapterNo, kind: kind, occasion: etag(row.Epoch, row.Version), note: note})
 }
 
-// deadlineOf is the deadline that a decision sets.
-func deadlineOf(_ string, row db.Charter) *time.Time {
-	if row.State == atRisk {
+// deadline is what a notice of a kind names: the deadline that began or was changed with what it tells of.
+func (t told) deadline(row db.NoticeFactsRow) *time.Time {
+	if t.remindsOf != nil {
+		return t.remindsOf
+	}
+	if row.CharterState == atRisk && t.kind != notice.Protected {
 		return row.CureByTime
 	}
 	return nil
@@ -154,12 +153,16 @@ func (s *Service) issue(ctx context.Context, tx pgx.Tx, now time.Time, given ...
 // message is the notice as it is told, with its id.
 func (t told) message(row db.NoticeFactsRow, now time.Time) (uuid.UUID, *eventv1.NoticeIssued) {
 	id := uuid.NewSHA1(noticeSpace, []byte(row.ChapterID+"\n"+t.kind+"\n"+t.occasion))
-	return id, &eventv1.NoticeIssued{
+	message := &eventv1.NoticeIssued{
 		Notice: "notices/" + id.String(), Chapter: "chapters/" + row.ChapterID, ChapterDisplayName: row.DisplayName, Kind: t.kind,
 		CharterState: row.CharterState, Standing: standingEvent(row.ChapterID, row.Standing, row.Policy),
-		ThresholdPercent: row.Policy.ThresholdPercent, DeadlineTime: optionalTime(t.deadline), DaysLeft: t.daysLeft,
-		ReapplyTime: optionalTime(t.reapply), Note: t.note, ReasonCodes: t.reasons, IssueTime: timestamppb.New(now),
+		ThresholdPercent: row.Policy.ThresholdPercent, DeadlineTime: optionalTime(t.deadline(row)),
+		ReapplyTime: optionalTime(row.ReapplyTime), Note: t.note, ReasonCodes: t.reasons, IssueTime: timestamppb.New(now),
 	}
+	if t.remindsOf != nil {
+		message.DaysLeft = days(t.remindsOf.Sub(now))
+	}
+	return id, message
 }
 
 // noticeArgs is the job that tells who crossed the line, and reminds of deadlines.
@@ -203,35 +206,15 @@ func (s *Service) tellCrossings(ctx context.Context, tx pgx.Tx) (int, error) {
 	if err != nil || len(rows) == 0 {
 		return 0, err
 	}
-	numbers := make([]int64, 0, len(rows))
-	for _, row := range rows {
-		numbers = append(numbers, row.ChapterNo)
-	}
-	cureBy, err := s.cureByTimes(ctx, tx, numbers)
-	if err != nil {
-		return 0, err
-	}
 	all := make([]told, 0, len(rows))
 	for _, row := range rows {
 		one := told{chapterNo: row.ChapterNo, kind: notice.EligibilityGained, occasion: strconv.FormatInt(row.CrossTime.UnixMicro(), 10)}
 		if !row.Eligible {
-			one.kind, one.deadline = notice.EligibilityLost, cureBy[row.ChapterNo]
+			one.kind = notice.EligibilityLost
 		}
 		all = append(all, one)
 	}
 	return len(rows), s.issue(ctx, tx, now, all...)
-}
-
-// cureByTimes are the deadlines of the charters that are at risk.
-func (s *Service) cureByTimes(ctx context.Context, tx pgx.Tx, numbers []int64) (map[int64]*time.Time, error) {
-	rows, err := db.New(tx).NoticeFacts(ctx, numbers)
-	by := map[int64]*time.Time{}
-	for _, row := range rows {
-		if row.CharterState == atRisk {
-			by[row.Standing.ChapterNo] = row.CureByTime
-		}
-	}
-	return by, err
 }
 
 // remindOfDeadlines tells of a batch of deadlines that come near.
@@ -252,9 +235,7 @@ func (s *Service) remindOfDeadlines(ctx context.Context, tx pgx.Tx) (int, error)
 	}
 	all := make([]told, 0, len(rows))
 	for _, row := range rows {
-		all = append(all, told{
-			chapterNo: row.ChapterNo, kind: row.Kind, occasion: row.Occasion, deadline: &row.DueTime, daysLeft: days(row.DueTime.Sub(now)),
-		})
+		all = append(all, told{chapterNo: row.ChapterNo, kind: row.Kind, occasion: row.Occasion, remindsOf: &row.DueTime})
 	}
 	return len(rows), s.issue(ctx, tx, now, all...)
 }

@@ -232,7 +232,7 @@ func (q *Queries) LiveNotice(ctx context.Context, id uuid.UUID) (Notice, error) 
 }
 
 const NoticeFacts = `-- name: NoticeFacts :many
-SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time, c.id AS chapter_id, c.display_name, coalesce(h.state, '')::text AS charter_state, h.cure_by_time
+SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time, c.id AS chapter_id, c.display_name, coalesce(h.state, '')::text AS charter_state, h.cure_by_time, h.reapply_time
 FROM standings s
 JOIN chapters c USING (chapter_no)
 JOIN policies p ON p.revision = s.policy_revision
@@ -247,6 +247,7 @@ type NoticeFactsRow struct {
 	DisplayName  string
 	CharterState string
 	CureByTime   *time.Time
+	ReapplyTime  *time.Time
 }
 
 // What notices say of chapters, by their numbers.
@@ -296,6 +297,7 @@ func (q *Queries) NoticeFacts(ctx context.Context, chapterNos []int64) ([]Notice
 			&i.DisplayName,
 			&i.CharterState,
 			&i.CureByTime,
+			&i.ReapplyTime,
 		); err != nil {
 			return nil, err
 		}

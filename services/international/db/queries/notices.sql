@@ -72,7 +72,7 @@ LIMIT @size;
 
 -- What notices say of chapters, by their numbers.
 -- name: NoticeFacts :many
-SELECT sqlc.embed(s), sqlc.embed(p), c.id AS chapter_id, c.display_name, coalesce(h.state, '')::text AS charter_state, h.cure_by_time
+SELECT sqlc.embed(s), sqlc.embed(p), c.id AS chapter_id, c.display_name, coalesce(h.state, '')::text AS charter_state, h.cure_by_time, h.reapply_time
 FROM standings s
 JOIN chapters c USING (chapter_no)
 JOIN policies p ON p.revision = s.policy_revision
