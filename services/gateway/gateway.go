@@ -49,6 +49,7 @@ type gateway struct {
 	metrics prometheus.Gatherer
 
 	subscriptions localv1.SubscriptionServiceClient
+	public        regionalv1.FeedServiceClient
 }
 
 // tier is a service behind the gateway.
@@ -68,6 +69,7 @@ func New(ctx context.Context, deps Deps) (http.Handler, error) {
 		tiers: []tier{{"international", deps.International}, {"regional", deps.Regional}, {"local", deps.Local}},
 
 		subscriptions: localv1.NewSubscriptionServiceClient(deps.Local),
+		public:        regionalv1.NewFeedServiceClient(deps.Regional),
 	}
 	g.exports = newExports(g.lists, g.syncs)
 	if g.log == nil {
@@ -132,6 +134,7 @@ func (g *gateway) register(ctx context.Context) error {
 		with(regionalv1.RegisterTransferServiceHandlerClient, regionalv1.NewTransferServiceClient(regional)),
 		with(regionalv1.RegisterCaseServiceHandlerClient, regionalv1.NewCaseServiceClient(regional)),
 		with(regionalv1.RegisterDigestServiceHandlerClient, regionalv1.NewDigestServiceClient(regional)),
+		with(regionalv1.RegisterFeedServiceHandlerClient, g.public),
 		with(regionalv1.RegisterRelayServiceHandlerClient, regionalv1.NewRelayServiceClient(regional)),
 		with(regionalv1.RegisterRegionalAnnouncementServiceHandlerClient, regionalv1.NewRegionalAnnouncementServiceClient(regional)),
 		with(localv1.RegisterChapterServiceHandlerClient, localv1.NewChapterServiceClient(local)),
@@ -176,6 +179,10 @@ func (g *gateway) dispatch(w http.ResponseWriter, r *http.Request) {
 	}
 	if strings.HasPrefix(r.URL.Path, linksPath) {
 		g.serveLink(w, r)
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, feedsPath) {
+		g.serveFeed(w, r)
 		return
 	}
 	page, ok := g.pages[r.URL.Path]

@@ -95,7 +95,8 @@ func deadlineSeconds(a *internationalv1.Announcement) int64 {
 	return int64(a.GetRelayDeadline().AsDuration() / time.Second)
 }
 
-// encodeContent is what a row keeps as protobuf. It refuses two texts in one language, and what would not fit into one event.
+// encodeContent is what a row keeps as protobuf. It refuses two texts in one language, a public announcement that is for some
+// states of charters alone, and what would not fit into one event.
 // within is where the texts lie in the request, with a dot.
 func encodeContent(a *internationalv1.Announcement, within string) ([]byte, error) {
 	seen := map[string]bool{}
@@ -105,8 +106,11 @@ func encodeContent(a *internationalv1.Announcement, within string) ([]byte, erro
 		}
 		seen[one.GetLanguage()] = true
 	}
+	if a.GetPublic() && len(a.GetAudience().GetCharterStates()) > 0 {
+		return nil, rpc.Invalid(errorv1.Reason_REASON_PUBLIC_NARROWED, within+"public", "contradicts audience.charterStates: its feeds would tell who is in these states; leave out either")
+	}
 	content, err := proto.Marshal(&internationalv1.Announcement{
-		Body: a.GetBody(), Translations: a.GetTranslations(), Links: a.GetLinks(), Audience: a.GetAudience(),
+		Body: a.GetBody(), Translations: a.GetTranslations(), Links: a.GetLinks(), Audience: a.GetAudience(), Public: a.GetPublic(),
 	})
 	if err == nil && len(content) > maxContent {
 		err = rpc.Exhausted(errorv1.Reason_REASON_TOO_LARGE, "the announcement with its translations is larger than %d bytes", maxContent).With("limit", maxContent)
@@ -200,7 +204,7 @@ func (s *Service) UpdateAnnouncement(ctx context.Context, req *internationalv1.U
 			return err
 		}
 		if err := rpc.Merge(merged, given, req.GetUpdateMask(), "announcement",
-			"subject", "body", "language", "translations", "links", "audience", "priority", "relay_deadline"); err != nil {
+			"subject", "body", "language", "translations", "links", "audience", "priority", "relay_deadline", "public"); err != nil {
 			return err
 		}
 		if row.Content, err = encodeContent(merged, "announcement."); err != nil {
@@ -440,6 +444,7 @@ func announcementEvent(row db.Announcement) (*eventv1.AnnouncementChanged, error
 		Recalled:          row.State == recalled,
 		RecallReason:      row.RecallReason,
 		UpdateTime:        timestamppb.New(row.UpdateTime),
+		Public:            content.GetPublic(),
 	}
 	for _, one := range content.GetTranslations() {
 		said.Translations = append(said.Translations, &eventv1.AnnouncementText{Language: one.GetLanguage(), Subject: one.GetSubject(), Body: one.GetBody()})

@@ -26,8 +26,6 @@ const (
 	mailLimit = 15 * time.Minute
 	// statementLimit is how long the database may take to answer.
 	statementLimit = time.Minute
-	// mailPatience is how long a mail is tried. A server that is away for a weekend costs nobody a mail.
-	mailPatience = 3 * 24 * time.Hour
 	// mailOwners is the class of the advisory locks by which senders of mail see that others live.
 	mailOwners = int32(0x6d61696c)
 )
@@ -452,7 +450,7 @@ func (p *post) launch(ctx context.Context, one db.HandMailsRow) error {
 	message, err := p.compose(ctx, one)
 	if err != nil {
 		p.log.ErrorContext(ctx, "a mail cannot be written", "mail", one.MailNo, "error", err)
-		result.state, result.failure, result.dueTime = mailQueued, "it could not be written", p.clock.Now().Add(backOff(one.Attempts+1))
+		result.state, result.failure, result.dueTime = mailQueued, "it could not be written", p.clock.Now().Add(mail.BackOff(one.Attempts+1))
 		p.done = append(p.done, result)
 		return nil
 	}
@@ -476,14 +474,14 @@ func (p *post) hand(ctx context.Context, taken db.HandMailsRow, result outcome, 
 	switch {
 	case mail.KindOf(err) == mail.Uncertain:
 		result.state = mailUncertain
-	case mail.KindOf(err) == mail.Temporary && now.Sub(taken.CreateTime) < mailPatience:
-		result.state, result.dueTime = mailQueued, now.Add(backOff(taken.Attempts+1))
+	case mail.KindOf(err) == mail.Temporary && now.Sub(taken.CreateTime) < mail.Patience:
+		result.state, result.dueTime = mailQueued, now.Add(mail.BackOff(taken.Attempts+1))
 		return result
 	case failure.Bounce():
 		result.state, result.bounced = mailFailed, taken.Kind != mailPosting
 		if err := p.bounced(ctx, taken, result.failure); err != nil {
 			p.log.ErrorContext(ctx, "a bounce is not recorded", "mail", taken.MailNo, "error", err)
-			result.state, result.bounced, result.dueTime = mailQueued, false, now.Add(backOff(taken.Attempts+1))
+			result.state, result.bounced, result.dueTime = mailQueued, false, now.Add(mail.BackOff(taken.Attempts+1))
 			return result
 		}
 	default:
@@ -491,11 +489,6 @@ func (p *post) hand(ctx context.Context, taken db.HandMailsRow, result outcome, 
 	}
 	p.log.WarnContext(ctx, "a mail was not sent", "mail", taken.MailNo, "state", result.state, "error", err)
 	return result
-}
-
-// backOff is the wait before another try: a minute, and twice as long each time, up to six hours.
-func backOff(attempts int32) time.Duration {
-	return min(time.Minute<<min(max(attempts-1, 0), 10), 6*time.Hour)
 }
 
 // wanted says whether a mail is still to be sent: asked in the moment in which it is handed over.

@@ -79,7 +79,7 @@ func (s *Service) CreateRegionalAnnouncement(ctx context.Context, req *regionalv
 		return nil, err
 	}
 	region := regionID(req.GetParent())
-	if err := refuseTwice(req.GetAnnouncement().GetTranslations(), "announcement.translations"); err != nil {
+	if err := checkOwn(req.GetAnnouncement()); err != nil {
 		return nil, err
 	}
 	return inTx(ctx, s, func(tx pgx.Tx) (*regionalv1.RegionalAnnouncement, error) {
@@ -93,7 +93,7 @@ func (s *Service) CreateRegionalAnnouncement(ctx context.Context, req *regionalv
 			return nil, err
 		}
 		a, err := readAnnouncement(db.New(tx).InsertAnnouncement(ctx, db.InsertAnnouncementParams{
-			ID: id, RegionID: &region, Edition: 1, Content: content, Epoch: now.UnixMicro(), Version: 1, Now: now,
+			ID: id, RegionID: &region, Edition: 1, Public: isPublic(said), Languages: said.GetAudienceLanguages(), Content: content, Epoch: now.UnixMicro(), Version: 1, Now: now,
 		}))
 		if errors.Is(err, pgx.ErrNoRows) {
 			name := ownName(region, id)
@@ -107,6 +107,18 @@ func (s *Service) CreateRegionalAnnouncement(ctx context.Context, req *regionalv
 		}
 		return viewOwn(a), s.begin(ctx, tx, a, region, now)
 	})
+}
+
+func checkOwn(a *regionalv1.RegionalAnnouncement) error {
+	if a.GetPublic() && len(a.GetCharterStates()) > 0 {
+		return rpc.Invalid(errorv1.Reason_REASON_PUBLIC_NARROWED, "announcement.public", "contradicts charterStates: its feeds would tell who is in these states; leave out either")
+	}
+	return refuseTwice(a.GetTranslations(), "announcement.translations")
+}
+
+// isPublic does not rely on the sender alone: a feed of what is for some states of charters would tell who is in them.
+func isPublic(said *eventv1.AnnouncementChanged) bool {
+	return said.GetPublic() && len(said.GetAudienceCharterStates()) == 0
 }
 
 func idOrNew(given string) (uuid.UUID, error) {
@@ -152,6 +164,7 @@ func (s *Service) saidByRegion(a *regionalv1.RegionalAnnouncement, region string
 		PublishTime:           timestamppb.New(now),
 		RelayDeadlineTime:     timestamppb.New(now.Add(deadline)),
 		UpdateTime:            timestamppb.New(now),
+		Public:                a.GetPublic(),
 	}
 }
 
@@ -297,6 +310,7 @@ func viewOwn(a announcement) *regionalv1.RegionalAnnouncement {
 		PublishTime:       said.GetPublishTime(),
 		RelayDeadlineTime: said.GetRelayDeadlineTime(),
 		RecallReason:      said.GetRecallReason(),
+		Public:            said.GetPublic(),
 		UpdateTime:        timestamppb.New(a.UpdateTime),
 		Etag:              ownEtag(a),
 	}

@@ -62,8 +62,8 @@ func (s *Service) hearNew(ctx context.Context, tx pgx.Tx, id uuid.UUID, said *ev
 		return err
 	}
 	a, err := readAnnouncement(db.New(tx).InsertAnnouncement(ctx, db.InsertAnnouncementParams{
-		ID: id, Edition: said.GetEdition(), Recalled: said.GetRecalled(), Content: content,
-		Epoch: now.UnixMicro(), Version: 1, Now: now,
+		ID: id, Edition: said.GetEdition(), Recalled: said.GetRecalled(), Public: isPublic(said), Languages: said.GetAudienceLanguages(),
+		Content: content, Epoch: now.UnixMicro(), Version: 1, Now: now,
 	}))
 	if err != nil || a.Recalled {
 		return err
@@ -175,6 +175,8 @@ func (s *Service) arrive(ctx context.Context, q *db.Queries, a announcement, at 
 		AnnouncementID: a.ID, Now: now, DeadlineTime: deadline, RemindTime: remindTime(now, deadline), Epoch: now.UnixMicro(),
 	}
 	for _, place := range at {
+		// Who has announced it need not be told of it.
+		args.Inform = append(args.Inform, a.said.GetUrgent() && (a.RegionID == nil || *a.RegionID != place.ID))
 		args.Regions = append(args.Regions, place.ID)
 		args.Parents = append(args.Parents, place.ParentID)
 		args.Chosen = append(args.Chosen, !place.Inside)

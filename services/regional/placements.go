@@ -98,7 +98,10 @@ func (s *Service) chapterTopic(site string) bus.Topic {
 
 func (s *Service) putChapter(ctx context.Context, tx pgx.Tx, site string, chapter *eventv1.ChapterChanged) error {
 	q, id, says := db.New(tx), chapterID(chapter.GetChapter()), regionID(chapter.GetRegion())
-	err := q.PutChapter(ctx, db.PutChapterParams{ID: id, Site: site, CountryCode: chapter.GetCountryCode()})
+	err := q.PutChapter(ctx, db.PutChapterParams{
+		ID: id, Site: site, CountryCode: chapter.GetCountryCode(), DisplayName: chapter.GetDisplayName(),
+		LanguageCode: chapter.GetLanguageCode(), Now: s.clock.Now(),
+	})
 	if err != nil {
 		return err
 	}

@@ -77,7 +77,7 @@ var rolePermissions = map[Role][]Permission{
 		"lists.read", "officers.read",
 		"standings.read",
 		"charters.read",
-		"concerns.read", "cases.read", "cases.handle",
+		"concerns.read", "cases.read", "cases.handle", "digests.snooze",
 		"announcements.read", "announcements.publish", "relays.read", "relays.forward",
 	},
 	ChapterAdmin: {

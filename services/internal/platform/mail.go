@@ -11,7 +11,7 @@ import (
 // sinkSender is who mail to the sink is from, where the settings do not say.
 const sinkSender = "Chapterhouse <mail@chapterhouse.example>"
 
-// openMail makes the mailer, and the sink where one is wanted.
+// openMail makes the mailers of the local and the regional service, and the sink where one is wanted.
 func (p *Platform) openMail(ctx context.Context) (err error) {
 	config := p.options.Local.Mail
 	if config.SMTP == "" && p.options.MailSink {
@@ -27,12 +27,20 @@ func (p *Platform) openMail(ctx context.Context) (err error) {
 	if p.mailer, err = mail.New(config, p.options.Clock); err != nil {
 		return fmt.Errorf("mail: %w", err)
 	}
+	p.regionalMailer = p.mailer
+	if p.options.Regional.Mail.SMTP == "" {
+		return nil // one machine, one way out
+	}
+	if p.regionalMailer, err = mail.New(p.options.Regional.Mail, p.options.Clock); err != nil {
+		return fmt.Errorf("the regional service's mail: %w", err)
+	}
 	return nil
 }
 
 // closeMail lets the mails that are under way arrive first, until ctx ends.
 func (p *Platform) closeMail(ctx context.Context) error {
 	p.mailer.Close(ctx)
+	p.regionalMailer.Close(ctx)
 	if p.sink == nil {
 		return nil
 	}

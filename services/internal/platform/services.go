@@ -31,13 +31,13 @@ func (t *Tier) International(config international.Config, master address.MasterK
 	}
 }
 
-// Regional lets the tier run the regional service.
-func (t *Tier) Regional(config regional.Config) {
+// Regional lets the tier run the regional service. The caller closes the mailer, after the tier.
+func (t *Tier) Regional(config regional.Config, mailer *mail.Mailer) {
 	t.Migrations = regional.Migrations()
 	t.New = func(ctx context.Context, infra Infra) (Service, error) {
 		return regional.New(ctx, regional.Deps{
 			Pool: infra.Pool, NATS: infra.NATS, Clock: infra.Clock, Log: infra.Log, Registerer: infra.Registerer,
-			Config: config,
+			Mail: mailer, Config: config,
 		})
 	}
 }
@@ -72,7 +72,10 @@ func (p *Platform) fill(tier *Tier, peers map[string]*grpc.ClientConn) error {
 	case bus.Regional:
 		config := p.options.Regional
 		config.Sites = []string{site}
-		tier.Regional(config)
+		if config.PublicURL == "" {
+			config.PublicURL = p.publicURL()
+		}
+		tier.Regional(config, p.regionalMailer)
 	case bus.Local:
 		key, err := ReadSiteKey(p.Keys.path(siteKeyFile(site)))
 		if err != nil {
@@ -81,10 +84,18 @@ func (p *Platform) fill(tier *Tier, peers map[string]*grpc.ClientConn) error {
 		config := p.options.Local
 		config.Site = site
 		config.Connectors.Version = p.options.Version
-		if config.PublicURL == "" && p.http != nil {
-			config.PublicURL = "http://" + reachable(p.http.Addr())
+		if config.PublicURL == "" {
+			config.PublicURL = p.publicURL()
 		}
 		tier.Local(config, key, p.mailer, peers[bus.International], peers[bus.Regional])
 	}
 	return nil
+}
+
+// publicURL is where the gateway is, empty where there is none.
+func (p *Platform) publicURL() string {
+	if p.http == nil {
+		return ""
+	}
+	return "http://" + reachable(p.http.Addr())
 }

@@ -79,9 +79,11 @@ type Platform struct {
 	registry *prometheus.Registry
 	verifier authz.Verifier
 	mailer   *mail.Mailer
-	sink     *mailsink.Sink // nil with an SMTP server
-	http     net.Listener
-	grpc     map[string]net.Listener
+	// regionalMailer is the same, unless the regional service has a server of its own.
+	regionalMailer *mail.Mailer
+	sink           *mailsink.Sink // nil with an SMTP server
+	http           net.Listener
+	grpc           map[string]net.Listener
 
 	mu    sync.Mutex
 	conns []*grpc.ClientConn

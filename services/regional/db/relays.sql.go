@@ -40,7 +40,7 @@ func (q *Queries) AddToRelay(ctx context.Context, arg AddToRelayParams) error {
 }
 
 const announcement = `-- name: Announcement :one
-SELECT id, region_id, edition, recalled, content, epoch, version, update_time FROM announcements WHERE id = $1
+SELECT id, region_id, edition, recalled, content, epoch, version, update_time, public, languages FROM announcements WHERE id = $1
 `
 
 func (q *Queries) Announcement(ctx context.Context, id uuid.UUID) (Announcement, error) {
@@ -55,12 +55,14 @@ func (q *Queries) Announcement(ctx context.Context, id uuid.UUID) (Announcement,
 		&i.Epoch,
 		&i.Version,
 		&i.UpdateTime,
+		&i.Public,
+		&i.Languages,
 	)
 	return i, err
 }
 
 const announcementForShare = `-- name: AnnouncementForShare :one
-SELECT id, region_id, edition, recalled, content, epoch, version, update_time FROM announcements WHERE id = $1 FOR SHARE
+SELECT id, region_id, edition, recalled, content, epoch, version, update_time, public, languages FROM announcements WHERE id = $1 FOR SHARE
 `
 
 // What moves relays of an announcement one by one shares it, and what moves all of them has it alone. So a correction or a
@@ -77,12 +79,14 @@ func (q *Queries) AnnouncementForShare(ctx context.Context, id uuid.UUID) (Annou
 		&i.Epoch,
 		&i.Version,
 		&i.UpdateTime,
+		&i.Public,
+		&i.Languages,
 	)
 	return i, err
 }
 
 const announcementForUpdate = `-- name: AnnouncementForUpdate :one
-SELECT id, region_id, edition, recalled, content, epoch, version, update_time FROM announcements WHERE id = $1 FOR NO KEY UPDATE
+SELECT id, region_id, edition, recalled, content, epoch, version, update_time, public, languages FROM announcements WHERE id = $1 FOR NO KEY UPDATE
 `
 
 func (q *Queries) AnnouncementForUpdate(ctx context.Context, id uuid.UUID) (Announcement, error) {
@@ -97,12 +101,14 @@ func (q *Queries) AnnouncementForUpdate(ctx context.Context, id uuid.UUID) (Anno
 		&i.Epoch,
 		&i.Version,
 		&i.UpdateTime,
+		&i.Public,
+		&i.Languages,
 	)
 	return i, err
 }
 
 const announcementsOf = `-- name: AnnouncementsOf :many
-SELECT id, region_id, edition, recalled, content, epoch, version, update_time FROM announcements WHERE id = ANY($1::uuid[])
+SELECT id, region_id, edition, recalled, content, epoch, version, update_time, public, languages FROM announcements WHERE id = ANY($1::uuid[])
 `
 
 func (q *Queries) AnnouncementsOf(ctx context.Context, ids []uuid.UUID) ([]Announcement, error) {
@@ -123,6 +129,8 @@ func (q *Queries) AnnouncementsOf(ctx context.Context, ids []uuid.UUID) ([]Annou
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.Public,
+			&i.Languages,
 		); err != nil {
 			return nil, err
 		}
@@ -135,7 +143,7 @@ func (q *Queries) AnnouncementsOf(ctx context.Context, ids []uuid.UUID) ([]Annou
 }
 
 const announcementsOfRegion = `-- name: AnnouncementsOfRegion :many
-SELECT id, region_id, edition, recalled, content, epoch, version, update_time FROM announcements
+SELECT id, region_id, edition, recalled, content, epoch, version, update_time, public, languages FROM announcements
 WHERE region_id = $1 AND ($2::uuid IS NULL OR id < $2)
 ORDER BY id DESC
 LIMIT $3
@@ -165,6 +173,8 @@ func (q *Queries) AnnouncementsOfRegion(ctx context.Context, arg AnnouncementsOf
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.Public,
+			&i.Languages,
 		); err != nil {
 			return nil, err
 		}
@@ -177,7 +187,7 @@ func (q *Queries) AnnouncementsOfRegion(ctx context.Context, arg AnnouncementsOf
 }
 
 const beginAnnouncementEpoch = `-- name: BeginAnnouncementEpoch :many
-UPDATE announcements SET epoch = $1, version = 1 WHERE region_id IS NOT NULL RETURNING id, region_id, edition, recalled, content, epoch, version, update_time
+UPDATE announcements SET epoch = $1, version = 1 WHERE region_id IS NOT NULL RETURNING id, region_id, edition, recalled, content, epoch, version, update_time, public, languages
 `
 
 func (q *Queries) BeginAnnouncementEpoch(ctx context.Context, epoch int64) ([]Announcement, error) {
@@ -198,6 +208,8 @@ func (q *Queries) BeginAnnouncementEpoch(ctx context.Context, epoch int64) ([]An
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.Public,
+			&i.Languages,
 		); err != nil {
 			return nil, err
 		}
@@ -210,7 +222,7 @@ func (q *Queries) BeginAnnouncementEpoch(ctx context.Context, epoch int64) ([]An
 }
 
 const beginRelayEpoch = `-- name: BeginRelayEpoch :many
-UPDATE relays SET epoch = $1, version = 1 RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time
+UPDATE relays SET epoch = $1, version = 1 RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform
 `
 
 func (q *Queries) BeginRelayEpoch(ctx context.Context, epoch int64) ([]Relay, error) {
@@ -247,6 +259,8 @@ func (q *Queries) BeginRelayEpoch(ctx context.Context, epoch int64) ([]Relay, er
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.RemindedTime,
+			&i.Inform,
 		); err != nil {
 			return nil, err
 		}
@@ -291,7 +305,7 @@ const correctRelays = `-- name: CorrectRelays :many
 UPDATE relays
 SET edition = $1, translations = '', version = version + 1, update_time = $2
 WHERE announcement_id = $3 AND state = 'FORWARDED'
-RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time
+RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform
 `
 
 type CorrectRelaysParams struct {
@@ -335,6 +349,8 @@ func (q *Queries) CorrectRelays(ctx context.Context, arg CorrectRelaysParams) ([
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.RemindedTime,
+			&i.Inform,
 		); err != nil {
 			return nil, err
 		}
@@ -351,7 +367,7 @@ UPDATE relays
 SET state = 'DECLINED', decline_reason = $1, due_time = NULL, remind_time = NULL, hold_until_time = NULL,
     version = version + 1, update_time = $2
 WHERE announcement_id = $3 AND region_id = $4
-RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time
+RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform
 `
 
 type DeclineRelayParams struct {
@@ -394,6 +410,8 @@ func (q *Queries) DeclineRelay(ctx context.Context, arg DeclineRelayParams) (Rel
 		&i.Epoch,
 		&i.Version,
 		&i.UpdateTime,
+		&i.RemindedTime,
+		&i.Inform,
 	)
 	return i, err
 }
@@ -460,7 +478,7 @@ func (q *Queries) DueAnnouncements(ctx context.Context, arg DueAnnouncementsPara
 }
 
 const dueRelaysForUpdate = `-- name: DueRelaysForUpdate :many
-SELECT region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time FROM relays
+SELECT region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform FROM relays
 WHERE announcement_id = $1 AND due_time <= $2::timestamptz
 ORDER BY region_id
 FOR NO KEY UPDATE
@@ -505,6 +523,8 @@ func (q *Queries) DueRelaysForUpdate(ctx context.Context, arg DueRelaysForUpdate
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.RemindedTime,
+			&i.Inform,
 		); err != nil {
 			return nil, err
 		}
@@ -520,7 +540,7 @@ const endHolds = `-- name: EndHolds :many
 UPDATE relays
 SET state = 'WAITING', remind_time = $1::timestamptz, due_time = deadline_time, version = version + 1, update_time = $1
 WHERE announcement_id = $2 AND region_id = ANY($3::text[])
-RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time
+RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform
 `
 
 type EndHoldsParams struct {
@@ -563,6 +583,8 @@ func (q *Queries) EndHolds(ctx context.Context, arg EndHoldsParams) ([]Relay, er
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.RemindedTime,
+			&i.Inform,
 		); err != nil {
 			return nil, err
 		}
@@ -598,7 +620,7 @@ SET state = 'FORWARDED', edition = $1, automatic = $2, forward_time = $3::timest
                               WHERE child.parent = r.region_id), '{}'),
     due_time = NULL, remind_time = NULL, hold_until_time = NULL, version = version + 1, update_time = $3
 WHERE r.announcement_id = $6 AND r.region_id = ANY($7::text[])
-RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time
+RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform
 `
 
 type ForwardRelaysParams struct {
@@ -654,6 +676,8 @@ func (q *Queries) ForwardRelays(ctx context.Context, arg ForwardRelaysParams) ([
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.RemindedTime,
+			&i.Inform,
 		); err != nil {
 			return nil, err
 		}
@@ -670,7 +694,7 @@ UPDATE relays
 SET state = 'HELD', hold_until_time = $1, hold_reason = $2, due_time = $1, remind_time = NULL,
     version = version + 1, update_time = $3
 WHERE announcement_id = $4 AND region_id = $5
-RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time
+RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform
 `
 
 type HoldRelayParams struct {
@@ -715,26 +739,30 @@ func (q *Queries) HoldRelay(ctx context.Context, arg HoldRelayParams) (Relay, er
 		&i.Epoch,
 		&i.Version,
 		&i.UpdateTime,
+		&i.RemindedTime,
+		&i.Inform,
 	)
 	return i, err
 }
 
 const insertAnnouncement = `-- name: InsertAnnouncement :one
-INSERT INTO announcements (id, region_id, edition, recalled, content, epoch, version, update_time)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO announcements (id, region_id, edition, recalled, public, languages, content, epoch, version, update_time)
+VALUES ($1, $2, $3, $4, $5, coalesce($6::text[], '{}'), $7, $8, $9, $10)
 ON CONFLICT DO NOTHING
-RETURNING id, region_id, edition, recalled, content, epoch, version, update_time
+RETURNING id, region_id, edition, recalled, content, epoch, version, update_time, public, languages
 `
 
 type InsertAnnouncementParams struct {
-	ID       uuid.UUID
-	RegionID *string
-	Edition  int32
-	Recalled bool
-	Content  []byte
-	Epoch    int64
-	Version  int64
-	Now      time.Time
+	ID        uuid.UUID
+	RegionID  *string
+	Edition   int32
+	Recalled  bool
+	Public    bool
+	Languages []string
+	Content   []byte
+	Epoch     int64
+	Version   int64
+	Now       time.Time
 }
 
 func (q *Queries) InsertAnnouncement(ctx context.Context, arg InsertAnnouncementParams) (Announcement, error) {
@@ -743,6 +771,8 @@ func (q *Queries) InsertAnnouncement(ctx context.Context, arg InsertAnnouncement
 		arg.RegionID,
 		arg.Edition,
 		arg.Recalled,
+		arg.Public,
+		arg.Languages,
 		arg.Content,
 		arg.Epoch,
 		arg.Version,
@@ -758,20 +788,22 @@ func (q *Queries) InsertAnnouncement(ctx context.Context, arg InsertAnnouncement
 		&i.Epoch,
 		&i.Version,
 		&i.UpdateTime,
+		&i.Public,
+		&i.Languages,
 	)
 	return i, err
 }
 
 const insertRelays = `-- name: InsertRelays :many
 INSERT INTO relays (region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time,
-                    remind_time, chapters_chosen, due_time, reach_due_time, epoch, version, update_time)
+                    remind_time, chapters_chosen, inform, due_time, reach_due_time, epoch, version, update_time)
 SELECT new.region_id, $1::uuid, nullif(new.parent_id, ''), 'WAITING', 0, false, $2::timestamptz, $3::timestamptz,
-       $4::timestamptz, new.chapters_chosen, $3::timestamptz, $2::timestamptz, $5::bigint, 1, $2::timestamptz
+       $4::timestamptz, new.chapters_chosen, new.inform, $3::timestamptz, $2::timestamptz, $5::bigint, 1, $2::timestamptz
 FROM (SELECT unnest($6::text[]) AS region_id, unnest($7::text[]) AS parent_id,
-             unnest($8::boolean[]) AS chapters_chosen) AS new
+             unnest($8::boolean[]) AS chapters_chosen, unnest($9::boolean[]) AS inform) AS new
 ORDER BY new.region_id
 ON CONFLICT DO NOTHING
-RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time
+RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform
 `
 
 type InsertRelaysParams struct {
@@ -783,6 +815,7 @@ type InsertRelaysParams struct {
 	Regions        []string
 	Parents        []string
 	Chosen         []bool
+	Inform         []bool
 }
 
 func (q *Queries) InsertRelays(ctx context.Context, arg InsertRelaysParams) ([]Relay, error) {
@@ -795,6 +828,7 @@ func (q *Queries) InsertRelays(ctx context.Context, arg InsertRelaysParams) ([]R
 		arg.Regions,
 		arg.Parents,
 		arg.Chosen,
+		arg.Inform,
 	)
 	if err != nil {
 		return nil, err
@@ -828,6 +862,8 @@ func (q *Queries) InsertRelays(ctx context.Context, arg InsertRelaysParams) ([]R
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.RemindedTime,
+			&i.Inform,
 		); err != nil {
 			return nil, err
 		}
@@ -986,7 +1022,7 @@ const recallRelays = `-- name: RecallRelays :many
 UPDATE relays
 SET state = 'RECALLED', due_time = NULL, remind_time = NULL, hold_until_time = NULL, version = version + 1, update_time = $1
 WHERE announcement_id = $2 AND state <> 'RECALLED'
-RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time
+RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform
 `
 
 type RecallRelaysParams struct {
@@ -1028,6 +1064,8 @@ func (q *Queries) RecallRelays(ctx context.Context, arg RecallRelaysParams) ([]R
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.RemindedTime,
+			&i.Inform,
 		); err != nil {
 			return nil, err
 		}
@@ -1087,7 +1125,7 @@ func (q *Queries) RegionsInside(ctx context.Context, arg RegionsInsideParams) ([
 }
 
 const relay = `-- name: Relay :one
-SELECT region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time FROM relays WHERE region_id = $1 AND announcement_id = $2
+SELECT region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform FROM relays WHERE region_id = $1 AND announcement_id = $2
 `
 
 type RelayParams struct {
@@ -1123,12 +1161,14 @@ func (q *Queries) Relay(ctx context.Context, arg RelayParams) (Relay, error) {
 		&i.Epoch,
 		&i.Version,
 		&i.UpdateTime,
+		&i.RemindedTime,
+		&i.Inform,
 	)
 	return i, err
 }
 
 const relayForUpdate = `-- name: RelayForUpdate :one
-SELECT region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time FROM relays WHERE region_id = $1 AND announcement_id = $2 FOR NO KEY UPDATE
+SELECT region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform FROM relays WHERE region_id = $1 AND announcement_id = $2 FOR NO KEY UPDATE
 `
 
 type RelayForUpdateParams struct {
@@ -1164,6 +1204,8 @@ func (q *Queries) RelayForUpdate(ctx context.Context, arg RelayForUpdateParams) 
 		&i.Epoch,
 		&i.Version,
 		&i.UpdateTime,
+		&i.RemindedTime,
+		&i.Inform,
 	)
 	return i, err
 }
@@ -1213,7 +1255,7 @@ func (q *Queries) RelayVersions(ctx context.Context, arg RelayVersionsParams) ([
 }
 
 const relaysBefore = `-- name: RelaysBefore :many
-SELECT region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time FROM relays
+SELECT region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform FROM relays
 WHERE region_id = $1 AND ($2::uuid IS NULL OR announcement_id < $2)
   AND ($3::text = '' OR state = $3)
 ORDER BY announcement_id DESC
@@ -1266,6 +1308,8 @@ func (q *Queries) RelaysBefore(ctx context.Context, arg RelaysBeforeParams) ([]R
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.RemindedTime,
+			&i.Inform,
 		); err != nil {
 			return nil, err
 		}
@@ -1278,7 +1322,7 @@ func (q *Queries) RelaysBefore(ctx context.Context, arg RelaysBeforeParams) ([]R
 }
 
 const relaysForUpdate = `-- name: RelaysForUpdate :many
-SELECT region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time FROM relays
+SELECT region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform FROM relays
 WHERE announcement_id = $1 AND state = ANY($2::text[])
 ORDER BY region_id
 FOR NO KEY UPDATE
@@ -1323,6 +1367,8 @@ func (q *Queries) RelaysForUpdate(ctx context.Context, arg RelaysForUpdateParams
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.RemindedTime,
+			&i.Inform,
 		); err != nil {
 			return nil, err
 		}
@@ -1335,7 +1381,7 @@ func (q *Queries) RelaysForUpdate(ctx context.Context, arg RelaysForUpdateParams
 }
 
 const relaysOf = `-- name: RelaysOf :many
-SELECT r.region_id, r.announcement_id, r.parent_id, r.state, r.edition, r.automatic, r.arrive_time, r.deadline_time, r.remind_time, r.hold_until_time, r.hold_reason, r.forward_time, r.decline_reason, r.note, r.translations, r.chapters, r.chapters_chosen, r.child_regions, r.reach, r.due_time, r.reach_due_time, r.epoch, r.version, r.update_time, coalesce(g.display_name, '')::text AS display_name
+SELECT r.region_id, r.announcement_id, r.parent_id, r.state, r.edition, r.automatic, r.arrive_time, r.deadline_time, r.remind_time, r.hold_until_time, r.hold_reason, r.forward_time, r.decline_reason, r.note, r.translations, r.chapters, r.chapters_chosen, r.child_regions, r.reach, r.due_time, r.reach_due_time, r.epoch, r.version, r.update_time, r.reminded_time, r.inform, coalesce(g.display_name, '')::text AS display_name
 FROM relays r LEFT JOIN regions g ON g.id = r.region_id
 WHERE r.announcement_id = $1
 ORDER BY r.region_id
@@ -1380,6 +1426,8 @@ func (q *Queries) RelaysOf(ctx context.Context, announcementID uuid.UUID) ([]Rel
 			&i.Relay.Epoch,
 			&i.Relay.Version,
 			&i.Relay.UpdateTime,
+			&i.Relay.RemindedTime,
+			&i.Relay.Inform,
 			&i.DisplayName,
 		); err != nil {
 			return nil, err
@@ -1441,7 +1489,7 @@ SET reach = new.reach, reach_due_time = $1::timestamptz, version = version + 1, 
 FROM (SELECT unnest($3::uuid[]) AS announcement_id, unnest($4::text[]) AS region_id,
              unnest($5::bytea[]) AS reach) AS new
 WHERE r.announcement_id = new.announcement_id AND r.region_id = new.region_id AND r.reach <> new.reach
-RETURNING r.region_id, r.announcement_id, r.parent_id, r.state, r.edition, r.automatic, r.arrive_time, r.deadline_time, r.remind_time, r.hold_until_time, r.hold_reason, r.forward_time, r.decline_reason, r.note, r.translations, r.chapters, r.chapters_chosen, r.child_regions, r.reach, r.due_time, r.reach_due_time, r.epoch, r.version, r.update_time
+RETURNING r.region_id, r.announcement_id, r.parent_id, r.state, r.edition, r.automatic, r.arrive_time, r.deadline_time, r.remind_time, r.hold_until_time, r.hold_reason, r.forward_time, r.decline_reason, r.note, r.translations, r.chapters, r.chapters_chosen, r.child_regions, r.reach, r.due_time, r.reach_due_time, r.epoch, r.version, r.update_time, r.reminded_time, r.inform
 `
 
 type SetReachParams struct {
@@ -1492,6 +1540,8 @@ func (q *Queries) SetReach(ctx context.Context, arg SetReachParams) ([]Relay, er
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.RemindedTime,
+			&i.Inform,
 		); err != nil {
 			return nil, err
 		}
@@ -1616,7 +1666,7 @@ const updateAnnouncement = `-- name: UpdateAnnouncement :one
 UPDATE announcements
 SET edition = $1, recalled = $2, content = $3, version = version + 1, update_time = $4
 WHERE id = $5
-RETURNING id, region_id, edition, recalled, content, epoch, version, update_time
+RETURNING id, region_id, edition, recalled, content, epoch, version, update_time, public, languages
 `
 
 type UpdateAnnouncementParams struct {
@@ -1645,6 +1695,8 @@ func (q *Queries) UpdateAnnouncement(ctx context.Context, arg UpdateAnnouncement
 		&i.Epoch,
 		&i.Version,
 		&i.UpdateTime,
+		&i.Public,
+		&i.Languages,
 	)
 	return i, err
 }

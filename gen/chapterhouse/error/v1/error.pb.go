@@ -168,6 +168,13 @@ const (
 	Reason_REASON_SEND_TIME_INVALID Reason = 112
 	// The report is no delivery status notification (RFC 3464), or does not say of which mail.
 	Reason_REASON_BOUNCE_UNREADABLE Reason = 113
+	// The snooze would end in the past, or later than an item can be snoozed; metadata `latest`.
+	Reason_REASON_SNOOZE_TIME_INVALID Reason = 130
+	// Nothing of this name waits in the region now. Remedy: read the digest again.
+	Reason_REASON_DIGEST_ITEM_UNKNOWN Reason = 131
+	// A public announcement cannot be for some states of charters alone: its feeds would tell who is in them. Remedy: leave out
+	// either.
+	Reason_REASON_PUBLIC_NARROWED Reason = 132
 	// A notice is for the chapter's officers, and is not sent to lists.
 	Reason_REASON_INBOX_ITEM_IS_NOTICE Reason = 200
 	// The officer's term ends before it begins, or is longer than five years; metadata `latest`.
@@ -248,6 +255,9 @@ var (
 		111: "REASON_LIST_TAKES_NO_ANNOUNCEMENTS",
 		112: "REASON_SEND_TIME_INVALID",
 		113: "REASON_BOUNCE_UNREADABLE",
+		130: "REASON_SNOOZE_TIME_INVALID",
+		131: "REASON_DIGEST_ITEM_UNKNOWN",
+		132: "REASON_PUBLIC_NARROWED",
 		200: "REASON_INBOX_ITEM_IS_NOTICE",
 		201: "REASON_OFFICER_TERM_INVALID",
 		202: "REASON_OFFICERS_TOO_MANY",
@@ -322,6 +332,9 @@ var (
 		"REASON_LIST_TAKES_NO_ANNOUNCEMENTS": 111,
 		"REASON_SEND_TIME_INVALID":           112,
 		"REASON_BOUNCE_UNREADABLE":           113,
+		"REASON_SNOOZE_TIME_INVALID":         130,
+		"REASON_DIGEST_ITEM_UNKNOWN":         131,
+		"REASON_PUBLIC_NARROWED":             132,
 		"REASON_INBOX_ITEM_IS_NOTICE":        200,
 		"REASON_OFFICER_TERM_INVALID":        201,
 		"REASON_OFFICERS_TOO_MANY":           202,
@@ -379,7 +392,7 @@ var File_chapterhouse_error_v1_error_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xac\x10\n" +
+	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\x8b\x11\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_UNAUTHENTICATED\x10\x01\x12\x1c\n" +
@@ -450,7 +463,10 @@ const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\x17REASON_INBOX_ITEM_STATE\x10n\x12&\n" +
 	"\"REASON_LIST_TAKES_NO_ANNOUNCEMENTS\x10o\x12\x1c\n" +
 	"\x18REASON_SEND_TIME_INVALID\x10p\x12\x1c\n" +
-	"\x18REASON_BOUNCE_UNREADABLE\x10q\x12 \n" +
+	"\x18REASON_BOUNCE_UNREADABLE\x10q\x12\x1f\n" +
+	"\x1aREASON_SNOOZE_TIME_INVALID\x10\x82\x01\x12\x1f\n" +
+	"\x1aREASON_DIGEST_ITEM_UNKNOWN\x10\x83\x01\x12\x1b\n" +
+	"\x16REASON_PUBLIC_NARROWED\x10\x84\x01\x12 \n" +
 	"\x1bREASON_INBOX_ITEM_IS_NOTICE\x10\xc8\x01\x12 \n" +
 	"\x1bREASON_OFFICER_TERM_INVALID\x10\xc9\x01\x12\x1d\n" +
 	"\x18REASON_OFFICERS_TOO_MANY\x10\xca\x01:W\n" +

@@ -49,9 +49,11 @@ type AnnouncementChanged struct {
 	// A relay that nobody touched by then forwards itself.
 	RelayDeadlineTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=relay_deadline_time,json=relayDeadlineTime,proto3" json:"relay_deadline_time,omitempty"`
 	// From the moment that a site hears of it, it sends nothing more. Who has it already gets the reason.
-	Recalled      bool                   `protobuf:"varint,14,opt,name=recalled,proto3" json:"recalled,omitempty"`
-	RecallReason  string                 `protobuf:"bytes,15,opt,name=recall_reason,json=recallReason,proto3" json:"recall_reason,omitempty"`
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	Recalled     bool                   `protobuf:"varint,14,opt,name=recalled,proto3" json:"recalled,omitempty"`
+	RecallReason string                 `protobuf:"bytes,15,opt,name=recall_reason,json=recallReason,proto3" json:"recall_reason,omitempty"`
+	UpdateTime   *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	// Everybody may read it: it is in the feeds of the regions and chapters that it reaches.
+	Public        bool `protobuf:"varint,17,opt,name=public,proto3" json:"public,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -196,6 +198,13 @@ func (x *AnnouncementChanged) GetUpdateTime() *timestamppb.Timestamp {
 		return x.UpdateTime
 	}
 	return nil
+}
+
+func (x *AnnouncementChanged) GetPublic() bool {
+	if x != nil {
+		return x.Public
+	}
+	return false
 }
 
 // AnnouncementText is the same announcement in another language.
@@ -737,7 +746,7 @@ var File_chapterhouse_event_v1_announcements_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_event_v1_announcements_proto_rawDesc = "" +
 	"\n" +
-	")chapterhouse/event/v1/announcements.proto\x12\x15chapterhouse.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdc\x05\n" +
+	")chapterhouse/event/v1/announcements.proto\x12\x15chapterhouse.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x05\n" +
 	"\x13AnnouncementChanged\x12\"\n" +
 	"\fannouncement\x18\x01 \x01(\tR\fannouncement\x12\x18\n" +
 	"\aedition\x18\x02 \x01(\x05R\aedition\x12\x1a\n" +
@@ -756,7 +765,8 @@ const file_chapterhouse_event_v1_announcements_proto_rawDesc = "" +
 	"\brecalled\x18\x0e \x01(\bR\brecalled\x12#\n" +
 	"\rrecall_reason\x18\x0f \x01(\tR\frecallReason\x12;\n" +
 	"\vupdate_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTime\"\\\n" +
+	"updateTime\x12\x16\n" +
+	"\x06public\x18\x11 \x01(\bR\x06public\"\\\n" +
 	"\x10AnnouncementText\x12\x1a\n" +
 	"\blanguage\x18\x01 \x01(\tR\blanguage\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +

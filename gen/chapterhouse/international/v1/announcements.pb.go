@@ -226,8 +226,11 @@ type Announcement struct {
 	CreateTime        *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	UpdateTime        *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	Etag              string                 `protobuf:"bytes,18,opt,name=etag,proto3" json:"etag,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Everybody may read it: it is in the feeds of the regions and chapters that it reaches. Not together with an audience of
+	// charter states, since a feed would tell which state a chapter's charter is in.
+	Public        bool `protobuf:"varint,19,opt,name=public,proto3" json:"public,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Announcement) Reset() {
@@ -384,6 +387,13 @@ func (x *Announcement) GetEtag() string {
 		return x.Etag
 	}
 	return ""
+}
+
+func (x *Announcement) GetPublic() bool {
+	if x != nil {
+		return x.Public
+	}
+	return false
 }
 
 // Translation is an announcement's text in another language.
@@ -1843,7 +1853,7 @@ var File_chapterhouse_international_v1_announcements_proto protoreflect.FileDesc
 
 const file_chapterhouse_international_v1_announcements_proto_rawDesc = "" +
 	"\n" +
-	"1chapterhouse/international/v1/announcements.proto\x12\x1dchapterhouse.international.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a,chapterhouse/international/v1/charters.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc8\t\n" +
+	"1chapterhouse/international/v1/announcements.proto\x12\x1dchapterhouse.international.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a,chapterhouse/international/v1/charters.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe0\t\n" +
 	"\fAnnouncement\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x120\n" +
 	"\asubject\x18\x02 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\xc8\x012\n" +
@@ -1867,7 +1877,8 @@ const file_chapterhouse_international_v1_announcements_proto_rawDesc = "" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12\x12\n" +
-	"\x04etag\x18\x12 \x01(\tR\x04etag\"U\n" +
+	"\x04etag\x18\x12 \x01(\tR\x04etag\x12\x16\n" +
+	"\x06public\x18\x13 \x01(\bR\x06public\"U\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\t\n" +
 	"\x05DRAFT\x10\x01\x12\r\n" +
@@ -2004,14 +2015,14 @@ const file_chapterhouse_international_v1_announcements_proto_rawDesc = "" +
 	"\x1aPreviewAnnouncementRequest\x12g\n" +
 	"\x04name\x18\x01 \x01(\tBS\xbaHPrN2L^announcements/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$R\x04name\"\x8c\x01\n" +
 	"\x1bGetAnnouncementReachRequest\x12m\n" +
-	"\x04name\x18\x01 \x01(\tBY\xbaHVrT2R^announcements/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/reach$R\x04name2\x81\x0e\n" +
-	"\x13AnnouncementService\x12\xc3\x01\n" +
-	"\x12CreateAnnouncement\x128.chapterhouse.international.v1.CreateAnnouncementRequest\x1a+.chapterhouse.international.v1.Announcement\"F\x8a\x97\"\x15\n" +
-	"\x13announcements.write\x92\x97\"\x02\a\f\x82\xd3\xe4\x93\x02!:\fannouncement\"\x11/v1/announcements\x12\x9f\x01\n" +
+	"\x04name\x18\x01 \x01(\tBY\xbaHVrT2R^announcements/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/reach$R\x04name2\x85\x0e\n" +
+	"\x13AnnouncementService\x12\xc5\x01\n" +
+	"\x12CreateAnnouncement\x128.chapterhouse.international.v1.CreateAnnouncementRequest\x1a+.chapterhouse.international.v1.Announcement\"H\x8a\x97\"\x15\n" +
+	"\x13announcements.write\x92\x97\"\x04\a\f\x84\x01\x82\xd3\xe4\x93\x02!:\fannouncement\"\x11/v1/announcements\x12\x9f\x01\n" +
 	"\x0fGetAnnouncement\x125.chapterhouse.international.v1.GetAnnouncementRequest\x1a+.chapterhouse.international.v1.Announcement\"(\x8a\x97\"\x02\x10\x01\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/{name=announcements/*}\x12\xa7\x01\n" +
-	"\x11ListAnnouncements\x127.chapterhouse.international.v1.ListAnnouncementsRequest\x1a8.chapterhouse.international.v1.ListAnnouncementsResponse\"\x1f\x8a\x97\"\x02\x10\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/announcements\x12\xda\x01\n" +
-	"\x12UpdateAnnouncement\x128.chapterhouse.international.v1.UpdateAnnouncementRequest\x1a+.chapterhouse.international.v1.Announcement\"]\x8a\x97\"\x15\n" +
-	"\x13announcements.write\x92\x97\"\x03\bf\f\x82\xd3\xe4\x93\x027:\fannouncement2'/v1/{announcement.name=announcements/*}\x12\xcc\x01\n" +
+	"\x11ListAnnouncements\x127.chapterhouse.international.v1.ListAnnouncementsRequest\x1a8.chapterhouse.international.v1.ListAnnouncementsResponse\"\x1f\x8a\x97\"\x02\x10\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/announcements\x12\xdc\x01\n" +
+	"\x12UpdateAnnouncement\x128.chapterhouse.international.v1.UpdateAnnouncementRequest\x1a+.chapterhouse.international.v1.Announcement\"_\x8a\x97\"\x15\n" +
+	"\x13announcements.write\x92\x97\"\x05\bf\f\x84\x01\x82\xd3\xe4\x93\x027:\fannouncement2'/v1/{announcement.name=announcements/*}\x12\xcc\x01\n" +
 	"\x13PublishAnnouncement\x129.chapterhouse.international.v1.PublishAnnouncementRequest\x1a+.chapterhouse.international.v1.Announcement\"M\x8a\x97\"\x15\n" +
 	"\x13announcements.write\x92\x97\"\x03\bfg\x82\xd3\xe4\x93\x02':\x01*\"\"/v1/{name=announcements/*}:publish\x12\xcc\x01\n" +
 	"\x13CorrectAnnouncement\x129.chapterhouse.international.v1.CorrectAnnouncementRequest\x1a+.chapterhouse.international.v1.Announcement\"M\x8a\x97\"\x15\n" +

@@ -1016,8 +1016,11 @@ type RegionalAnnouncement struct {
 	RecallReason      string                 `protobuf:"bytes,15,opt,name=recall_reason,json=recallReason,proto3" json:"recall_reason,omitempty"`
 	UpdateTime        *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	Etag              string                 `protobuf:"bytes,17,opt,name=etag,proto3" json:"etag,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Everybody may read it: it is in the feeds of the regions and chapters that it reaches. Not together with charter_states,
+	// since a feed would tell which state a chapter's charter is in.
+	Public        bool `protobuf:"varint,18,opt,name=public,proto3" json:"public,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RegionalAnnouncement) Reset() {
@@ -1167,6 +1170,13 @@ func (x *RegionalAnnouncement) GetEtag() string {
 		return x.Etag
 	}
 	return ""
+}
+
+func (x *RegionalAnnouncement) GetPublic() bool {
+	if x != nil {
+		return x.Public
+	}
+	return false
 }
 
 type ListRelaysRequest struct {
@@ -2271,7 +2281,7 @@ const file_chapterhouse_regional_v1_relays_proto_rawDesc = "" +
 	" \x01(\x05R\aedition\x12:\n" +
 	"\x05reach\x18\v \x01(\v2$.chapterhouse.regional.v1.RelayReachR\x05reach\x12:\n" +
 	"\x05total\x18\f \x01(\v2$.chapterhouse.regional.v1.RelayReachR\x05total\x12?\n" +
-	"\bchildren\x18\r \x03(\v2#.chapterhouse.regional.v1.RelayStopR\bchildren\"\x92\b\n" +
+	"\bchildren\x18\r \x03(\v2#.chapterhouse.regional.v1.RelayStopR\bchildren\"\xaa\b\n" +
 	"\x14RegionalAnnouncement\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x120\n" +
 	"\asubject\x18\x02 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\xc8\x012\n" +
@@ -2292,7 +2302,8 @@ const file_chapterhouse_regional_v1_relays_proto_rawDesc = "" +
 	"\rrecall_reason\x18\x0f \x01(\tR\frecallReason\x12;\n" +
 	"\vupdate_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12\x12\n" +
-	"\x04etag\x18\x11 \x01(\tR\x04etag\";\n" +
+	"\x04etag\x18\x11 \x01(\tR\x04etag\x12\x16\n" +
+	"\x06public\x18\x12 \x01(\bR\x06public\";\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tPUBLISHED\x10\x01\x12\f\n" +
@@ -2402,10 +2413,10 @@ const file_chapterhouse_regional_v1_relays_proto_rawDesc = "" +
 	"\fDeclineRelay\x12-.chapterhouse.regional.v1.DeclineRelayRequest\x1a\x1f.chapterhouse.regional.v1.Relay\"P\x8a\x97\"\x16\"\x04name\n" +
 	"\x0erelays.forward\x92\x97\"\x02\bh\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/{name=regions/*/relays/*}:decline\x12\xca\x01\n" +
 	"\x10ForwardAllRelays\x121.chapterhouse.regional.v1.ForwardAllRelaysRequest\x1a2.chapterhouse.regional.v1.ForwardAllRelaysResponse\"O\x8a\x97\"\x18\"\x06parent\n" +
-	"\x0erelays.forward\x82\xd3\xe4\x93\x02-:\x01*\"(/v1/{parent=regions/*}/relays:forwardAll2\x91\t\n" +
-	"\x1bRegionalAnnouncementService\x12\xee\x01\n" +
-	"\x1aCreateRegionalAnnouncement\x12;.chapterhouse.regional.v1.CreateRegionalAnnouncementRequest\x1a..chapterhouse.regional.v1.RegionalAnnouncement\"c\x8a\x97\"\x1f\"\x06parent\n" +
-	"\x15announcements.publish\x92\x97\"\x02\a\f\x82\xd3\xe4\x93\x024:\fannouncement\"$/v1/{parent=regions/*}/announcements\x12\xc8\x01\n" +
+	"\x0erelays.forward\x82\xd3\xe4\x93\x02-:\x01*\"(/v1/{parent=regions/*}/relays:forwardAll2\x93\t\n" +
+	"\x1bRegionalAnnouncementService\x12\xf0\x01\n" +
+	"\x1aCreateRegionalAnnouncement\x12;.chapterhouse.regional.v1.CreateRegionalAnnouncementRequest\x1a..chapterhouse.regional.v1.RegionalAnnouncement\"e\x8a\x97\"\x1f\"\x06parent\n" +
+	"\x15announcements.publish\x92\x97\"\x04\a\f\x84\x01\x82\xd3\xe4\x93\x024:\fannouncement\"$/v1/{parent=regions/*}/announcements\x12\xc8\x01\n" +
 	"\x17GetRegionalAnnouncement\x128.chapterhouse.regional.v1.GetRegionalAnnouncementRequest\x1a..chapterhouse.regional.v1.RegionalAnnouncement\"C\x8a\x97\"\x13\"\x04name\n" +
 	"\vrelays.read\x82\xd3\xe4\x93\x02&\x12$/v1/{name=regions/*/announcements/*}\x12\xdb\x01\n" +
 	"\x19ListRegionalAnnouncements\x12:.chapterhouse.regional.v1.ListRegionalAnnouncementsRequest\x1a;.chapterhouse.regional.v1.ListRegionalAnnouncementsResponse\"E\x8a\x97\"\x15\"\x06parent\n" +

@@ -10,8 +10,8 @@ SELECT * FROM announcements WHERE id = @id FOR SHARE;
 SELECT * FROM announcements WHERE id = @id FOR NO KEY UPDATE;
 
 -- name: InsertAnnouncement :one
-INSERT INTO announcements (id, region_id, edition, recalled, content, epoch, version, update_time)
-VALUES (@id, sqlc.narg(region_id), @edition, @recalled, @content, @epoch, @version, @now)
+INSERT INTO announcements (id, region_id, edition, recalled, public, languages, content, epoch, version, update_time)
+VALUES (@id, sqlc.narg(region_id), @edition, @recalled, @public, coalesce(@languages::text[], '{}'), @content, @epoch, @version, @now)
 ON CONFLICT DO NOTHING
 RETURNING *;
 
@@ -50,11 +50,11 @@ SELECT chapter_id FROM placements WHERE region_id = @region_id AND to_time IS NU
 
 -- name: InsertRelays :many
 INSERT INTO relays (region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time,
-                    remind_time, chapters_chosen, due_time, reach_due_time, epoch, version, update_time)
+                    remind_time, chapters_chosen, inform, due_time, reach_due_time, epoch, version, update_time)
 SELECT new.region_id, @announcement_id::uuid, nullif(new.parent_id, ''), 'WAITING', 0, false, @now::timestamptz, @deadline_time::timestamptz,
-       @remind_time::timestamptz, new.chapters_chosen, @deadline_time::timestamptz, @now::timestamptz, @epoch::bigint, 1, @now::timestamptz
+       @remind_time::timestamptz, new.chapters_chosen, new.inform, @deadline_time::timestamptz, @now::timestamptz, @epoch::bigint, 1, @now::timestamptz
 FROM (SELECT unnest(@regions::text[]) AS region_id, unnest(@parents::text[]) AS parent_id,
-             unnest(@chosen::boolean[]) AS chapters_chosen) AS new
+             unnest(@chosen::boolean[]) AS chapters_chosen, unnest(@inform::boolean[]) AS inform) AS new
 ORDER BY new.region_id
 ON CONFLICT DO NOTHING
 RETURNING *;
