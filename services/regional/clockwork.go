@@ -20,7 +20,7 @@ func (s *Service) runClockwork(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		for _, work := range []func(context.Context) (int, error){s.moveDue, s.tellReach, s.remindOfRelays, s.tellUrgent, s.sendDigests} {
+		for _, work := range []func(context.Context) (int, error){s.moveDue, s.tellReach, s.remindOfRelays, s.tellUrgent, s.tellNotices, s.sendDigests} {
 			n, err := work(ctx)
 			if n > 0 {
 				s.publisher.Wake()

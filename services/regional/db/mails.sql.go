@@ -106,7 +106,7 @@ func (q *Queries) GiveUpMails(ctx context.Context, arg GiveUpMailsParams) (int64
 const insertMail = `-- name: InsertMail :execrows
 INSERT INTO mails (id, coordinator_id, topic, state, subject, text, html, due_time, create_time, end_time)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8,
-        CASE WHEN $4 = 'QUEUED' THEN NULL ELSE $8 END)
+        CASE WHEN $4 = 'QUEUED' THEN NULL ELSE $8::timestamptz END)
 ON CONFLICT (coordinator_id, topic) DO NOTHING
 `
 

@@ -2,7 +2,7 @@
 -- One mail about a topic to a coordinator.
 INSERT INTO mails (id, coordinator_id, topic, state, subject, text, html, due_time, create_time, end_time)
 VALUES (@id, @coordinator_id, @topic, @state, @subject, @text, @html, @now, @now,
-        CASE WHEN @state = 'QUEUED' THEN NULL ELSE @now END)
+        CASE WHEN @state = 'QUEUED' THEN NULL ELSE @now::timestamptz END)
 ON CONFLICT (coordinator_id, topic) DO NOTHING;
 
 -- name: NewMailOwner :one
