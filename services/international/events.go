@@ -65,12 +65,20 @@ func charterChanged(row db.Charter) bus.Event {
 
 func charterEvent(row db.Charter) *eventv1.CharterChanged {
 	return &eventv1.CharterChanged{
-		Charter:    "charters/" + row.ChapterID,
-		State:      row.State,
-		ApplyTime:  timestamppb.New(row.ApplyTime),
-		DecideTime: optionalTime(row.DecideTime),
-		CureByTime: optionalTime(row.CureByTime),
-		UpdateTime: timestamppb.New(row.UpdateTime),
+		Charter:           "charters/" + row.ChapterID,
+		State:             row.State,
+		ApplyTime:         timestamppb.New(row.ApplyTime),
+		DecideTime:        optionalTime(row.DecideTime),
+		CureByTime:        optionalTime(row.CureByTime),
+		UpdateTime:        timestamppb.New(row.UpdateTime),
+		ReviewDueTime:     optionalTime(row.ReviewDueTime),
+		ChangesDueTime:    optionalTime(row.ChangesDueTime),
+		RenewalDueTime:    optionalTime(row.RenewalDueTime),
+		ProtectUntilTime:  optionalTime(row.ProtectUntilTime),
+		OverrideUntilTime: optionalTime(row.OverrideUntilTime),
+		ReapplyTime:       optionalTime(row.ReapplyTime),
+		Verb:              row.Verb,
+		Reasons:           row.Reasons,
 	}
 }
 

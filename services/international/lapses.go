@@ -2,6 +2,7 @@ package international
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -61,7 +62,9 @@ func (w *pruneWorker) Work(ctx context.Context, _ *river.Job[pruneArgs]) error {
 		return err
 	}
 	q := db.New(w.service.pool)
-	if err := q.RetireNotices(ctx, now.Add(-answerNotices)); err != nil {
+	if err := errors.Join(
+		q.RetireNotices(ctx, now.Add(-answerNotices)), q.PruneListDays(ctx, dateOf(now.AddDate(-1, 0, 0))), q.RecountOfficers(ctx, now),
+	); err != nil {
 		return err
 	}
 	return q.PrunePreviewAudit(ctx, now.Add(-keepPreviews))
@@ -73,6 +76,7 @@ func (s *Service) newRiver() (*river.Client[pgx.Tx], error) {
 	river.AddWorker(workers, &pruneWorker{service: s})
 	river.AddWorker(workers, &remindWorker{service: s})
 	river.AddWorker(workers, &noticeWorker{service: s})
+	river.AddWorker(workers, &deadlineWorker{service: s})
 	return river.NewClient(riverpgxv5.New(s.pool), &river.Config{
 		Logger:  s.log,
 		Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 2}},
@@ -86,6 +90,8 @@ func (s *Service) newRiver() (*river.Client[pgx.Tx], error) {
 				func() (river.JobArgs, *river.InsertOpts) { return remindArgs{}, onceIn(s.config.RemindEvery) }, &river.PeriodicJobOpts{RunOnStart: true}),
 			river.NewPeriodicJob(river.PeriodicInterval(s.config.NoticeEvery),
 				func() (river.JobArgs, *river.InsertOpts) { return noticeArgs{}, onceIn(s.config.NoticeEvery) }, &river.PeriodicJobOpts{RunOnStart: true}),
+			river.NewPeriodicJob(river.PeriodicInterval(s.config.DeadlinesEvery),
+				func() (river.JobArgs, *river.InsertOpts) { return deadlineArgs{}, onceIn(s.config.DeadlinesEvery) }, &river.PeriodicJobOpts{RunOnStart: true}),
 		},
 	})
 }

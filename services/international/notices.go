@@ -49,29 +49,73 @@ type told struct {
 
 // tells is the notice that follows a verb of a charter's history. What follows the line tells of itself by crossings.
 var tells = map[string]string{
-	"apply":          notice.Applied,
-	"claim":          notice.InReview,
-	"requestChanges": notice.ChangesRequested,
-	"resubmit":       notice.Resubmitted,
-	"approve":        notice.Approved,
-	"decline":        notice.Declined,
-	"withdraw":       notice.Withdrawn,
-	"suspend":        notice.Suspended,
-	"reinstate":      notice.Reinstated,
-	"revoke":         notice.Revoked,
-	"surrender":      notice.Surrendered,
-	"renew":          notice.Renewed,
-	"protect":        notice.Protected,
-	"unprotect":      notice.Unprotected,
+	verbApply:           notice.Applied,
+	verbClaim:           notice.InReview,
+	verbRequestChanges:  notice.ChangesRequested,
+	verbResubmit:        notice.Resubmitted,
+	verbApprove:         notice.Approved,
+	verbDecline:         notice.Declined,
+	verbWithdraw:        notice.Withdrawn,
+	verbSuspend:         notice.Suspended,
+	verbReinstate:       notice.Reinstated,
+	verbRevoke:          notice.Revoked,
+	verbSurrender:       notice.Surrendered,
+	verbRenew:           notice.Renewed,
+	verbProtect:         notice.Protected,
+	verbUnprotect:       notice.Unprotected,
+	verbProtectionEnded: notice.Unprotected,
+	verbGraceEnded:      notice.GraceEnded,
+	verbOverrideEnded:   notice.AtRisk,
+	verbReviewOverdue:   notice.ReviewOverdue,
+	verbChangesOverdue:  notice.ChangesOverdue,
+	verbRenewalOverdue:  notice.RenewalOverdue,
 }
 
-// tell issues the notice of a transition. Its occasion is the charter's version, which no other transition has.
-func (c *charterCase) tell(ctx context.Context, verb string, row db.Charter, note string) error {
-	kind, is := tells[verb]
-	if !is {
+// tellsOf is the notice that follows a step; empty for none.
+func (c *charterCase) tellsOf(taken step) string {
+	switch taken.verb {
+	case verbClaim: // and not when it is prolonged
+		if taken.from == inReview {
+			return ""
+		}
+	case verbApprove: // and not when a second approval is missing
+		if taken.to != chartered {
+			return ""
+		}
+	case verbOverrideEnded: // and not when the chapter is eligible by now
+		if taken.to != atRisk {
+			return ""
+		}
+	case verbRenew: // and not when the chapter asks for it
+		if c.charter.RenewalRequestTime != nil {
+			return ""
+		}
+	case verbGraceEnded:
+		if taken.to == charterSuspended {
+			return notice.Suspended
+		}
+	}
+	return tells[taken.verb]
+}
+
+// tellSteps issues the notices of what has happened to charters, and forgets the steps. Their occasion is the charter's
+// version, which nothing else has led to.
+func tellSteps(ctx context.Context, tx pgx.Tx, cases []*charterCase) error {
+	var all []told
+	for _, c := range cases {
+		for _, taken := range c.steps {
+			if kind := c.tellsOf(taken); kind != "" {
+				all = append(all, told{
+					chapterNo: c.charter.ChapterNo, kind: kind, occasion: etag(c.charter.Epoch, c.charter.Version), note: taken.note, reasons: taken.reasons,
+				})
+			}
+		}
+		c.steps = nil
+	}
+	if len(all) == 0 {
 		return nil
 	}
-	return c.service.issue(ctx, c.tx, c.now, told{chapterNo: row.ChapterNo, kind: kind, occasion: etag(row.Epoch, row.Version), note: note})
+	return cases[0].service.issue(ctx, tx, cases[0].now, all...)
 }
 
 // deadline is what a notice of a kind names: the deadline that began or was changed with what it tells of.
@@ -79,7 +123,16 @@ func (t told) deadline(row db.NoticeFactsRow) *time.Time {
 	if t.remindsOf != nil {
 		return t.remindsOf
 	}
-	if row.CharterState == atRisk && t.kind != notice.Protected {
+	switch t.kind {
+	case notice.Applied, notice.InReview, notice.Resubmitted, notice.ReviewOverdue, notice.ChangesOverdue:
+		return row.ReviewDueTime
+	case notice.ChangesRequested:
+		return row.ChangesDueTime
+	case notice.Approved, notice.Renewed, notice.RenewalOverdue:
+		return row.RenewalDueTime
+	case notice.Protected:
+		return row.ProtectUntilTime
+	case notice.EligibilityLost, notice.AtRisk, notice.GraceEnded, notice.Reinstated, notice.Unprotected:
 		return row.CureByTime
 	}
 	return nil
@@ -242,7 +295,6 @@ func (s *Service) remindOfDeadlines(ctx context.Context, tx pgx.Tx) (int, error)
 
 // days rounds up: what is due in a few hours is due in a day.
 func days(left time.Duration) int32 {
-	const day = 24 * time.Hour
 	return int32((left + day - 1) / day)
 }
 

@@ -30,8 +30,11 @@ const (
 
 // What the clock made of it.
 const (
-	AtRisk     = "AT_RISK"
-	GraceEnded = "GRACE_ENDED"
+	AtRisk         = "AT_RISK"
+	GraceEnded     = "GRACE_ENDED"
+	ReviewOverdue  = "REVIEW_OVERDUE"
+	ChangesOverdue = "CHANGES_OVERDUE"
+	RenewalOverdue = "RENEWAL_OVERDUE"
 )
 
 // What is due soon.

@@ -31,6 +31,7 @@ var texts = map[string]text{
 		`{{.Chapter}} is on the line or over it: {{.Figures}}. {{.Margin}} of them could lapse before that is lost.
 
 {{if eq .CharterState "CHARTERED"}}The charter is not at risk any more, and there is nothing to do.
+{{else if eq .CharterState "SUSPENDED"}}The charter is suspended. The international body can reinstate it now.
 {{else if eq .CharterState ""}}The chapter can apply for its charter: POST /v1/charters.
 {{else}}The charter is {{.CharterState}}.{{end}}`),
 	EligibilityLost: words(
@@ -80,7 +81,16 @@ When it has, submit the application again{{with .Deadline}}, by {{.}}{{end}}: PO
 		`{{.Chapter}} has {{.Left}} to make the requested changes, until {{.Deadline}}`,
 		`The changes that were requested of {{.Chapter}} are due by {{.Deadline}}: that is {{.Left}} from now.
 
-When they are made, submit the application again: POST /v1/{{.Charter}}:resubmit. Without it the application may be closed.`),
+When they are made, submit the application again: POST /v1/{{.Charter}}:resubmit. Without it
+the review goes on with what there is.`),
+	ReviewOverdue: words(
+		`The application of {{.Chapter}} was to be decided by {{.Deadline}}`,
+		`The international body was to decide on the application of {{.Chapter}} by {{.Deadline}}, and has not. It is listed for it
+as overdue. There is nothing to do.`),
+	ChangesOverdue: words(
+		`{{.Chapter}} has not made the requested changes in time`,
+		`The time in which {{.Chapter}} could make the requested changes is over. The review goes on with what there
+is{{with .Deadline}}, and is to be done by {{.}}{{end}}.`),
 	Approved: words(
 		`{{.Chapter}} is chartered`,
 		`The international body has approved the charter of {{.Chapter}}: {{.Figures}}.{{with .Deadline}} It is to be renewed by {{.}}.{{end}}`),
@@ -116,7 +126,14 @@ can apply again.{{end}}`),
 		`The charter of {{.Chapter}} is renewed{{with .Deadline}}, and good until {{.}}{{end}}.`),
 	RenewalDue: words(
 		`The charter of {{.Chapter}} is to be renewed by {{.Deadline}}`,
-		`The charter of {{.Chapter}} is good until {{.Deadline}}: that is {{.Left}} from now. It is renewed by POST /v1/{{.Charter}}:renew.
+		`The charter of {{.Chapter}} is good until {{.Deadline}}: that is {{.Left}} from now. The chapter
+asks for its renewal by POST /v1/{{.Charter}}:renew.
+
+{{if not .Eligible}}`+belowTheLine+`{{end}}`),
+	RenewalOverdue: words(
+		`The charter of {{.Chapter}} was to be renewed by {{.Deadline}}`,
+		`The charter of {{.Chapter}} was good until {{.Deadline}}, and has not been renewed. The international body looks at it now.
+The chapter can still ask for it: POST /v1/{{.Charter}}:renew.
 
 {{if not .Eligible}}`+belowTheLine+`{{end}}`),
 	Protected: words(

@@ -55,10 +55,11 @@ var when = map[string]string{
 	EligibilityLost:   "the chapter fell below the line and stayed there for an hour",
 	Applied:           "`apply`", InReview: "`claim`", ChangesRequested: "`requestChanges`", Resubmitted: "`resubmit`", Approved: "`approve`",
 	Declined: "`decline`", Withdrawn: "`withdraw`", Suspended: "`suspend`", Reinstated: "`reinstate`", Revoked: "`revoke`",
-	Surrendered: "`surrender`", Renewed: "`renew`", Protected: "`protect`", Unprotected: "`unprotect`",
-	AtRisk:     "the charter fell at risk otherwise than with the line",
-	GraceEnded: "`cureByTime` has passed",
-	CureBy:     marks(CureBy), ReviewDue: marks(ReviewDue), ChangesDue: marks(ChangesDue), RenewalDue: marks(RenewalDue), ProtectionEnd: marks(ProtectionEnd),
+	Surrendered: "`surrender`", Renewed: "`renew` by staff", Protected: "`protect`", Unprotected: "`unprotect`, or its time is over",
+	AtRisk:     "an approval against the figures has come to its end",
+	GraceEnded: "`cureByTime` has passed", ReviewOverdue: "`reviewDueTime` has passed", ChangesOverdue: "`changesDueTime` has passed",
+	RenewalOverdue: "`renewalDueTime` has passed",
+	CureBy:         marks(CureBy), ReviewDue: marks(ReviewDue), ChangesDue: marks(ChangesDue), RenewalDue: marks(RenewalDue), ProtectionEnd: marks(ProtectionEnd),
 }
 
 func marks(kind string) string {
@@ -128,7 +129,7 @@ func TestWordsSayWhatMatters(t *testing.T) {
 			if n.GetDaysLeft() > 0 && !strings.Contains(words.Subject+body, "7 days") {
 				t.Errorf("%s does not say how long: %v", kind, words)
 			}
-			needs := slices.Contains([]string{EligibilityLost, AtRisk, CureBy, GraceEnded, Declined, Suspended, RenewalDue, ProtectionEnd, Unprotected}, kind)
+			needs := slices.Contains([]string{EligibilityLost, AtRisk, CureBy, GraceEnded, Declined, Suspended, RenewalDue, RenewalOverdue, ProtectionEnd, Unprotected}, kind)
 			if needs && !strings.Contains(body, whose) {
 				t.Errorf("%s does not say what would help: %v", kind, words)
 			}
@@ -143,9 +144,9 @@ func TestRemedies(t *testing.T) {
 	t.Parallel()
 	for want, standing := range map[string]*eventv1.StandingChanged{
 		"1 of your people would have to join, or 1 newcomer who is a member": {GapConvert: proto.Int32(1), GapRecruit: proto.Int32(1)},
-		"2 of your people would have to join":                               {GapConvert: proto.Int32(2)},
-		"5 newcomers who are members":                                       {GapConvert: proto.Int32(0), GapRecruit: proto.Int32(5)},
-		"more international members":                                        {},
+		"2 of your people would have to join":                                {GapConvert: proto.Int32(2)},
+		"5 newcomers who are members":                                        {GapConvert: proto.Int32(0), GapRecruit: proto.Int32(5)},
+		"more international members":                                         {},
 	} {
 		if got := (facts{NoticeIssued: &eventv1.NoticeIssued{Standing: standing}, Your: "your"}).Remedy(); got != want {
 			t.Errorf("%q, want %q", got, want)

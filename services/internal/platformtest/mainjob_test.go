@@ -3,6 +3,7 @@ package platformtest
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -14,7 +15,10 @@ const (
 )
 
 func story(door string) variables {
-	return variables{"x": door, "d": secretDomain, "secret": secretName, "u": uuid.NewSHA1(uuid.NameSpaceURL, []byte(door)).String()}
+	soonish := time.Now().UTC().AddDate(0, 1, 0).Truncate(24 * time.Hour).Format(time.RFC3339)
+	return variables{
+		"x": door, "d": secretDomain, "secret": secretName, "u": uuid.NewSHA1(uuid.NameSpaceURL, []byte(door)).String(), "soonish": soonish,
+	}
 }
 
 // TestMainJob is the main job, over gRPC and over REST with the same expectations.
@@ -52,7 +56,7 @@ func (f *federation) tell(t *testing.T, errs *recorder) {
 	for _, d := range f.doors(errs) {
 		t.Run(d.name(), func(t *testing.T) {
 			vars := story(map[string]string{"GRPC": "g", "REST": "r"}[d.name()])
-			play(t, d, slices.Concat(foundation, arranging, register, counting, keeping, leaving, concerning, announcing, noticing), vars)
+			play(t, d, slices.Concat(foundation, arranging, register, counting, keeping, leaving, concerning, announcing, noticing, living), vars)
 			t.Run("NobodyElseReachesEntries", func(t *testing.T) { wantEntriesClosed(t, d, vars) })
 		})
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 const AllCharters = `-- name: AllCharters :many
-SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time FROM charters ORDER BY chapter_no
+SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time, hand_in_time, origin, changes_request, first_approval, claim_expire_time, review_due_time, changes_due_time, renewal_due_time, renewal_request_time, override_until_time, protect_until_time, protect_reason, review_passed, cure_passed, renewal_passed, grace_left_seconds, grace_whole_time, eligible_time, waiting_for, waiting_time, next_time, verb, reasons FROM charters ORDER BY chapter_no
 `
 
 func (q *Queries) AllCharters(ctx context.Context) ([]Charter, error) {
@@ -37,6 +37,29 @@ func (q *Queries) AllCharters(ctx context.Context) ([]Charter, error) {
 			&i.Version,
 			&i.CreateTime,
 			&i.UpdateTime,
+			&i.HandInTime,
+			&i.Origin,
+			&i.ChangesRequest,
+			&i.FirstApproval,
+			&i.ClaimExpireTime,
+			&i.ReviewDueTime,
+			&i.ChangesDueTime,
+			&i.RenewalDueTime,
+			&i.RenewalRequestTime,
+			&i.OverrideUntilTime,
+			&i.ProtectUntilTime,
+			&i.ProtectReason,
+			&i.ReviewPassed,
+			&i.CurePassed,
+			&i.RenewalPassed,
+			&i.GraceLeftSeconds,
+			&i.GraceWholeTime,
+			&i.EligibleTime,
+			&i.WaitingFor,
+			&i.WaitingTime,
+			&i.NextTime,
+			&i.Verb,
+			&i.Reasons,
 		); err != nil {
 			return nil, err
 		}

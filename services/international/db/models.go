@@ -47,23 +47,58 @@ type Chapter struct {
 	CountryCode string
 	City        string
 	Language    string
+	Latitude    float64
+	Longitude   float64
+	Officers    *int32
 }
 
 type Charter struct {
-	ChapterNo   int64
-	ChapterID   string
-	State       string
-	Reviewer    string
-	Note        string
-	ApplyTime   time.Time
-	DecideTime  *time.Time
-	CureByTime  *time.Time
-	ReapplyTime *time.Time
-	Decision    []byte
-	Epoch       int64
-	Version     int64
-	CreateTime  time.Time
-	UpdateTime  time.Time
+	ChapterNo          int64
+	ChapterID          string
+	State              string
+	Reviewer           string
+	Note               string
+	ApplyTime          time.Time
+	DecideTime         *time.Time
+	CureByTime         *time.Time
+	ReapplyTime        *time.Time
+	Decision           []byte
+	Epoch              int64
+	Version            int64
+	CreateTime         time.Time
+	UpdateTime         time.Time
+	HandInTime         *time.Time
+	Origin             string
+	ChangesRequest     []byte
+	FirstApproval      []byte
+	ClaimExpireTime    *time.Time
+	ReviewDueTime      *time.Time
+	ChangesDueTime     *time.Time
+	RenewalDueTime     *time.Time
+	RenewalRequestTime *time.Time
+	OverrideUntilTime  *time.Time
+	ProtectUntilTime   *time.Time
+	ProtectReason      string
+	ReviewPassed       bool
+	CurePassed         bool
+	RenewalPassed      bool
+	GraceLeftSeconds   *int64
+	GraceWholeTime     *time.Time
+	EligibleTime       *time.Time
+	WaitingFor         string
+	WaitingTime        *time.Time
+	NextTime           *time.Time
+	Verb               string
+	Reasons            []string
+}
+
+type CharterComment struct {
+	ChapterNo  int64
+	Number     int32
+	Subject    string
+	Visibility string
+	Body       string
+	CreateTime time.Time
 }
 
 type CharterHistory struct {
@@ -77,6 +112,8 @@ type CharterHistory struct {
 	Standing       []byte
 	PolicyRevision int32
 	CreateTime     time.Time
+	Reasons        []string
+	UntilTime      *time.Time
 }
 
 type Crossing struct {
@@ -114,12 +151,13 @@ type EscalationAnswer struct {
 }
 
 type List struct {
-	ListNo    int64
-	ChapterNo int64
-	ID        string
-	Basis     int16
-	Epoch     int64
-	Version   int64
+	ListNo     int64
+	ChapterNo  int64
+	ID         string
+	Basis      int16
+	Epoch      int64
+	Version    int64
+	ChangeTime *time.Time
 }
 
 type Member struct {

@@ -12,10 +12,13 @@ import (
 	"github.com/google/uuid"
 )
 
-const CountOfficers = `-- name: CountOfficers :one
-SELECT count(DISTINCT CASE WHEN subject_token = '' THEN position::text ELSE encode(subject_token, 'hex') END)::integer
-FROM chapter_officers
-WHERE chapter_no = $1 AND term_start <= $2::timestamptz AND $2 < term_end
+const CountOfficers = `-- name: CountOfficers :exec
+UPDATE chapters SET officers = (
+    SELECT count(DISTINCT CASE WHEN o.subject_token = '' THEN o.position::text ELSE encode(o.subject_token, 'hex') END)
+    FROM chapter_officers o
+    WHERE o.chapter_no = $1 AND o.term_start <= $2::timestamptz AND $2 < o.term_end
+)
+WHERE chapters.chapter_no = $1
 `
 
 type CountOfficersParams struct {
@@ -23,12 +26,11 @@ type CountOfficersParams struct {
 	Now       time.Time
 }
 
-// People, each once: whoever holds two offices signs in once, and whoever does not sign in is taken for somebody else.
-func (q *Queries) CountOfficers(ctx context.Context, arg CountOfficersParams) (int32, error) {
-	row := q.db.QueryRow(ctx, CountOfficers, arg.ChapterNo, arg.Now)
-	var column_1 int32
-	err := row.Scan(&column_1)
-	return column_1, err
+// Counts the officers of a chapter whose terms run: people, each once. Whoever holds two offices signs in once, and whoever
+// does not sign in is taken for somebody else.
+func (q *Queries) CountOfficers(ctx context.Context, arg CountOfficersParams) error {
+	_, err := q.db.Exec(ctx, CountOfficers, arg.ChapterNo, arg.Now)
+	return err
 }
 
 const CrossLine = `-- name: CrossLine :exec
@@ -63,10 +65,23 @@ func (q *Queries) CrossLine(ctx context.Context, arg CrossLineParams) error {
 
 const DueReminders = `-- name: DueReminders :many
 WITH deadlines AS (
-    SELECT c.chapter_no, 'CURE_BY' AS kind, c.cure_by_time AS due_time,
-           (SELECT max(h.create_time) FROM charter_history h WHERE h.chapter_no = c.chapter_no AND h.to_state = 'AT_RISK' AND h.from_state <> 'AT_RISK') AS since
+    SELECT c.chapter_no, d.kind, d.due_time,
+           (SELECT max(h.create_time) FROM charter_history h WHERE h.chapter_no = c.chapter_no AND (h.verb IN ('protect', 'unprotect') OR h.verb = ANY (
+               CASE d.kind
+                   WHEN 'CURE_BY' THEN ARRAY['eligibilityLost', 'overrideEnded', 'reinstate']
+                   WHEN 'REVIEW_DUE' THEN ARRAY['apply', 'resubmit', 'changesOverdue']
+                   WHEN 'CHANGES_DUE' THEN ARRAY['requestChanges']
+                   WHEN 'RENEWAL_DUE' THEN ARRAY['approve', 'renew']
+                   ELSE ARRAY['protect']
+               END))) AS since
     FROM charters c
-    WHERE c.state = 'AT_RISK' AND c.cure_by_time > $2::timestamptz AND c.cure_by_time <= $3::timestamptz
+    CROSS JOIN LATERAL (
+        SELECT unnest(ARRAY['CURE_BY', 'REVIEW_DUE', 'CHANGES_DUE', 'RENEWAL_DUE', 'PROTECTION_END']) AS kind,
+               unnest(ARRAY[c.cure_by_time, c.review_due_time, c.changes_due_time, c.renewal_due_time, c.protect_until_time]) AS due_time,
+               unnest(ARRAY[c.state = 'AT_RISK', c.state IN ('APPLIED', 'IN_REVIEW'), c.state = 'CHANGES_REQUESTED',
+                            c.state IN ('CHARTERED', 'AT_RISK', 'SUSPENDED'), true]) AS runs
+    ) d
+    WHERE d.runs AND d.due_time > $2::timestamptz AND d.due_time <= $3::timestamptz
 ), reached AS (
     SELECT DISTINCT ON (d.chapter_no, d.kind) d.chapter_no, d.kind, d.due_time, d.since, d.due_time - make_interval(secs => m.before) AS mark_time,
            (extract(epoch FROM d.due_time) * 1000000)::bigint || '/' || m.before AS occasion
@@ -99,7 +114,7 @@ type DueRemindersRow struct {
 }
 
 // Deadlines of charters of which one of the marks is passed, and that was not told: the last one that was, of each. A mark
-// that had passed already when the deadline was set is not told: whoever set it told the deadline.
+// that had passed already when the deadline was set, by the last of its verbs, is not told: whoever set it told the deadline.
 func (q *Queries) DueReminders(ctx context.Context, arg DueRemindersParams) ([]DueRemindersRow, error) {
 	rows, err := q.db.Query(ctx, DueReminders,
 		arg.Size,
@@ -187,14 +202,14 @@ SELECT EXISTS (
     SELECT FROM chapter_officers o JOIN chapters c USING (chapter_no)
     JOIN (SELECT unnest($1::smallint[]) AS site_no, unnest($2::bytea[]) AS subject_token) mine
         ON mine.site_no = c.site_no AND mine.subject_token = o.subject_token
-    WHERE o.chapter_no = $3 AND o.term_start <= $4::timestamptz AND $4 < o.term_end
+    WHERE c.id = $3 AND o.term_start <= $4::timestamptz AND $4 < o.term_end
 )
 `
 
 type IsOfficerParams struct {
 	SiteNos       []int16
 	SubjectTokens [][]byte
-	ChapterNo     int64
+	Chapter       string
 	Now           time.Time
 }
 
@@ -203,7 +218,7 @@ func (q *Queries) IsOfficer(ctx context.Context, arg IsOfficerParams) (bool, err
 	row := q.db.QueryRow(ctx, IsOfficer,
 		arg.SiteNos,
 		arg.SubjectTokens,
-		arg.ChapterNo,
+		arg.Chapter,
 		arg.Now,
 	)
 	var exists bool
@@ -232,7 +247,8 @@ func (q *Queries) LiveNotice(ctx context.Context, id uuid.UUID) (Notice, error) 
 }
 
 const NoticeFacts = `-- name: NoticeFacts :many
-SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time, c.id AS chapter_id, c.display_name, coalesce(h.state, '')::text AS charter_state, h.cure_by_time, h.reapply_time
+SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time, c.id AS chapter_id, c.display_name, coalesce(h.state, '')::text AS charter_state, h.cure_by_time, h.reapply_time,
+       h.review_due_time, h.changes_due_time, h.renewal_due_time, h.protect_until_time
 FROM standings s
 JOIN chapters c USING (chapter_no)
 JOIN policies p ON p.revision = s.policy_revision
@@ -241,13 +257,17 @@ WHERE s.chapter_no = ANY ($1::bigint[])
 `
 
 type NoticeFactsRow struct {
-	Standing     Standing
-	Policy       Policy
-	ChapterID    string
-	DisplayName  string
-	CharterState string
-	CureByTime   *time.Time
-	ReapplyTime  *time.Time
+	Standing         Standing
+	Policy           Policy
+	ChapterID        string
+	DisplayName      string
+	CharterState     string
+	CureByTime       *time.Time
+	ReapplyTime      *time.Time
+	ReviewDueTime    *time.Time
+	ChangesDueTime   *time.Time
+	RenewalDueTime   *time.Time
+	ProtectUntilTime *time.Time
 }
 
 // What notices say of chapters, by their numbers.
@@ -298,6 +318,10 @@ func (q *Queries) NoticeFacts(ctx context.Context, chapterNos []int64) ([]Notice
 			&i.CharterState,
 			&i.CureByTime,
 			&i.ReapplyTime,
+			&i.ReviewDueTime,
+			&i.ChangesDueTime,
+			&i.RenewalDueTime,
+			&i.ProtectUntilTime,
 		); err != nil {
 			return nil, err
 		}
@@ -341,6 +365,23 @@ func (q *Queries) NoticeVersionsAfter(ctx context.Context, arg NoticeVersionsAft
 		return nil, err
 	}
 	return items, nil
+}
+
+const RecountOfficers = `-- name: RecountOfficers :exec
+UPDATE chapters c SET officers = n.people
+FROM (
+    SELECT o.chapter_no, (count(DISTINCT CASE WHEN o.subject_token = '' THEN o.position::text ELSE encode(o.subject_token, 'hex') END)
+                          FILTER (WHERE o.term_start <= $1::timestamptz AND $1 < o.term_end))::integer AS people
+    FROM chapter_officers o
+    GROUP BY o.chapter_no
+) n
+WHERE c.chapter_no = n.chapter_no AND c.officers IS DISTINCT FROM n.people
+`
+
+// The same of all chapters: terms begin and end by themselves.
+func (q *Queries) RecountOfficers(ctx context.Context, now time.Time) error {
+	_, err := q.db.Exec(ctx, RecountOfficers, now)
+	return err
 }
 
 const RetireNotices = `-- name: RetireNotices :exec

@@ -175,6 +175,14 @@ const (
 	// A public announcement cannot be for some states of charters alone: its feeds would tell who is in them. Remedy: leave out
 	// either.
 	Reason_REASON_PUBLIC_NARROWED Reason = 132
+	// The policy in force has no renewals.
+	Reason_REASON_NO_RENEWALS Reason = 165
+	// No protection stands.
+	Reason_REASON_NOT_PROTECTED Reason = 166
+	// The time lies in the past or too far away; metadata `earliest` and `latest`.
+	Reason_REASON_DEADLINE_INVALID Reason = 167
+	// The policy asks for the approval of two people, and the caller has given the first; metadata `subject`.
+	Reason_REASON_SAME_APPROVER Reason = 168
 	// A notice is for the chapter's officers, and is not sent to lists.
 	Reason_REASON_INBOX_ITEM_IS_NOTICE Reason = 200
 	// The officer's term ends before it begins, or is longer than five years; metadata `latest`.
@@ -258,6 +266,10 @@ var (
 		130: "REASON_SNOOZE_TIME_INVALID",
 		131: "REASON_DIGEST_ITEM_UNKNOWN",
 		132: "REASON_PUBLIC_NARROWED",
+		165: "REASON_NO_RENEWALS",
+		166: "REASON_NOT_PROTECTED",
+		167: "REASON_DEADLINE_INVALID",
+		168: "REASON_SAME_APPROVER",
 		200: "REASON_INBOX_ITEM_IS_NOTICE",
 		201: "REASON_OFFICER_TERM_INVALID",
 		202: "REASON_OFFICERS_TOO_MANY",
@@ -335,6 +347,10 @@ var (
 		"REASON_SNOOZE_TIME_INVALID":         130,
 		"REASON_DIGEST_ITEM_UNKNOWN":         131,
 		"REASON_PUBLIC_NARROWED":             132,
+		"REASON_NO_RENEWALS":                 165,
+		"REASON_NOT_PROTECTED":               166,
+		"REASON_DEADLINE_INVALID":            167,
+		"REASON_SAME_APPROVER":               168,
 		"REASON_INBOX_ITEM_IS_NOTICE":        200,
 		"REASON_OFFICER_TERM_INVALID":        201,
 		"REASON_OFFICERS_TOO_MANY":           202,
@@ -392,7 +408,7 @@ var File_chapterhouse_error_v1_error_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\x8b\x11\n" +
+	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xf8\x11\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_UNAUTHENTICATED\x10\x01\x12\x1c\n" +
@@ -466,7 +482,11 @@ const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\x18REASON_BOUNCE_UNREADABLE\x10q\x12\x1f\n" +
 	"\x1aREASON_SNOOZE_TIME_INVALID\x10\x82\x01\x12\x1f\n" +
 	"\x1aREASON_DIGEST_ITEM_UNKNOWN\x10\x83\x01\x12\x1b\n" +
-	"\x16REASON_PUBLIC_NARROWED\x10\x84\x01\x12 \n" +
+	"\x16REASON_PUBLIC_NARROWED\x10\x84\x01\x12\x17\n" +
+	"\x12REASON_NO_RENEWALS\x10\xa5\x01\x12\x19\n" +
+	"\x14REASON_NOT_PROTECTED\x10\xa6\x01\x12\x1c\n" +
+	"\x17REASON_DEADLINE_INVALID\x10\xa7\x01\x12\x19\n" +
+	"\x14REASON_SAME_APPROVER\x10\xa8\x01\x12 \n" +
 	"\x1bREASON_INBOX_ITEM_IS_NOTICE\x10\xc8\x01\x12 \n" +
 	"\x1bREASON_OFFICER_TERM_INVALID\x10\xc9\x01\x12\x1d\n" +
 	"\x18REASON_OFFICERS_TOO_MANY\x10\xca\x01:W\n" +

@@ -324,8 +324,22 @@ type CharterChanged struct {
 	ApplyTime  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=apply_time,json=applyTime,proto3" json:"apply_time,omitempty"`
 	DecideTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=decide_time,json=decideTime,proto3" json:"decide_time,omitempty"`
 	// By when an AT_RISK charter must be eligible again.
-	CureByTime    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=cure_by_time,json=cureByTime,proto3" json:"cure_by_time,omitempty"`
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	CureByTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=cure_by_time,json=cureByTime,proto3" json:"cure_by_time,omitempty"`
+	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	// By when the application should be decided on, the chapter must resubmit, and the charter must be renewed.
+	ReviewDueTime  *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=review_due_time,json=reviewDueTime,proto3" json:"review_due_time,omitempty"`
+	ChangesDueTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=changes_due_time,json=changesDueTime,proto3" json:"changes_due_time,omitempty"`
+	RenewalDueTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=renewal_due_time,json=renewalDueTime,proto3" json:"renewal_due_time,omitempty"`
+	// Until when no deadline runs; the other times count it in.
+	ProtectUntilTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=protect_until_time,json=protectUntilTime,proto3" json:"protect_until_time,omitempty"`
+	// Until when the charter does not fall AT_RISK, whatever the figures.
+	OverrideUntilTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=override_until_time,json=overrideUntilTime,proto3" json:"override_until_time,omitempty"`
+	// When the chapter may apply again.
+	ReapplyTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=reapply_time,json=reapplyTime,proto3" json:"reapply_time,omitempty"`
+	// What led here last, by its name in the history: "approve", "eligibilityLost", ...; and its reasons, by their names in
+	// Charter.Reason.
+	Verb          string   `protobuf:"bytes,13,opt,name=verb,proto3" json:"verb,omitempty"`
+	Reasons       []string `protobuf:"bytes,14,rep,name=reasons,proto3" json:"reasons,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -402,6 +416,62 @@ func (x *CharterChanged) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *CharterChanged) GetReviewDueTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReviewDueTime
+	}
+	return nil
+}
+
+func (x *CharterChanged) GetChangesDueTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ChangesDueTime
+	}
+	return nil
+}
+
+func (x *CharterChanged) GetRenewalDueTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RenewalDueTime
+	}
+	return nil
+}
+
+func (x *CharterChanged) GetProtectUntilTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ProtectUntilTime
+	}
+	return nil
+}
+
+func (x *CharterChanged) GetOverrideUntilTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OverrideUntilTime
+	}
+	return nil
+}
+
+func (x *CharterChanged) GetReapplyTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReapplyTime
+	}
+	return nil
+}
+
+func (x *CharterChanged) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+func (x *CharterChanged) GetReasons() []string {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
 var File_chapterhouse_event_v1_international_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_event_v1_international_proto_rawDesc = "" +
@@ -435,7 +505,7 @@ const file_chapterhouse_event_v1_international_proto_rawDesc = "" +
 	"\bstanding\x18\x02 \x01(\v2&.chapterhouse.event.v1.StandingChangedR\bstanding\"o\n" +
 	"\x0fEligibilityLost\x12\x18\n" +
 	"\achapter\x18\x01 \x01(\tR\achapter\x12B\n" +
-	"\bstanding\x18\x02 \x01(\v2&.chapterhouse.event.v1.StandingChangedR\bstanding\"\xb3\x02\n" +
+	"\bstanding\x18\x02 \x01(\v2&.chapterhouse.event.v1.StandingChangedR\bstanding\"\x86\x06\n" +
 	"\x0eCharterChanged\x12\x18\n" +
 	"\acharter\x18\x01 \x01(\tR\acharter\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x129\n" +
@@ -446,7 +516,16 @@ const file_chapterhouse_event_v1_international_proto_rawDesc = "" +
 	"\fcure_by_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"cureByTime\x12;\n" +
 	"\vupdate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTimeBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/event/v1;eventv1b\x06proto3"
+	"updateTime\x12B\n" +
+	"\x0freview_due_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\rreviewDueTime\x12D\n" +
+	"\x10changes_due_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x0echangesDueTime\x12D\n" +
+	"\x10renewal_due_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x0erenewalDueTime\x12H\n" +
+	"\x12protect_until_time\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x10protectUntilTime\x12J\n" +
+	"\x13override_until_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x11overrideUntilTime\x12=\n" +
+	"\freapply_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vreapplyTime\x12\x12\n" +
+	"\x04verb\x18\r \x01(\tR\x04verb\x12\x18\n" +
+	"\areasons\x18\x0e \x03(\tR\areasonsBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/event/v1;eventv1b\x06proto3"
 
 var (
 	file_chapterhouse_event_v1_international_proto_rawDescOnce sync.Once
@@ -470,20 +549,26 @@ var file_chapterhouse_event_v1_international_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
 }
 var file_chapterhouse_event_v1_international_proto_depIdxs = []int32{
-	0, // 0: chapterhouse.event.v1.StandingChanged.membership:type_name -> chapterhouse.event.v1.BasisFigures
-	0, // 1: chapterhouse.event.v1.StandingChanged.mailing:type_name -> chapterhouse.event.v1.BasisFigures
-	5, // 2: chapterhouse.event.v1.StandingChanged.update_time:type_name -> google.protobuf.Timestamp
-	1, // 3: chapterhouse.event.v1.EligibilityGained.standing:type_name -> chapterhouse.event.v1.StandingChanged
-	1, // 4: chapterhouse.event.v1.EligibilityLost.standing:type_name -> chapterhouse.event.v1.StandingChanged
-	5, // 5: chapterhouse.event.v1.CharterChanged.apply_time:type_name -> google.protobuf.Timestamp
-	5, // 6: chapterhouse.event.v1.CharterChanged.decide_time:type_name -> google.protobuf.Timestamp
-	5, // 7: chapterhouse.event.v1.CharterChanged.cure_by_time:type_name -> google.protobuf.Timestamp
-	5, // 8: chapterhouse.event.v1.CharterChanged.update_time:type_name -> google.protobuf.Timestamp
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	0,  // 0: chapterhouse.event.v1.StandingChanged.membership:type_name -> chapterhouse.event.v1.BasisFigures
+	0,  // 1: chapterhouse.event.v1.StandingChanged.mailing:type_name -> chapterhouse.event.v1.BasisFigures
+	5,  // 2: chapterhouse.event.v1.StandingChanged.update_time:type_name -> google.protobuf.Timestamp
+	1,  // 3: chapterhouse.event.v1.EligibilityGained.standing:type_name -> chapterhouse.event.v1.StandingChanged
+	1,  // 4: chapterhouse.event.v1.EligibilityLost.standing:type_name -> chapterhouse.event.v1.StandingChanged
+	5,  // 5: chapterhouse.event.v1.CharterChanged.apply_time:type_name -> google.protobuf.Timestamp
+	5,  // 6: chapterhouse.event.v1.CharterChanged.decide_time:type_name -> google.protobuf.Timestamp
+	5,  // 7: chapterhouse.event.v1.CharterChanged.cure_by_time:type_name -> google.protobuf.Timestamp
+	5,  // 8: chapterhouse.event.v1.CharterChanged.update_time:type_name -> google.protobuf.Timestamp
+	5,  // 9: chapterhouse.event.v1.CharterChanged.review_due_time:type_name -> google.protobuf.Timestamp
+	5,  // 10: chapterhouse.event.v1.CharterChanged.changes_due_time:type_name -> google.protobuf.Timestamp
+	5,  // 11: chapterhouse.event.v1.CharterChanged.renewal_due_time:type_name -> google.protobuf.Timestamp
+	5,  // 12: chapterhouse.event.v1.CharterChanged.protect_until_time:type_name -> google.protobuf.Timestamp
+	5,  // 13: chapterhouse.event.v1.CharterChanged.override_until_time:type_name -> google.protobuf.Timestamp
+	5,  // 14: chapterhouse.event.v1.CharterChanged.reapply_time:type_name -> google.protobuf.Timestamp
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_event_v1_international_proto_init() }

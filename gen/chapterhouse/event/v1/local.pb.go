@@ -300,9 +300,13 @@ type ListChanged struct {
 	Added   [][]byte `protobuf:"bytes,3,rep,name=added,proto3" json:"added,omitempty"`
 	Removed [][]byte `protobuf:"bytes,4,rep,name=removed,proto3" json:"removed,omitempty"`
 	// The list is gone; whatever it held counts no longer.
-	Deleted       bool `protobuf:"varint,5,opt,name=deleted,proto3" json:"deleted,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Deleted bool `protobuf:"varint,5,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	// How many of this version's additions, in all its parts, are of the one mail domain that brought the most of them and
+	// that had nobody on the list before; in the first part. The domain is not told, nor counts of fewer than ten, nor of
+	// additions to a list that was empty.
+	AddedFromNewDomain int32 `protobuf:"varint,6,opt,name=added_from_new_domain,json=addedFromNewDomain,proto3" json:"added_from_new_domain,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *ListChanged) Reset() {
@@ -368,6 +372,13 @@ func (x *ListChanged) GetDeleted() bool {
 		return x.Deleted
 	}
 	return false
+}
+
+func (x *ListChanged) GetAddedFromNewDomain() int32 {
+	if x != nil {
+		return x.AddedFromNewDomain
+	}
+	return 0
 }
 
 // ListSnapshot is a part of the answer to a request for a list's snapshot: all its counting tokens.
@@ -464,13 +475,14 @@ const file_chapterhouse_event_v1_local_proto_rawDesc = "" +
 	"\x0eChapterOfficer\x12#\n" +
 	"\rsubject_token\x18\x01 \x01(\fR\fsubjectToken\x12B\n" +
 	"\x0fterm_start_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\rtermStartTime\x12>\n" +
-	"\rterm_end_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vtermEndTime\"\xa0\x01\n" +
+	"\rterm_end_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vtermEndTime\"\xd3\x01\n" +
 	"\vListChanged\x12\x12\n" +
 	"\x04list\x18\x01 \x01(\tR\x04list\x123\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1f.chapterhouse.event.v1.ListKindR\x04kind\x12\x14\n" +
 	"\x05added\x18\x03 \x03(\fR\x05added\x12\x18\n" +
 	"\aremoved\x18\x04 \x03(\fR\aremoved\x12\x18\n" +
-	"\adeleted\x18\x05 \x01(\bR\adeleted\"\x89\x01\n" +
+	"\adeleted\x18\x05 \x01(\bR\adeleted\x121\n" +
+	"\x15added_from_new_domain\x18\x06 \x01(\x05R\x12addedFromNewDomain\"\x89\x01\n" +
 	"\fListSnapshot\x12\x12\n" +
 	"\x04list\x18\x01 \x01(\tR\x04list\x123\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1f.chapterhouse.event.v1.ListKindR\x04kind\x12\x16\n" +

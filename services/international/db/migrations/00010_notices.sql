@@ -41,9 +41,8 @@ CREATE TABLE crossings (
 );
 CREATE INDEX crossings_due ON crossings (due_time);
 
--- What deadlines are looked for by.
-CREATE INDEX charters_cure_by ON charters (cure_by_time) WHERE state = 'AT_RISK';
+-- The copy of the chapters learns of their officers: without a position the next comparison asks for every chapter again.
+DELETE FROM positions WHERE kind = 'chapter';
 
 -- +goose Down
-DROP INDEX charters_cure_by;
 DROP TABLE crossings, notices, chapter_officers;

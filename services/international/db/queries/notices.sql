@@ -18,14 +18,29 @@ SELECT EXISTS (
     SELECT FROM chapter_officers o JOIN chapters c USING (chapter_no)
     JOIN (SELECT unnest(@site_nos::smallint[]) AS site_no, unnest(@subject_tokens::bytea[]) AS subject_token) mine
         ON mine.site_no = c.site_no AND mine.subject_token = o.subject_token
-    WHERE o.chapter_no = @chapter_no AND o.term_start <= @now::timestamptz AND @now < o.term_end
+    WHERE c.id = @chapter AND o.term_start <= @now::timestamptz AND @now < o.term_end
 );
 
--- People, each once: whoever holds two offices signs in once, and whoever does not sign in is taken for somebody else.
--- name: CountOfficers :one
-SELECT count(DISTINCT CASE WHEN subject_token = '' THEN position::text ELSE encode(subject_token, 'hex') END)::integer
-FROM chapter_officers
-WHERE chapter_no = @chapter_no AND term_start <= @now::timestamptz AND @now < term_end;
+-- Counts the officers of a chapter whose terms run: people, each once. Whoever holds two offices signs in once, and whoever
+-- does not sign in is taken for somebody else.
+-- name: CountOfficers :exec
+UPDATE chapters SET officers = (
+    SELECT count(DISTINCT CASE WHEN o.subject_token = '' THEN o.position::text ELSE encode(o.subject_token, 'hex') END)
+    FROM chapter_officers o
+    WHERE o.chapter_no = @chapter_no AND o.term_start <= @now::timestamptz AND @now < o.term_end
+)
+WHERE chapters.chapter_no = @chapter_no;
+
+-- The same of all chapters: terms begin and end by themselves.
+-- name: RecountOfficers :exec
+UPDATE chapters c SET officers = n.people
+FROM (
+    SELECT o.chapter_no, (count(DISTINCT CASE WHEN o.subject_token = '' THEN o.position::text ELSE encode(o.subject_token, 'hex') END)
+                          FILTER (WHERE o.term_start <= @now::timestamptz AND @now < o.term_end))::integer AS people
+    FROM chapter_officers o
+    GROUP BY o.chapter_no
+) n
+WHERE c.chapter_no = n.chapter_no AND c.officers IS DISTINCT FROM n.people;
 
 -- Notes who crossed the line. Whoever is here already has crossed it back before it was told, and there is nothing to tell.
 -- The caller holds the standings.
@@ -48,13 +63,26 @@ WHERE chapter_no IN (
 RETURNING *;
 
 -- Deadlines of charters of which one of the marks is passed, and that was not told: the last one that was, of each. A mark
--- that had passed already when the deadline was set is not told: whoever set it told the deadline.
+-- that had passed already when the deadline was set, by the last of its verbs, is not told: whoever set it told the deadline.
 -- name: DueReminders :many
 WITH deadlines AS (
-    SELECT c.chapter_no, 'CURE_BY' AS kind, c.cure_by_time AS due_time,
-           (SELECT max(h.create_time) FROM charter_history h WHERE h.chapter_no = c.chapter_no AND h.to_state = 'AT_RISK' AND h.from_state <> 'AT_RISK') AS since
+    SELECT c.chapter_no, d.kind, d.due_time,
+           (SELECT max(h.create_time) FROM charter_history h WHERE h.chapter_no = c.chapter_no AND (h.verb IN ('protect', 'unprotect') OR h.verb = ANY (
+               CASE d.kind
+                   WHEN 'CURE_BY' THEN ARRAY['eligibilityLost', 'overrideEnded', 'reinstate']
+                   WHEN 'REVIEW_DUE' THEN ARRAY['apply', 'resubmit', 'changesOverdue']
+                   WHEN 'CHANGES_DUE' THEN ARRAY['requestChanges']
+                   WHEN 'RENEWAL_DUE' THEN ARRAY['approve', 'renew']
+                   ELSE ARRAY['protect']
+               END))) AS since
     FROM charters c
-    WHERE c.state = 'AT_RISK' AND c.cure_by_time > @now::timestamptz AND c.cure_by_time <= @horizon::timestamptz
+    CROSS JOIN LATERAL (
+        SELECT unnest(ARRAY['CURE_BY', 'REVIEW_DUE', 'CHANGES_DUE', 'RENEWAL_DUE', 'PROTECTION_END']) AS kind,
+               unnest(ARRAY[c.cure_by_time, c.review_due_time, c.changes_due_time, c.renewal_due_time, c.protect_until_time]) AS due_time,
+               unnest(ARRAY[c.state = 'AT_RISK', c.state IN ('APPLIED', 'IN_REVIEW'), c.state = 'CHANGES_REQUESTED',
+                            c.state IN ('CHARTERED', 'AT_RISK', 'SUSPENDED'), true]) AS runs
+    ) d
+    WHERE d.runs AND d.due_time > @now::timestamptz AND d.due_time <= @horizon::timestamptz
 ), reached AS (
     SELECT DISTINCT ON (d.chapter_no, d.kind) d.chapter_no, d.kind, d.due_time, d.since, d.due_time - make_interval(secs => m.before) AS mark_time,
            (extract(epoch FROM d.due_time) * 1000000)::bigint || '/' || m.before AS occasion
@@ -72,7 +100,8 @@ LIMIT @size;
 
 -- What notices say of chapters, by their numbers.
 -- name: NoticeFacts :many
-SELECT sqlc.embed(s), sqlc.embed(p), c.id AS chapter_id, c.display_name, coalesce(h.state, '')::text AS charter_state, h.cure_by_time, h.reapply_time
+SELECT sqlc.embed(s), sqlc.embed(p), c.id AS chapter_id, c.display_name, coalesce(h.state, '')::text AS charter_state, h.cure_by_time, h.reapply_time,
+       h.review_due_time, h.changes_due_time, h.renewal_due_time, h.protect_until_time
 FROM standings s
 JOIN chapters c USING (chapter_no)
 JOIN policies p ON p.revision = s.policy_revision
