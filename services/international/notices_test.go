@@ -393,7 +393,7 @@ func TestReviewIsTold(t *testing.T) {
 func TestLifeOfACharterIsTold(t *testing.T) {
 	t.Parallel()
 	w := charteredChapter(t, "renewal_days = 400, grace_days = 60, grace_end = 'SUSPEND'")
-	name, admin := "charters/paris", w.adminOf("paris")
+	name := "charters/paris"
 	kinds := []string{notice.Applied, notice.Approved}
 	if got := w.told("paris", kinds...); !got.GetDeadlineTime().AsTime().Equal(noon.AddDate(0, 0, 400)) {
 		t.Errorf("told %v", got)
@@ -435,8 +435,7 @@ func TestLifeOfACharterIsTold(t *testing.T) {
 	if got := next(notice.RenewalDue, nil); got.GetDaysLeft() != 30 || !got.GetDeadlineTime().AsTime().Equal(due) {
 		t.Errorf("told %v", got)
 	}
-	admin = w.adminOf("paris")
-	_, err = admin.RenewCharter(t.Context(), &internationalv1.RenewCharterRequest{Name: name, Note: "Please."})
+	_, err = w.adminOf("paris").RenewCharter(t.Context(), &internationalv1.RenewCharterRequest{Name: name, Note: "Please."})
 	w.must(err)
 	w.told("paris", kinds...)
 	_, err = w.charter.RenewCharter(t.Context(), &internationalv1.RenewCharterRequest{Name: name})

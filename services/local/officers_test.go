@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -161,8 +160,7 @@ func TestWhoSeesOfficers(t *testing.T) {
 		_, err := localv1.NewOfficerServiceClient(w.as(role, scope)).ListOfficers(t.Context(), &localv1.ListOfficersRequest{Parent: paris})
 		refuses(t, err, errorv1.Reason_REASON_PERMISSION_DENIED)
 	}
-	var nobody *grpc.ClientConn = w.nobody()
-	_, err := localv1.NewOfficerServiceClient(nobody).GetOfficer(t.Context(), &localv1.GetOfficerRequest{Name: made.GetName()})
+	_, err := localv1.NewOfficerServiceClient(w.nobody()).GetOfficer(t.Context(), &localv1.GetOfficerRequest{Name: made.GetName()})
 	refuses(t, err, errorv1.Reason_REASON_UNAUTHENTICATED)
 }
 

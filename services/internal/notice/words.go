@@ -195,7 +195,7 @@ func (f facts) Remedy() string {
 func (f facts) Reasons() string {
 	var words []string
 	for _, code := range f.GetReasonCodes() {
-		words = append(words, strings.ToLower(strings.ReplaceAll(code, "_", " ")))
+		words = append(words, strings.ToLower(strings.ReplaceAll(code, "_", " "))) //nolint:forbidigo // the name of a constant of ours
 	}
 	return strings.Join(words, "; ")
 }
