@@ -287,12 +287,25 @@ func TestOfficersDoNotDecide(t *testing.T) {
 		}
 		return err
 	}
+	review := func(subject string) *internationalv1.CharterReview {
+		staff := w.dialAs(authz.Principal{Subject: subject, Grants: []authz.Grant{{Role: authz.InternationalStaff, Scope: "*"}}})
+		got, err := internationalv1.NewCharterServiceClient(staff).GetCharterReview(t.Context(), &internationalv1.GetCharterReviewRequest{Name: "charters/paris"})
+		w.must(err)
+		return got
+	}
+	if got := review("zoe"); !got.GetConflictOfInterest() || got.GetOfficerCount() != 2 {
+		t.Errorf("zoe is shown a conflict: %t, and %d officers; want two, since the third one's term is over", got.GetConflictOfInterest(), got.GetOfficerCount())
+	}
 	refuses(t, claim("zoe", "paris"), errorv1.Reason_REASON_CONFLICT_OF_INTEREST)
 	w.must(claim("zoe", "lyon"))
 	w.must(claim("ada", "paris")) // whose term is over
 	w.must(claim("somebody", "paris"))
 	w.clock.Advance(25 * time.Hour)
 	w.must(claim("zoe", "paris"))
+	w.must((&pruneWorker{service: w.service}).Work(t.Context(), nil)) // counts those whose terms ended meanwhile
+	if got := review("zoe"); got.GetConflictOfInterest() || got.GetOfficerCount() != 0 {
+		t.Errorf("a day later zoe is shown a conflict: %t, and %d officers", got.GetConflictOfInterest(), got.GetOfficerCount())
+	}
 
 	// What is left out of a later event is gone.
 	w.chapter("paris")
