@@ -25,10 +25,10 @@ func (q *Queries) DoubtMails(ctx context.Context, now time.Time) error {
 
 const endMail = `-- name: EndMail :exec
 UPDATE mails
-SET state = $1, failure = $2, due_time = $3, owner = NULL,
-    subject = CASE WHEN $1 = 'QUEUED' THEN subject ELSE '' END, text = CASE WHEN $1 = 'QUEUED' THEN text ELSE '' END,
-    html = CASE WHEN $1 = 'QUEUED' THEN html ELSE '' END,
-    end_time = CASE WHEN $1 = 'QUEUED' THEN NULL ELSE $4::timestamptz END
+SET state = $1::text, failure = $2, due_time = $3, owner = NULL,
+    subject = CASE WHEN $1::text = 'QUEUED' THEN subject ELSE '' END, text = CASE WHEN $1::text = 'QUEUED' THEN text ELSE '' END,
+    html = CASE WHEN $1::text = 'QUEUED' THEN html ELSE '' END,
+    end_time = CASE WHEN $1::text = 'QUEUED' THEN NULL ELSE $4::timestamptz END
 WHERE id = $5 AND state = 'SENDING' AND owner = $6
 `
 
@@ -105,8 +105,8 @@ func (q *Queries) GiveUpMails(ctx context.Context, arg GiveUpMailsParams) (int64
 
 const insertMail = `-- name: InsertMail :execrows
 INSERT INTO mails (id, coordinator_id, topic, state, subject, text, html, due_time, create_time, end_time)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8,
-        CASE WHEN $4 = 'QUEUED' THEN NULL ELSE $8::timestamptz END)
+VALUES ($1, $2, $3, $4::text, $5, $6, $7, $8::timestamptz, $8::timestamptz,
+        CASE WHEN $4::text = 'QUEUED' THEN NULL ELSE $8::timestamptz END)
 ON CONFLICT (coordinator_id, topic) DO NOTHING
 `
 

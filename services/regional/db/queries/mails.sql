@@ -1,8 +1,8 @@
 -- name: InsertMail :execrows
 -- One mail about a topic to a coordinator.
 INSERT INTO mails (id, coordinator_id, topic, state, subject, text, html, due_time, create_time, end_time)
-VALUES (@id, @coordinator_id, @topic, @state, @subject, @text, @html, @now, @now,
-        CASE WHEN @state = 'QUEUED' THEN NULL ELSE @now::timestamptz END)
+VALUES (@id, @coordinator_id, @topic, @state::text, @subject, @text, @html, @now::timestamptz, @now::timestamptz,
+        CASE WHEN @state::text = 'QUEUED' THEN NULL ELSE @now::timestamptz END)
 ON CONFLICT (coordinator_id, topic) DO NOTHING;
 
 -- name: NewMailOwner :one
@@ -29,10 +29,10 @@ RETURNING sqlc.embed(m), c.mail_address, c.display_name;
 -- name: EndMail :exec
 -- What somebody else has given up as UNCERTAIN meanwhile stays so.
 UPDATE mails
-SET state = @state, failure = @failure, due_time = @due_time, owner = NULL,
-    subject = CASE WHEN @state = 'QUEUED' THEN subject ELSE '' END, text = CASE WHEN @state = 'QUEUED' THEN text ELSE '' END,
-    html = CASE WHEN @state = 'QUEUED' THEN html ELSE '' END,
-    end_time = CASE WHEN @state = 'QUEUED' THEN NULL ELSE @now::timestamptz END
+SET state = @state::text, failure = @failure, due_time = @due_time, owner = NULL,
+    subject = CASE WHEN @state::text = 'QUEUED' THEN subject ELSE '' END, text = CASE WHEN @state::text = 'QUEUED' THEN text ELSE '' END,
+    html = CASE WHEN @state::text = 'QUEUED' THEN html ELSE '' END,
+    end_time = CASE WHEN @state::text = 'QUEUED' THEN NULL ELSE @now::timestamptz END
 WHERE id = @id AND state = 'SENDING' AND owner = @owner;
 
 -- name: MailOwners :many
