@@ -169,7 +169,6 @@ func (c *charterCase) transition(ctx context.Context, verb, to string, words sai
 // thousands.
 func record(ctx context.Context, tx pgx.Tx, cases ...*charterCase) error {
 	var puts []db.PutChartersParams
-	var entries []db.AppendHistoryParams
 	var touched []*charterCase
 	for _, c := range cases {
 		if len(c.steps) == 0 {
@@ -179,11 +178,7 @@ func record(ctx context.Context, tx pgx.Tx, cases ...*charterCase) error {
 		if err := c.passDeadlines(); err != nil {
 			return err
 		}
-		history, err := c.entries()
-		if err != nil {
-			return err
-		}
-		puts, entries, touched = append(puts, c.row()), append(entries, history...), append(touched, c)
+		puts, touched = append(puts, c.row()), append(touched, c)
 	}
 	if len(touched) == 0 {
 		return nil
@@ -199,18 +194,29 @@ func record(ctx context.Context, tx pgx.Tx, cases ...*charterCase) error {
 	if failed != nil {
 		return failed
 	}
-	q.AppendHistory(ctx, entries).Exec(func(_ int, err error) { failed = errors.Join(failed, err) })
+	return tell(ctx, tx, touched)
+}
+
+// tell appends what has happened to the histories, and to the outbox, and issues the notices of it.
+func tell(ctx context.Context, tx pgx.Tx, cases []*charterCase) error {
+	var entries []db.AppendHistoryParams
+	events := make([]bus.Event, 0, len(cases))
+	for _, c := range cases {
+		history, err := c.entries()
+		if err != nil {
+			return err
+		}
+		entries, events = append(entries, history...), append(events, charterChanged(c.charter))
+	}
+	var failed error
+	db.New(tx).AppendHistory(ctx, entries).Exec(func(_ int, err error) { failed = errors.Join(failed, err) })
 	if failed != nil {
 		return fmt.Errorf("append to the histories of charters: %w", failed)
-	}
-	events := make([]bus.Event, 0, len(touched))
-	for _, c := range touched {
-		events = append(events, charterChanged(c.charter))
 	}
 	if err := bus.Append(ctx, tx, events...); err != nil {
 		return err
 	}
-	return tellSteps(ctx, tx, touched)
+	return tellSteps(ctx, tx, cases)
 }
 
 // entries are the steps as the history keeps them, with the figures of the moment.

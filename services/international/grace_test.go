@@ -1,6 +1,9 @@
 package international
 
 import (
+	"context"
+	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -9,6 +12,8 @@ import (
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 	internationalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
+	"github.com/chapterhouse/chapterhouse/services/internal/testkit"
+	"github.com/chapterhouse/chapterhouse/services/international/db"
 )
 
 // charteredChapter is Paris, three of whose five people are members, chartered.
@@ -378,4 +383,80 @@ func refusedBy(t testing.TB, err error, reason errorv1.Reason) map[string]string
 	t.Helper()
 	refuses(t, err, reason)
 	return rpc.InfoOf(err).GetMetadata()
+}
+
+// startJobs runs the jobs as another replica does, until the function it returns is called.
+func (w *world) startJobs() (stop func()) {
+	w.t.Helper()
+	client, err := w.service.newRiver()
+	w.must(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	w.must(client.Start(ctx))
+	return func() {
+		cancel()
+		<-client.Stopped()
+	}
+}
+
+func (w *world) eventually(chapter string, state internationalv1.Charter_State) {
+	w.t.Helper()
+	testkit.Eventually(w.t, 30*time.Second, func() (bool, string) {
+		got := w.state(chapter)
+		return got == state, fmt.Sprintf("charters/%s is %s, want %s", chapter, got, state)
+	})
+}
+
+// Whatever a chapter goes through, a grace period is as long as the policy says, in days below the line outside of
+// protections, and they are forgotten only after as many days above it without a break.
+func TestGraceCountsTheDaysBelow(t *testing.T) {
+	t.Parallel()
+	const grace, recovery = 20, 7
+	for seed := range uint64(300) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		c := &charterCase{
+			charter: db.Charter{State: chartered}, standing: &internationalv1.Standing{Eligible: true}, now: noon,
+			policy: db.Policy{GraceDays: grace, RecoveryDays: recovery, GraceEnd: "SUSPEND"},
+		}
+		spent, risen, protected := 0, 0, 0
+		for today := 0; today < 400 && c.charter.State != charterSuspended; today++ {
+			c.now = noon.AddDate(0, 0, today)
+			if err := c.passDeadlines(); err != nil {
+				t.Fatal(err)
+			}
+			below := !c.standing.GetEligible()
+			if suspended := c.charter.State == charterSuspended; suspended != (below && spent >= grace) {
+				t.Fatalf("seed %d, day %d: %s after %d days below", seed, today, c.charter.State, spent)
+			}
+			switch random.IntN(12) {
+			case 0, 1:
+				if !below && today-risen >= recovery {
+					spent = 0
+				}
+				if below {
+					risen = today
+				}
+				c.standing.Eligible = below
+				if err := c.follow(); err != nil {
+					t.Fatal(err)
+				}
+				below = !below
+			case 2:
+				protected = today + 1 + random.IntN(15)
+				until := noon.AddDate(0, 0, protected)
+				c.protectUntil(&until)
+			case 3:
+				if protected > today {
+					protected = today
+					c.protectUntil(nil)
+				}
+			}
+			want := noon.AddDate(0, 0, max(today, protected)+grace-spent)
+			if c.charter.State == atRisk && !c.charter.CureByTime.Equal(want) {
+				t.Fatalf("seed %d, day %d: cure by %v, want %v: %d days are spent", seed, today, c.charter.CureByTime, want, spent)
+			}
+			if below && today >= protected {
+				spent++
+			}
+		}
+	}
 }
