@@ -183,13 +183,14 @@ func TestNoticeMailIsTriedAgain(t *testing.T) {
 	w.appoint(&localv1.Officer{MailAddress: "ada@example.org"})
 	w.sink.Inject("ada@example.org", mailsink.Fault{At: mailsink.Recipient, Code: 451, Status: [3]int{4, 3, 0}, Times: 2})
 	name := w.above().tellNotice(lost())
-	for range 2 {
+	for tried := 1; tried <= 2; tried++ {
 		testkit.Eventually(t, patience, func() (bool, string) {
-			var due time.Time
-			w.must(w.pool.QueryRow(t.Context(), "SELECT due_time FROM mails WHERE state = 'QUEUED' OR kind <> 0 LIMIT 1").Scan(&due))
-			return due.After(w.clock.Now()), due.String()
+			var state string
+			var attempts int
+			w.must(w.pool.QueryRow(t.Context(), "SELECT state, attempts FROM mails").Scan(&state, &attempts))
+			return state == mailQueued && attempts == tried, fmt.Sprintf("%s after %d attempts", state, attempts)
 		})
-		w.clock.Advance(2 * time.Minute)
+		w.clock.Advance(3 * time.Minute)
 	}
 	w.mails(1)
 	w.noticeSettled()
