@@ -60,7 +60,9 @@ func (g *gateway) serveFeed(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	write(w, mediaAtom, content)
+	w.Header().Set("Content-Type", mediaAtom)
+	w.Header().Set("Content-Length", fmt.Sprint(len(content)))
+	_, _ = w.Write(content) //nolint:gosec // what comes from the request is escaped as XML; and the client may go
 }
 
 // feed writes the feed of a region or chapter.

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
@@ -189,6 +190,9 @@ func (s *Service) ListAnnouncements(ctx context.Context, req *internationalv1.Li
 		}
 		answer.Announcements = append(answer.Announcements, short)
 	}
+	if n := rpc.Fit(answer.GetAnnouncements()); n < len(rows) {
+		answer.Announcements, answer.NextPageToken = answer.GetAnnouncements()[:n], page.seal(rows[n-1].ID.String())
+	}
 	return answer, nil
 }
 
@@ -214,6 +218,33 @@ func (s *Service) UpdateAnnouncement(ctx context.Context, req *internationalv1.U
 		row.Urgent, row.RelayDeadline = merged.GetPriority() == internationalv1.Announcement_URGENT, deadlineSeconds(merged)
 		return nil
 	})
+}
+
+// DeleteAnnouncement removes what nobody else has heard of.
+func (s *Service) DeleteAnnouncement(ctx context.Context, req *internationalv1.DeleteAnnouncementRequest) (*emptypb.Empty, error) {
+	return inTx(ctx, s, func(tx pgx.Tx) (*emptypb.Empty, error) {
+		row, err := lockAnnouncement(ctx, tx, req.GetName(), req.GetEtag())
+		if err != nil {
+			return nil, err
+		}
+		if row.State != draft && row.State != scheduled {
+			return nil, announcementState(row, "deleted; :recall takes back what is published")
+		}
+		return &emptypb.Empty{}, db.New(tx).DeleteAnnouncement(ctx, row.ID)
+	})
+}
+
+// lockAnnouncement finds one that must be as the caller read it.
+func lockAnnouncement(ctx context.Context, tx pgx.Tx, name, given string) (db.Announcement, error) {
+	id, err := announcementID(name)
+	if err != nil {
+		return db.Announcement{}, err
+	}
+	row, err := db.New(tx).AnnouncementForUpdate(ctx, id)
+	if err != nil {
+		return row, noAnnouncement(err, name)
+	}
+	return row, rpc.CheckEtags(ctx, given, etag(row.Epoch, row.Version))
 }
 
 // PublishAnnouncement publishes a draft, now or at a time to come.
@@ -289,16 +320,9 @@ func announcementState(row db.Announcement, verb string) error {
 
 // onAnnouncement runs a verb on an announcement, writes what it made of the row, and tells of it when others know it.
 func (s *Service) onAnnouncement(ctx context.Context, name, given string, verb func(pgx.Tx, *db.Announcement) error) (*internationalv1.Announcement, error) {
-	id, err := announcementID(name)
-	if err != nil {
-		return nil, err
-	}
 	return inTx(ctx, s, func(tx pgx.Tx) (*internationalv1.Announcement, error) {
-		row, err := db.New(tx).AnnouncementForUpdate(ctx, id)
+		row, err := lockAnnouncement(ctx, tx, name, given)
 		if err != nil {
-			return nil, noAnnouncement(err, name)
-		}
-		if err := rpc.CheckEtags(ctx, given, etag(row.Epoch, row.Version)); err != nil {
 			return nil, err
 		}
 		before := row.Edition

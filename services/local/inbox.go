@@ -60,6 +60,9 @@ func (s *Service) ListInboxItems(ctx context.Context, req *localv1.ListInboxItem
 	}
 	answer := &localv1.ListInboxItemsResponse{}
 	answer.Items, answer.NextPageToken = cut(page, inOrder(announcements, notices), itemCursor)
+	if n := rpc.Fit(answer.GetItems()); n < len(answer.GetItems()) {
+		answer.Items, answer.NextPageToken = answer.GetItems()[:n], page.seal(itemCursor(answer.GetItems()[n-1]))
+	}
 	return answer, nil
 }
 

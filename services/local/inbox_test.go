@@ -227,8 +227,8 @@ func TestAudience(t *testing.T) {
 		{"RegionAbove", func(a *eventv1.AnnouncementChanged, _ *eventv1.RelayChanged) {
 			a.AudienceRegions = []string{"regions/world"}
 		}, []string{"berlin", "madrid"}},
-		{"OtherRegion", func(a *eventv1.AnnouncementChanged, _ *eventv1.RelayChanged) {
-			a.AudienceRegions = []string{"regions/asia"}
+		{"OnlyOnTheWay", func(a *eventv1.AnnouncementChanged, r *eventv1.RelayChanged) {
+			a.AudienceRegions, r.ChaptersChosen = []string{"regions/asia"}, true
 		}, nil},
 		{"ChosenChapters", func(_ *eventv1.AnnouncementChanged, r *eventv1.RelayChanged) {
 			r.ChaptersChosen, r.Chapters = true, []string{"chapters/berlin"}

@@ -23,23 +23,13 @@ func readActors(ctx context.Context, q *db.Queries, now time.Time) (*actors, err
 	if err != nil {
 		return nil, err
 	}
-	rows, err := q.PeopleInTerm(ctx, now)
+	r, err := readRoster(ctx, q, now)
 	if err != nil {
 		return nil, err
 	}
-	a := &actors{regions: regions, people: map[uuid.UUID]coordinator{}, of: map[string][]uuid.UUID{}}
-	here := map[string][]coordinator{}
-	for _, row := range rows {
-		one := coordinator(row)
-		a.people[one.Coordinator.ID] = one
-		here[one.Coordinator.RegionID] = append(here[one.Coordinator.RegionID], one)
-	}
+	a := &actors{regions: regions, people: r.all, of: map[string][]uuid.UUID{}}
 	for _, region := range regions {
-		var nearest []coordinator
-		for _, above := range slices.Backward(region.Path) {
-			nearest = append(nearest, here[above]...)
-		}
-		for _, c := range whoActs(region.ID, nearest, a.people, now).GetCoordinators() {
+		for _, c := range r.acting(region.Path).GetCoordinators() {
 			_, id := coordinatorID(c.GetName())
 			a.of[region.ID] = append(a.of[region.ID], id)
 		}

@@ -83,6 +83,9 @@ func (s *Service) CreateRegionalAnnouncement(ctx context.Context, req *regionalv
 		return nil, err
 	}
 	return inTx(ctx, s, func(tx pgx.Tx) (*regionalv1.RegionalAnnouncement, error) {
+		if err := db.New(tx).LockTreeShared(ctx, treeLock); err != nil {
+			return nil, err
+		}
 		if _, err := db.New(tx).Region(ctx, region); err != nil {
 			return nil, orNotFound(err, req.GetParent())
 		}
@@ -220,6 +223,9 @@ func (s *Service) ListRegionalAnnouncements(ctx context.Context, req *regionalv1
 		short := viewOwn(a)
 		short.Body, short.Translations, short.Links = "", nil, nil
 		answer.Announcements = append(answer.Announcements, short)
+	}
+	if n := rpc.Fit(answer.GetAnnouncements()); n < len(rows) {
+		answer.Announcements, answer.NextPageToken = answer.GetAnnouncements()[:n], page.seal(rows[n-1].ID)
 	}
 	return answer, nil
 }

@@ -184,8 +184,9 @@ func remedyOf(item *regionalv1.DigestItem) string {
 		return "Talk to the chapter's officers and to international staff, who alone can reinstate the charter."
 	case regionalv1.DigestItem_CHAPTER_SILENT:
 		return "Ask the chapter whether it is still there, and whether its site works."
+	default:
+		return ""
 	}
-	return ""
 }
 
 // SnoozeDigestItem leaves an item out of the caller's digests until a time.

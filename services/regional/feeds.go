@@ -23,8 +23,8 @@ const (
 	maxFeedBytes = 2 << 20
 )
 
-// forwarded is a public announcement with when it was forwarded.
-type forwarded = db.PublicOfRegionRow
+// publicForward is a public announcement with when it was forwarded.
+type publicForward = db.PublicOfRegionRow
 
 // ListPublicAnnouncements lists what a region has forwarded, or its region to a chapter.
 func (s *Service) ListPublicAnnouncements(ctx context.Context, req *regionalv1.ListPublicAnnouncementsRequest) (*regionalv1.ListPublicAnnouncementsResponse, error) {
@@ -51,7 +51,7 @@ func (s *Service) ListPublicAnnouncements(ctx context.Context, req *regionalv1.L
 			return nil, err
 		}
 		page.size = len(shown)
-		_, answer.NextPageToken = cut(page, rows, func(r forwarded) string { return forwardPlace{r.ForwardTime, r.Announcement.ID}.String() })
+		_, answer.NextPageToken = cut(page, rows, func(r publicForward) string { return forwardPlace{r.ForwardTime, r.Announcement.ID}.String() })
 		answer.Announcements = shown
 		return answer, nil
 	})
@@ -78,7 +78,7 @@ func readForwardPlace(text string) (forwardPlace, error) {
 	return forwardPlace{when, which}, errors.Join(failed, err) // sealed by us
 }
 
-func publicOfRegion(ctx context.Context, q *db.Queries, name string, before forwardPlace, size int32) (*regionalv1.ListPublicAnnouncementsResponse, []forwarded, error) {
+func publicOfRegion(ctx context.Context, q *db.Queries, name string, before forwardPlace, size int32) (*regionalv1.ListPublicAnnouncementsResponse, []publicForward, error) {
 	region, err := q.Region(ctx, regionID(name))
 	if err != nil {
 		return nil, nil, err
@@ -91,7 +91,7 @@ func publicOfRegion(ctx context.Context, q *db.Queries, name string, before forw
 	return answer, rows, err
 }
 
-func publicOfChapter(ctx context.Context, q *db.Queries, name string, before forwardPlace, size int32) (*regionalv1.ListPublicAnnouncementsResponse, []forwarded, error) {
+func publicOfChapter(ctx context.Context, q *db.Queries, name string, before forwardPlace, size int32) (*regionalv1.ListPublicAnnouncementsResponse, []publicForward, error) {
 	id := chapterID(name)
 	chapter, err := q.ChapterOfFeed(ctx, id)
 	if err != nil {
@@ -102,9 +102,9 @@ func publicOfChapter(ctx context.Context, q *db.Queries, name string, before for
 		return nil, nil, err
 	}
 	found, err := q.PublicOfChapter(ctx, db.PublicOfChapterParams{ChapterID: id, BeforeTime: before.time, BeforeID: before.id, Size: size})
-	rows := make([]forwarded, 0, len(found))
+	rows := make([]publicForward, 0, len(found))
 	for _, row := range found {
-		rows = append(rows, forwarded(row))
+		rows = append(rows, publicForward(row))
 	}
 	return answer, rows, err
 }
@@ -116,7 +116,7 @@ func publicChangeTime(ctx context.Context, q *db.Queries, region string, since t
 }
 
 // fitting shows as many as fit into an answer, at least one, and keeps one row more where there is one.
-func fitting(rows []forwarded, size int) ([]*regionalv1.PublicAnnouncement, []forwarded, error) {
+func fitting(rows []publicForward, size int) ([]*regionalv1.PublicAnnouncement, []publicForward, error) {
 	var shown []*regionalv1.PublicAnnouncement
 	bytes := 0
 	for _, row := range rows {
@@ -136,7 +136,7 @@ func fitting(rows []forwarded, size int) ([]*regionalv1.PublicAnnouncement, []fo
 	return shown, rows[:min(len(rows), len(shown)+1)], nil
 }
 
-func viewPublic(row forwarded) (*regionalv1.PublicAnnouncement, error) {
+func viewPublic(row publicForward) (*regionalv1.PublicAnnouncement, error) {
 	a, err := readAnnouncement(row.Announcement, nil)
 	if err != nil {
 		return nil, err

@@ -270,7 +270,13 @@ func detailsOf(item *regionalv1.DigestItem) string {
 		return "here since " + dayInWords(item.GetSinceTime()) + ", an answer is due by " + inWords(item.GetDeadlineTime())
 	case regionalv1.DigestItem_CHAPTER_SILENT:
 		return "last heard of on " + dayInWords(item.GetSinceTime())
+	default:
+		return charterDetails(item)
 	}
+}
+
+// charterDetails does without the times that an earlier version did not keep.
+func charterDetails(item *regionalv1.DigestItem) string {
 	text := "not known since when"
 	if item.GetSinceTime() != nil {
 		text = "since " + dayInWords(item.GetSinceTime())

@@ -127,7 +127,8 @@ func inTx[T proto.Message](ctx context.Context, s *Service, fn func(tx pgx.Tx) (
 	return answer, err
 }
 
-// Ancestors returns the regions that a region or chapter lies in, and a chapter's site.
+// Ancestors returns the regions that a region or chapter lies in, and a chapter's site. A closed region lies in the one that
+// took over from it too, whose coordinators decide on what waits there.
 func (s *Service) Ancestors(ctx context.Context, scope string) ([]string, error) {
 	kind, id, _ := strings.Cut(scope, "/")
 	q := db.New(s.pool)
@@ -137,7 +138,12 @@ func (s *Service) Ancestors(ctx context.Context, scope string) ([]string, error)
 		if err != nil {
 			return nil, orUnknown(err)
 		}
-		return regionNames(path[:len(path)-1]), nil
+		path = path[:len(path)-1]
+		heir, err := successor(ctx, q, id)
+		if err == nil && heir.ID != id {
+			path = append(path, heir.Path...)
+		}
+		return regionNames(path), err
 	case "chapters":
 		place, err := q.ChapterPlace(ctx, id)
 		if err != nil {

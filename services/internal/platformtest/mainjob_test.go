@@ -17,7 +17,7 @@ const (
 func story(door string) variables {
 	return variables{
 		"x": door, "d": secretDomain, "secret": secretName,
-		"soon":    time.Now().UTC().AddDate(0, 0, 2).Format(time.RFC3339), //nolint:forbidigo // the platform's clock is the real one
+		"soon":    time.Now().UTC().AddDate(0, 0, 2).Format(time.RFC3339),
 		"soonish": time.Now().UTC().AddDate(0, 1, 0).Truncate(24 * time.Hour).Format(time.RFC3339),
 		"u":       uuid.NewSHA1(uuid.NameSpaceURL, []byte(door)).String(), "v": uuid.NewSHA1(uuid.NameSpaceURL, []byte(door+" in public")).String(),
 	}

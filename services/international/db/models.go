@@ -234,6 +234,9 @@ type Relay struct {
 	PeopleFailed       int32
 	PeopleUncertain    int32
 	PeopleUnsubscribed int32
+	WaitingWith        []string
+	ActingRegion       string
+	WaitingSince       *time.Time
 }
 
 type Site struct {

@@ -28,10 +28,12 @@ func (q *Queries) BecomeOwner(ctx context.Context, arg BecomeOwnerParams) error 
 }
 
 const bounceMail = `-- name: BounceMail :exec
-WITH old AS (
-    SELECT o.mail_no, o.state, o.mailing_no FROM mails o WHERE o.mail_no = $1 AND o.state IN ('SENT', 'UNCERTAIN') FOR NO KEY UPDATE
+WITH sending AS (
+    UPDATE mails s SET bounced = true, failure = $1 WHERE s.mail_no = $2 AND s.state = 'SENDING'
+), old AS (
+    SELECT o.mail_no, o.state, o.mailing_no FROM mails o WHERE o.mail_no = $2 AND o.state IN ('SENT', 'UNCERTAIN') FOR NO KEY UPDATE
 ), ended AS (
-    UPDATE mails m SET state = 'FAILED', bounced = true, failure = $2
+    UPDATE mails m SET state = 'FAILED', bounced = true, failure = $1
     FROM old
     WHERE m.mail_no = old.mail_no
     RETURNING old.state, old.mailing_no
@@ -43,13 +45,14 @@ WHERE g.mailing_no = e.mailing_no
 `
 
 type BounceMailParams struct {
-	MailNo  int64
 	Failure string
+	MailNo  int64
 }
 
-// A mail that was taken, or may have been, came back.
+// A mail that was taken, or may have been, came back: of one that was answered a moment ago EndMails has not written yet
+// what became of it, and will.
 func (q *Queries) BounceMail(ctx context.Context, arg BounceMailParams) error {
-	_, err := q.db.Exec(ctx, bounceMail, arg.MailNo, arg.Failure)
+	_, err := q.db.Exec(ctx, bounceMail, arg.Failure, arg.MailNo)
 	return err
 }
 
@@ -202,7 +205,8 @@ WITH result AS (
     DELETE FROM mail_flights f WHERE f.mail_no = ANY ($2::bigint[])
 ), ended AS (
     UPDATE mails m
-    SET state = r.state, bounced = r.bounced, failure = r.failure, attempts = m.attempts + r.tries,
+    SET state = CASE WHEN m.bounced AND r.state IN ('SENT', 'UNCERTAIN') THEN 'FAILED' ELSE r.state END, bounced = m.bounced OR r.bounced,
+        failure = CASE WHEN m.bounced AND r.state IN ('SENT', 'UNCERTAIN') THEN m.failure ELSE r.failure END, attempts = m.attempts + r.tries,
         due_time = CASE WHEN r.state = 'QUEUED' THEN r.due_time ELSE m.due_time END,
         end_time = CASE WHEN r.state = 'QUEUED' THEN NULL ELSE $1::timestamptz END
     FROM result r
@@ -237,7 +241,8 @@ type EndMailsParams struct {
 	Tries    []int32
 }
 
-// Writes what became of mails, and moves the counts of their mailings. A QUEUED one is tried again at its due time, or was
+// Writes what became of mails, and moves the counts of their mailings. One that has come back already is bounced, whatever
+// the server had said. A QUEUED one is tried again at its due time, or was
 // given back without a try. Mails that somebody else has given up as UNCERTAIN meanwhile stay so. The mails are found by
 // their numbers: the index of those that are SENDING, small as it should be, is full of those that were (10 times slower).
 func (q *Queries) EndMails(ctx context.Context, arg EndMailsParams) error {
@@ -478,6 +483,7 @@ func (q *Queries) ListsOfMail(ctx context.Context, arg ListsOfMailParams) ([]Lis
 
 const mailByID = `-- name: MailByID :one
 SELECT m.mail_no, m.id, m.list_no, m.token, m.kind, m.state, m.attempts, m.due_time, m.take_time, m.failure, m.create_time, m.end_time, m.mailing_no, m.announcement_id, m.domain, m.owner, m.bounced, m.left_by_it, m.notice_id, m.officer_id, l.chapter_id FROM mails m JOIN lists l ON l.list_no = m.list_no WHERE m.id = $1 ORDER BY m.mail_no DESC LIMIT 1
+FOR NO KEY UPDATE OF m
 `
 
 type MailByIDRow struct {
@@ -504,6 +510,7 @@ type MailByIDRow struct {
 	ChapterID      string
 }
 
+// Locked: what became of it may be about to be written.
 func (q *Queries) MailByID(ctx context.Context, id uuid.UUID) (MailByIDRow, error) {
 	row := q.db.QueryRow(ctx, mailByID, id)
 	var i MailByIDRow
@@ -925,7 +932,8 @@ FROM entries e
 WHERE e.list_no = $4 AND e.state = 1
 ORDER BY e.token
 ON CONFLICT (announcement_id, token) WHERE announcement_id IS NOT NULL DO UPDATE
-SET state = 'QUEUED', list_no = excluded.list_no, mailing_no = excluded.mailing_no, due_time = excluded.due_time, attempts = 0, end_time = NULL
+SET state = 'QUEUED', list_no = excluded.list_no, mailing_no = excluded.mailing_no, due_time = excluded.due_time, attempts = 0, end_time = NULL,
+    bounced = false
 WHERE mails.state = 'CANCELLED'
 `
 

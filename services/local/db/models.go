@@ -66,6 +66,8 @@ type Chapter struct {
 	PlacementEpoch  int64
 	PlacementNumber int64
 	LanguageCode    string
+	LeftRegion      string
+	LeftTime        *time.Time
 }
 
 type Concern struct {
@@ -220,17 +222,6 @@ type Officer struct {
 	Version       int64
 	CreateTime    time.Time
 	UpdateTime    time.Time
-}
-
-type Relay struct {
-	AnnouncementID uuid.UUID
-	Region         string
-	ParentRegion   *string
-	State          string
-	Content        []byte
-	Chapters       []string
-	ChaptersChosen bool
-	ForwardTime    *time.Time
 }
 
 type Sync struct {

@@ -273,7 +273,7 @@ func (q *Queries) OfficersOf(ctx context.Context, chapterIds []string) ([]Office
 }
 
 const touchChapter = `-- name: TouchChapter :one
-UPDATE chapters SET version = version + 1 WHERE id = $1 RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code
+UPDATE chapters SET version = version + 1 WHERE id = $1 RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code, left_region, left_time
 `
 
 // Something beside the chapter's own fields is to be told of it.
@@ -296,6 +296,8 @@ func (q *Queries) TouchChapter(ctx context.Context, id string) (Chapter, error) 
 		&i.PlacementEpoch,
 		&i.PlacementNumber,
 		&i.LanguageCode,
+		&i.LeftRegion,
+		&i.LeftTime,
 	)
 	return i, err
 }

@@ -219,7 +219,7 @@ func (q *Queries) PutSnooze(ctx context.Context, arg PutSnoozeParams) error {
 }
 
 const remindableRelays = `-- name: RemindableRelays :many
-SELECT r.region_id, r.announcement_id, r.parent_id, r.state, r.edition, r.automatic, r.arrive_time, r.deadline_time, r.remind_time, r.hold_until_time, r.hold_reason, r.forward_time, r.decline_reason, r.note, r.translations, r.chapters, r.chapters_chosen, r.child_regions, r.reach, r.due_time, r.reach_due_time, r.epoch, r.version, r.update_time, r.reminded_time, r.inform, a.id, a.region_id, a.edition, a.recalled, a.content, a.epoch, a.version, a.update_time, a.public, a.languages FROM relays r JOIN announcements a ON a.id = r.announcement_id
+SELECT r.region_id, r.announcement_id, r.parent_id, r.state, r.edition, r.automatic, r.arrive_time, r.deadline_time, r.remind_time, r.hold_until_time, r.hold_reason, r.forward_time, r.decline_reason, r.note, r.translations, r.chapters, r.chapters_chosen, r.child_regions, r.reach, r.due_time, r.reach_due_time, r.epoch, r.version, r.update_time, r.reminded_time, r.inform, r.waiting_with, r.acting_region, r.waiting_since, r.left_chapters, r.left_regions, a.id, a.region_id, a.edition, a.recalled, a.content, a.epoch, a.version, a.update_time, a.public, a.languages FROM relays r JOIN announcements a ON a.id = r.announcement_id
 WHERE r.state = 'WAITING' AND r.remind_time <= $1 AND r.deadline_time > $1
   AND (r.reminded_time IS NULL OR r.reminded_time < r.remind_time)
 ORDER BY r.deadline_time, r.region_id, r.announcement_id
@@ -274,6 +274,11 @@ func (q *Queries) RemindableRelays(ctx context.Context, arg RemindableRelaysPara
 			&i.Relay.UpdateTime,
 			&i.Relay.RemindedTime,
 			&i.Relay.Inform,
+			&i.Relay.WaitingWith,
+			&i.Relay.ActingRegion,
+			&i.Relay.WaitingSince,
+			&i.Relay.LeftChapters,
+			&i.Relay.LeftRegions,
 			&i.Announcement.ID,
 			&i.Announcement.RegionID,
 			&i.Announcement.Edition,

@@ -162,6 +162,11 @@ type Relay struct {
 	UpdateTime     time.Time
 	RemindedTime   *time.Time
 	Inform         bool
+	WaitingWith    []string
+	ActingRegion   string
+	WaitingSince   *time.Time
+	LeftChapters   []string
+	LeftRegions    []string
 }
 
 type Transfer struct {

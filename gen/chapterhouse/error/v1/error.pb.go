@@ -160,6 +160,8 @@ const (
 	Reason_REASON_RELAY_TARGET_INVALID Reason = 105
 	// The hold would end in the past, or later than a relay can be held; metadata `latest`.
 	Reason_REASON_HOLD_TIME_INVALID Reason = 106
+	// The relay has a translation of this edition in that language, and what was forwarded stays as it is; metadata `language`.
+	Reason_REASON_TRANSLATION_EXISTS Reason = 107
 	// The inbox item's state does not allow the verb: it was recalled, sent or dismissed, or is too old; metadata `state`.
 	Reason_REASON_INBOX_ITEM_STATE Reason = 110
 	// The list's announcementMode is NEVER; metadata `resource`. Change it first.
@@ -259,6 +261,7 @@ var (
 		104: "REASON_RELAY_STATE",
 		105: "REASON_RELAY_TARGET_INVALID",
 		106: "REASON_HOLD_TIME_INVALID",
+		107: "REASON_TRANSLATION_EXISTS",
 		110: "REASON_INBOX_ITEM_STATE",
 		111: "REASON_LIST_TAKES_NO_ANNOUNCEMENTS",
 		112: "REASON_SEND_TIME_INVALID",
@@ -340,6 +343,7 @@ var (
 		"REASON_RELAY_STATE":                 104,
 		"REASON_RELAY_TARGET_INVALID":        105,
 		"REASON_HOLD_TIME_INVALID":           106,
+		"REASON_TRANSLATION_EXISTS":          107,
 		"REASON_INBOX_ITEM_STATE":            110,
 		"REASON_LIST_TAKES_NO_ANNOUNCEMENTS": 111,
 		"REASON_SEND_TIME_INVALID":           112,
@@ -408,7 +412,7 @@ var File_chapterhouse_error_v1_error_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xf8\x11\n" +
+	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\x97\x12\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_UNAUTHENTICATED\x10\x01\x12\x1c\n" +
@@ -475,7 +479,8 @@ const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\x17REASON_AUDIENCE_UNKNOWN\x10g\x12\x16\n" +
 	"\x12REASON_RELAY_STATE\x10h\x12\x1f\n" +
 	"\x1bREASON_RELAY_TARGET_INVALID\x10i\x12\x1c\n" +
-	"\x18REASON_HOLD_TIME_INVALID\x10j\x12\x1b\n" +
+	"\x18REASON_HOLD_TIME_INVALID\x10j\x12\x1d\n" +
+	"\x19REASON_TRANSLATION_EXISTS\x10k\x12\x1b\n" +
 	"\x17REASON_INBOX_ITEM_STATE\x10n\x12&\n" +
 	"\"REASON_LIST_TAKES_NO_ANNOUNCEMENTS\x10o\x12\x1c\n" +
 	"\x18REASON_SEND_TIME_INVALID\x10p\x12\x1c\n" +

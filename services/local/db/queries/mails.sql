@@ -77,7 +77,8 @@ FROM (
 WHERE f.mail_no = r.mail_no AND f.mail_no = ANY (@mail_nos::bigint[]);
 
 -- name: EndMails :exec
--- Writes what became of mails, and moves the counts of their mailings. A QUEUED one is tried again at its due time, or was
+-- Writes what became of mails, and moves the counts of their mailings. One that has come back already is bounced, whatever
+-- the server had said. A QUEUED one is tried again at its due time, or was
 -- given back without a try. Mails that somebody else has given up as UNCERTAIN meanwhile stay so. The mails are found by
 -- their numbers: the index of those that are SENDING, small as it should be, is full of those that were (10 times slower).
 WITH result AS (
@@ -88,7 +89,8 @@ WITH result AS (
     DELETE FROM mail_flights f WHERE f.mail_no = ANY (@mail_nos::bigint[])
 ), ended AS (
     UPDATE mails m
-    SET state = r.state, bounced = r.bounced, failure = r.failure, attempts = m.attempts + r.tries,
+    SET state = CASE WHEN m.bounced AND r.state IN ('SENT', 'UNCERTAIN') THEN 'FAILED' ELSE r.state END, bounced = m.bounced OR r.bounced,
+        failure = CASE WHEN m.bounced AND r.state IN ('SENT', 'UNCERTAIN') THEN m.failure ELSE r.failure END, attempts = m.attempts + r.tries,
         due_time = CASE WHEN r.state = 'QUEUED' THEN r.due_time ELSE m.due_time END,
         end_time = CASE WHEN r.state = 'QUEUED' THEN NULL ELSE @now::timestamptz END
     FROM result r
@@ -174,7 +176,8 @@ FROM entries e
 WHERE e.list_no = @list_no AND e.state = 1
 ORDER BY e.token
 ON CONFLICT (announcement_id, token) WHERE announcement_id IS NOT NULL DO UPDATE
-SET state = 'QUEUED', list_no = excluded.list_no, mailing_no = excluded.mailing_no, due_time = excluded.due_time, attempts = 0, end_time = NULL
+SET state = 'QUEUED', list_no = excluded.list_no, mailing_no = excluded.mailing_no, due_time = excluded.due_time, attempts = 0, end_time = NULL,
+    bounced = false
 WHERE mails.state = 'CANCELLED';
 
 -- name: QueuePosting :execrows
@@ -261,11 +264,16 @@ FROM gone
 WHERE g.mailing_no = gone.mailing_no;
 
 -- name: MailByID :one
-SELECT m.*, l.chapter_id FROM mails m JOIN lists l ON l.list_no = m.list_no WHERE m.id = @id ORDER BY m.mail_no DESC LIMIT 1;
+-- Locked: what became of it may be about to be written.
+SELECT m.*, l.chapter_id FROM mails m JOIN lists l ON l.list_no = m.list_no WHERE m.id = @id ORDER BY m.mail_no DESC LIMIT 1
+FOR NO KEY UPDATE OF m;
 
 -- name: BounceMail :exec
--- A mail that was taken, or may have been, came back.
-WITH old AS (
+-- A mail that was taken, or may have been, came back: of one that was answered a moment ago EndMails has not written yet
+-- what became of it, and will.
+WITH sending AS (
+    UPDATE mails s SET bounced = true, failure = @failure WHERE s.mail_no = @mail_no AND s.state = 'SENDING'
+), old AS (
     SELECT o.mail_no, o.state, o.mailing_no FROM mails o WHERE o.mail_no = @mail_no AND o.state IN ('SENT', 'UNCERTAIN') FOR NO KEY UPDATE
 ), ended AS (
     UPDATE mails m SET state = 'FAILED', bounced = true, failure = @failure
