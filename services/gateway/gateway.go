@@ -144,6 +144,7 @@ func (g *gateway) register(ctx context.Context) error {
 		with(localv1.RegisterSubscriptionServiceHandlerClient, g.subscriptions),
 		with(localv1.RegisterConnectorServiceHandlerClient, localv1.NewConnectorServiceClient(local)),
 		with(localv1.RegisterInboxServiceHandlerClient, localv1.NewInboxServiceClient(local)),
+		with(localv1.RegisterOfficerServiceHandlerClient, localv1.NewOfficerServiceClient(local)),
 		with(localv1.RegisterConcernServiceHandlerClient, localv1.NewConcernServiceClient(local)),
 	} {
 		if err := register(ctx, g.api); err != nil {

@@ -41,6 +41,7 @@ func services() []protoreflect.ServiceDescriptor {
 		localv1.File_chapterhouse_local_v1_subscriptions_proto,
 		localv1.File_chapterhouse_local_v1_connectors_proto,
 		localv1.File_chapterhouse_local_v1_inbox_proto,
+		localv1.File_chapterhouse_local_v1_officers_proto,
 		localv1.File_chapterhouse_local_v1_concerns_proto,
 	} {
 		for i := range file.Services().Len() {

@@ -103,15 +103,14 @@ type charterRequest interface {
 
 // byStaff runs a verb of staff's: by nobody who acts for the chapter.
 func (s *Service) byStaff(ctx context.Context, req charterRequest, verb string, do func(*charterCase) (*internationalv1.Charter, error)) (*internationalv1.Charter, error) {
-	if s.actsFor(ctx, idOf(req.GetName())) {
+	acts, err := s.actsFor(ctx, db.New(s.pool), idOf(req.GetName()))
+	if err != nil {
+		return nil, err
+	}
+	if acts {
 		return nil, rpc.Denied(errorv1.Reason_REASON_CONFLICT_OF_INTEREST, "nobody decides on a chapter that they act for")
 	}
 	return s.onCharter(ctx, req, verb, do)
-}
-
-// actsFor says whether the caller acts for a chapter, and so decides nothing about it.
-func (s *Service) actsFor(ctx context.Context, chapter string) bool {
-	return slices.Contains(authz.FromContext(ctx).Scopes("charters.apply"), "chapters/"+chapter)
 }
 
 func (c *charterCase) allows(verb string) error {
@@ -198,7 +197,7 @@ func record(ctx context.Context, tx pgx.Tx, cases ...*charterCase) error {
 	return tell(ctx, tx, touched)
 }
 
-// tell appends what has happened to the histories, and to the outbox.
+// tell appends what has happened to the histories, and to the outbox, and issues the notices of it.
 func tell(ctx context.Context, tx pgx.Tx, cases []*charterCase) error {
 	var entries []db.AppendHistoryParams
 	events := make([]bus.Event, 0, len(cases))
@@ -208,14 +207,16 @@ func tell(ctx context.Context, tx pgx.Tx, cases []*charterCase) error {
 			return err
 		}
 		entries, events = append(entries, history...), append(events, charterChanged(c.charter))
-		c.steps = nil
 	}
 	var failed error
 	db.New(tx).AppendHistory(ctx, entries).Exec(func(_ int, err error) { failed = errors.Join(failed, err) })
 	if failed != nil {
 		return fmt.Errorf("append to the histories of charters: %w", failed)
 	}
-	return bus.Append(ctx, tx, events...)
+	if err := bus.Append(ctx, tx, events...); err != nil {
+		return err
+	}
+	return tellSteps(ctx, tx, cases)
 }
 
 // entries are the steps as the history keeps them, with the figures of the moment.

@@ -44,7 +44,11 @@ func (s *Service) CreateCharterComment(ctx context.Context, req *internationalv1
 }
 
 func (s *Service) mayWriteInternally(ctx context.Context, chapter string) error {
-	if s.actsFor(ctx, chapter) {
+	acts, err := s.actsFor(ctx, db.New(s.pool), chapter)
+	if err != nil {
+		return err
+	}
+	if acts {
 		return rpc.Denied(errorv1.Reason_REASON_CONFLICT_OF_INTEREST, "internal comments are not for who acts for the chapter")
 	}
 	if !holds(ctx, "charters.comment") {
@@ -55,8 +59,12 @@ func (s *Service) mayWriteInternally(ctx context.Context, chapter string) error 
 }
 
 // readsInternal says whether the caller reads what is not for the chapter.
-func (s *Service) readsInternal(ctx context.Context, chapter string) bool {
-	return holds(ctx, "charters.inspect") && !s.actsFor(ctx, chapter)
+func (s *Service) readsInternal(ctx context.Context, q *db.Queries, chapter string) (bool, error) {
+	if !holds(ctx, "charters.inspect") {
+		return false, nil
+	}
+	acts, err := s.actsFor(ctx, q, chapter)
+	return !acts, err
 }
 
 // ListCharterComments lists comments, oldest first.
@@ -74,8 +82,12 @@ func (s *Service) ListCharterComments(ctx context.Context, req *internationalv1.
 	if err != nil {
 		return nil, err
 	}
+	internal, err := s.readsInternal(ctx, q, chapter)
+	if err != nil {
+		return nil, err
+	}
 	rows, err := q.CommentsAfter(ctx, db.CommentsAfterParams{
-		ChapterNo: charter.ChapterNo, After: int32(page.number()), Internal: s.readsInternal(ctx, chapter), Size: page.size + 1,
+		ChapterNo: charter.ChapterNo, After: int32(page.number()), Internal: internal, Size: page.size + 1,
 	})
 	if err != nil {
 		return nil, err

@@ -18,6 +18,8 @@ type Config struct {
 	RemindEvery    time.Duration `help:"How often concerns are looked for whose answer is due." default:"1m"`
 	DeadlinesEvery time.Duration `help:"How often charters are looked for of which a deadline has passed." default:"30s"`
 	RelayDeadline  time.Duration `help:"How long a region that does nothing holds up an announcement, unless it says otherwise." default:"168h"`
+	NoticeSettle   time.Duration `help:"How long a chapter must stay on the other side of the line until its officers and coordinators are told." default:"1h"`
+	NoticeEvery    time.Duration `help:"How often notices are looked for that are due." default:"1m"`
 	PublishEvery   time.Duration `help:"How often scheduled announcements that are due are looked for." default:"1s"`
 	PolicyEvery    time.Duration `help:"How often policy revisions are looked for whose time has come." default:"30s"`
 	PolicyBatch    int32         `help:"Standings that are judged by a new policy revision in one transaction." default:"1000"`
@@ -41,6 +43,8 @@ func (c Config) withDefaults() Config {
 	c.PreviewWait = orElse(c.PreviewWait, time.Second)
 	c.LookupTimeout = orElse(c.LookupTimeout, 2*time.Second)
 	c.RelayDeadline = orElse(c.RelayDeadline, 7*24*time.Hour)
+	c.NoticeSettle = orElse(c.NoticeSettle, time.Hour)
+	c.NoticeEvery = orElse(c.NoticeEvery, time.Minute)
 	c.PublishEvery = orElse(c.PublishEvery, time.Second)
 	c.Workers = orElse(c.Workers, 8)
 	c.AnswerDue = orElse(c.AnswerDue, 14*24*time.Hour)

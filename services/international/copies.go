@@ -64,6 +64,9 @@ func (s *Service) putChapter(ctx context.Context, tx pgx.Tx, siteNo int16, chapt
 	if err != nil {
 		return fmt.Errorf("put chapter %s: %w", id, err)
 	}
+	if err := s.setOfficers(ctx, tx, chapterNo, chapter.GetOfficers()); err != nil {
+		return fmt.Errorf("put chapter %s: %w", id, err)
+	}
 	return s.beginStanding(ctx, tx, chapterNo, id)
 }
 

@@ -28,7 +28,7 @@ func (s *Service) announceStandings(ctx context.Context, tx pgx.Tx, all []moved)
 	if err := bus.Append(ctx, tx, events...); err != nil {
 		return fmt.Errorf("announce %d standings: %w", len(all), err)
 	}
-	return nil
+	return s.noteCrossings(ctx, tx, all)
 }
 
 func standingChanged(chapter string, row db.Standing, state *eventv1.StandingChanged) bus.Event {
@@ -88,6 +88,7 @@ func owners() []bus.Owner {
 		{Kind: "standing", Versions: standingVersions, Snapshot: standingSnapshot},
 		{Kind: "charter", Versions: charterVersions, Snapshot: charterSnapshot},
 		escalationOwner(),
+		noticeOwner(),
 		{Kind: "announcement", Versions: announcementVersions, Snapshot: announcementSnapshot},
 	}
 }

@@ -2,6 +2,7 @@ package international
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -61,7 +62,9 @@ func (w *pruneWorker) Work(ctx context.Context, _ *river.Job[pruneArgs]) error {
 		return err
 	}
 	q := db.New(w.service.pool)
-	if err := q.PruneListDays(ctx, dateOf(now.AddDate(-1, 0, 0))); err != nil {
+	if err := errors.Join(
+		q.RetireNotices(ctx, now.Add(-answerNotices)), q.PruneListDays(ctx, dateOf(now.AddDate(-1, 0, 0))), q.RecountOfficers(ctx, now),
+	); err != nil {
 		return err
 	}
 	return q.PrunePreviewAudit(ctx, now.Add(-keepPreviews))
@@ -72,6 +75,7 @@ func (s *Service) newRiver() (*river.Client[pgx.Tx], error) {
 	river.AddWorker(workers, &lapseWorker{service: s})
 	river.AddWorker(workers, &pruneWorker{service: s})
 	river.AddWorker(workers, &remindWorker{service: s})
+	river.AddWorker(workers, &noticeWorker{service: s})
 	river.AddWorker(workers, &deadlineWorker{service: s})
 	river.AddWorker(workers, &enforceWorker{service: s})
 	river.AddWorker(workers, &compactWorker{service: s})
@@ -86,6 +90,8 @@ func (s *Service) newRiver() (*river.Client[pgx.Tx], error) {
 				func() (river.JobArgs, *river.InsertOpts) { return pruneArgs{}, onceIn(time.Hour) }, &river.PeriodicJobOpts{RunOnStart: true}),
 			river.NewPeriodicJob(river.PeriodicInterval(s.config.RemindEvery),
 				func() (river.JobArgs, *river.InsertOpts) { return remindArgs{}, onceIn(s.config.RemindEvery) }, &river.PeriodicJobOpts{RunOnStart: true}),
+			river.NewPeriodicJob(river.PeriodicInterval(s.config.NoticeEvery),
+				func() (river.JobArgs, *river.InsertOpts) { return noticeArgs{}, onceIn(s.config.NoticeEvery) }, &river.PeriodicJobOpts{RunOnStart: true}),
 			river.NewPeriodicJob(river.PeriodicInterval(s.config.DeadlinesEvery),
 				func() (river.JobArgs, *river.InsertOpts) { return deadlineArgs{}, onceIn(s.config.DeadlinesEvery) }, &river.PeriodicJobOpts{RunOnStart: true}),
 			river.NewPeriodicJob(river.PeriodicInterval(s.config.PolicyEvery),

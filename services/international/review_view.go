@@ -69,11 +69,18 @@ func (s *Service) openReview(ctx context.Context, tx pgx.Tx, name string) (*revi
 	if err != nil {
 		return nil, err
 	}
-	r.standing, r.judged, r.internal = stands.Standing, stands.Policy, s.readsInternal(ctx, id)
+	r.standing, r.judged = stands.Standing, stands.Policy
+	if r.internal, err = s.readsInternal(ctx, r.q, id); err != nil {
+		return nil, err
+	}
 	charter, err := viewCharter(r.charter)
+	if err != nil {
+		return nil, err
+	}
+	acts, err := s.actsFor(ctx, r.q, id)
 	r.view = &internationalv1.CharterReview{
 		Name: name, Charter: charter, ChapterDisplayName: r.chapter.DisplayName, Region: regionName(r.chapter.Region),
-		OfficerCount: r.chapter.Officers, Verbs: verbsIn(r.charter.State), ConflictOfInterest: s.actsFor(ctx, id),
+		OfficerCount: r.chapter.Officers, Verbs: verbsIn(r.charter.State), ConflictOfInterest: acts,
 	}
 	return r, err
 }

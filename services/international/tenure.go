@@ -7,6 +7,7 @@ import (
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 	internationalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
+	"github.com/chapterhouse/chapterhouse/services/international/db"
 )
 
 // SuspendCharter suspends a charter. What the chapter does about it is not hindered.
@@ -56,7 +57,11 @@ func (s *Service) SurrenderCharter(ctx context.Context, req *internationalv1.Sur
 
 // RenewCharter asks for the renewal in the chapter's name, or gives it in the international body's.
 func (s *Service) RenewCharter(ctx context.Context, req *internationalv1.RenewCharterRequest) (*internationalv1.Charter, error) {
-	asks := s.actsFor(ctx, idOf(req.GetName())) || !holds(ctx, "charters.renew")
+	asks, err := s.actsFor(ctx, db.New(s.pool), idOf(req.GetName()))
+	if err != nil {
+		return nil, err
+	}
+	asks = asks || !holds(ctx, "charters.renew")
 	return s.onCharter(ctx, req, verbRenew, func(c *charterCase) (*internationalv1.Charter, error) {
 		if c.policy.RenewalDays == 0 {
 			return nil, rpc.Precondition(errorv1.Reason_REASON_NO_RENEWALS, "charters are good for good: the policy in force has no renewals")

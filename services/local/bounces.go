@@ -57,6 +57,9 @@ func takeBounce(ctx context.Context, tx pgx.Tx, given bounceReport, id uuid.UUID
 	if err := q.BounceMail(ctx, db.BounceMailParams{MailNo: found.MailNo, Failure: said}); err != nil {
 		return err
 	}
+	if found.Kind == mailNotice {
+		return bounceOfficers(ctx, tx, found.Token, said, now)
+	}
 	return buryBounced(ctx, tx, found.ListNo, found.AnnouncementID, found.Token, said, now)
 }
 

@@ -81,6 +81,8 @@ func wanted(taken taken) bool {
 		return false
 	}
 	switch taken.Kind {
+	case mailNotice:
+		return now.Officer
 	case mailPosting:
 		return now.PostingAddress != ""
 	case mailAnnouncement:
@@ -111,6 +113,9 @@ func (p *post) moveToOtherList(ctx context.Context, taken taken) (bool, error) {
 // bounced records that nobody is reached at the address of a mail.
 func (s *Service) bounced(ctx context.Context, taken taken, said string) error {
 	_, err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) (struct{}, error) {
+		if taken.Kind == mailNotice {
+			return struct{}{}, bounceOfficers(ctx, tx, taken.Token, said, s.clock.Now())
+		}
 		return struct{}{}, buryBounced(ctx, tx, taken.ListNo, taken.AnnouncementID, taken.Token, said, s.clock.Now())
 	})
 	s.publisher.Wake()

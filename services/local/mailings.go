@@ -137,7 +137,8 @@ func (f *frame) message() mail.Message {
 	message := mail.Message{
 		From: f.from, ReplyTo: f.replyTo, Subject: f.subject, Language: f.language, ListID: f.listID, ListName: f.listName, OneClick: true,
 	}
-	message.Text, message.HTML = f.document(f.signed(mail.UnsubscribeMark))
+	text, rendered := f.signed(mail.UnsubscribeMark)
+	message.Text, message.HTML = document(f.language, text, rendered)
 	return message
 }
 
@@ -146,7 +147,10 @@ func listID(list, chapter, domain string) string { return list + "." + chapter +
 
 // compose writes a mail that was taken.
 func (d *delivery) compose(ctx context.Context, taken taken) (mail.Message, error) {
-	if taken.Kind == mailConfirm {
+	switch taken.Kind {
+	case mailNotice:
+		return d.noticeMail(ctx, taken)
+	case mailConfirm:
 		about, err := db.New(d.pool).MailContext(ctx, db.MailContextParams{ListNo: taken.ListNo, Token: taken.Token})
 		return d.confirmation(taken, about), err
 	}
@@ -157,7 +161,7 @@ func (d *delivery) compose(ctx context.Context, taken taken) (mail.Message, erro
 	if taken.Kind == mailPosting { // the list is another's, and says so itself
 		message := f.message()
 		message.ID, message.To = d.messageID(taken.ID), netmail.Address{Address: taken.now.PostingAddress}
-		message.Text, message.HTML = f.document(f.text, f.html)
+		message.Text, message.HTML = document(f.language, f.text, f.html)
 		message.ListID, message.ListName, message.OneClick = "", "", false
 		return message, nil
 	}
@@ -177,8 +181,8 @@ func (f *frame) signed(leave string) (text, rendered string) {
 }
 
 // document makes a page of HTML of a fragment.
-func (f *frame) document(text, fragment string) (string, string) {
-	return text, `<!doctype html><html lang="` + html.EscapeString(f.language) + `"><head><meta charset="utf-8"></head><body>` + fragment + "</body></html>\n"
+func document(language, text, fragment string) (string, string) {
+	return text, `<!doctype html><html lang="` + html.EscapeString(language) + `"><head><meta charset="utf-8"></head><body>` + fragment + "</body></html>\n"
 }
 
 // messageID is the same for every copy of a mail there may ever be.

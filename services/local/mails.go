@@ -14,8 +14,10 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/local/db"
 )
 
-// The kinds of mails: a link to confirm, an announcement to a person, and one to the posting address of a list.
+// The kinds of mails, in the order in which they go out: a notice to an officer, a link to confirm, an announcement to a
+// person, and one to the posting address of a list.
 const (
+	mailNotice       = int16(0)
 	mailConfirm      = int16(1)
 	mailAnnouncement = int16(2)
 	mailPosting      = int16(3)

@@ -193,7 +193,7 @@ func (s *Service) placeChapter(ctx context.Context, tx pgx.Tx, placement *eventv
 	if err := s.fillMissed(ctx, tx, missed, chapter.ID); err != nil {
 		return err
 	}
-	return bus.Append(ctx, tx, chapterChanged(placed))
+	return s.tellChapters(ctx, tx, placed)
 }
 
 // optional is nil for the empty text.

@@ -73,6 +73,7 @@ type Service struct {
 	localv1.UnimplementedSubscriptionServiceServer
 	localv1.UnimplementedConnectorServiceServer
 	localv1.UnimplementedInboxServiceServer
+	localv1.UnimplementedOfficerServiceServer
 	localv1.UnimplementedConcernServiceServer
 
 	pool      *pgxpool.Pool
@@ -140,6 +141,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	localv1.RegisterSubscriptionServiceServer(r, s)
 	localv1.RegisterConnectorServiceServer(r, s)
 	localv1.RegisterInboxServiceServer(r, s)
+	localv1.RegisterOfficerServiceServer(r, s)
 	localv1.RegisterConcernServiceServer(r, s)
 }
 

@@ -21,7 +21,7 @@ func (s *Service) runClockwork(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
-			for _, work := range []func(context.Context) (int, error){s.moveDue, s.tellReach, s.remindOfRelays, s.tellUrgent, s.sendDigests} {
+			for _, work := range []func(context.Context) (int, error){s.moveDue, s.tellReach, s.remindOfRelays, s.tellUrgent, s.tellNotices, s.sendDigests} {
 				s.doDue(ctx, work)
 			}
 		case <-waiting.C:

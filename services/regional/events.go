@@ -34,7 +34,7 @@ func (s *Service) connectBus(deps Deps) error {
 		caseOwner())
 	s.background = append(s.background, s.publisher.Run, responder.Run, s.runClockwork, s.runMail)
 
-	if err := s.consume(deps, bus.International, bus.MainSite, standingTopic, charterTopic, s.escalationTopic(), s.announcementTopic()); err != nil {
+	if err := s.consume(deps, bus.International, bus.MainSite, standingTopic, charterTopic, s.escalationTopic(), s.announcementTopic(), noticeTopic); err != nil {
 		return err
 	}
 	for _, site := range deps.Config.Sites {

@@ -117,6 +117,13 @@ type CharterHistory struct {
 	Charter        []byte
 }
 
+type Crossing struct {
+	ChapterNo int64
+	Eligible  bool
+	CrossTime time.Time
+	DueTime   time.Time
+}
+
 type Escalation struct {
 	Name            string
 	CaseName        string
@@ -164,6 +171,17 @@ type Member struct {
 	Version     int64
 	CreateTime  time.Time
 	UpdateTime  time.Time
+}
+
+type Notice struct {
+	ID        uuid.UUID
+	ChapterNo int64
+	Kind      string
+	Occasion  string
+	Content   []byte
+	Live      bool
+	Epoch     int64
+	IssueTime time.Time
 }
 
 type Policy struct {

@@ -304,14 +304,17 @@ const handMails = `-- name: HandMails :many
 WITH noted AS (
     INSERT INTO mail_notes (owner, handed, sent, others) VALUES ($2::integer, $1::bigint[], $3::bigint[], $4::jsonb)
 )
-SELECT q.mail_no, l.deleted, l.posting_address, coalesce(e.state, 0)::smallint AS entry_state, coalesce(e.address, '')::text AS address,
-       coalesce(e.display_name, '')::text AS display_name, coalesce(e.update_time, 'epoch')::timestamptz AS entry_time,
-       coalesce(g.state, '')::text AS mailing_state, coalesce(a.recalled, false)::boolean AS recalled
+SELECT q.mail_no, l.deleted, l.posting_address, coalesce(e.state, 0)::smallint AS entry_state, coalesce(o.mail_address, e.address, '')::text AS address,
+       coalesce(o.display_name, e.display_name, '')::text AS display_name, coalesce(e.update_time, 'epoch')::timestamptz AS entry_time,
+       coalesce(g.state, '')::text AS mailing_state, coalesce(a.recalled, false)::boolean AS recalled,
+       n.notice_id, (o.id IS NOT NULL)::boolean AS officer
 FROM mail_queue q
 JOIN lists l ON l.list_no = q.list_no
 LEFT JOIN entries e ON e.list_no = q.list_no AND e.token = q.token
 LEFT JOIN mailings g ON g.mailing_no = q.mailing_no
 LEFT JOIN announcements a ON a.id = g.announcement_id
+LEFT JOIN mails n ON q.kind = 0 AND n.mail_no = q.mail_no
+LEFT JOIN officers o ON o.id = n.officer_id AND o.mail_token = q.token AND NOT o.notices_muted AND o.bounce_time IS NULL
 WHERE q.mail_no = ANY ($1::bigint[]) AND q.owner = $2::integer
 `
 
@@ -332,10 +335,13 @@ type HandMailsRow struct {
 	EntryTime      time.Time
 	MailingState   string
 	Recalled       bool
+	NoticeID       *uuid.UUID
+	Officer        bool
 }
 
 // Notes that mails are handed over, in the moment in which they are, and what became of others, and reads whether they are
-// still wanted. Confirmations belong to no mailing.
+// still wanted. Confirmations and notices belong to no mailing. An officer who has another address by now, or wants no notices
+// any more, is not there.
 func (q *Queries) HandMails(ctx context.Context, arg HandMailsParams) ([]HandMailsRow, error) {
 	rows, err := q.db.Query(ctx, handMails,
 		arg.Handed,
@@ -360,6 +366,8 @@ func (q *Queries) HandMails(ctx context.Context, arg HandMailsParams) ([]HandMai
 			&i.EntryTime,
 			&i.MailingState,
 			&i.Recalled,
+			&i.NoticeID,
+			&i.Officer,
 		); err != nil {
 			return nil, err
 		}
@@ -431,7 +439,7 @@ func (q *Queries) ListsOfMail(ctx context.Context, arg ListsOfMailParams) ([]Lis
 }
 
 const mailByID = `-- name: MailByID :one
-SELECT m.mail_no, m.id, m.list_no, m.token, m.kind, m.state, m.attempts, m.failure, m.create_time, m.end_time, m.mailing_no, m.announcement_id, m.domain, m.bounced, m.left_by_it, l.chapter_id FROM mails m JOIN lists l ON l.list_no = m.list_no WHERE m.id = $1 ORDER BY m.mail_no DESC LIMIT 1
+SELECT m.mail_no, m.id, m.list_no, m.token, m.kind, m.state, m.attempts, m.failure, m.create_time, m.end_time, m.mailing_no, m.announcement_id, m.domain, m.bounced, m.left_by_it, m.notice_id, m.officer_id, l.chapter_id FROM mails m JOIN lists l ON l.list_no = m.list_no WHERE m.id = $1 ORDER BY m.mail_no DESC LIMIT 1
 FOR NO KEY UPDATE OF m
 `
 
@@ -451,6 +459,8 @@ type MailByIDRow struct {
 	Domain         string
 	Bounced        bool
 	LeftByIt       bool
+	NoticeID       *uuid.UUID
+	OfficerID      *uuid.UUID
 	ChapterID      string
 }
 
@@ -474,6 +484,8 @@ func (q *Queries) MailByID(ctx context.Context, id uuid.UUID) (MailByIDRow, erro
 		&i.Domain,
 		&i.Bounced,
 		&i.LeftByIt,
+		&i.NoticeID,
+		&i.OfficerID,
 		&i.ChapterID,
 	)
 	return i, err
@@ -891,7 +903,7 @@ WITH added AS (
     SET state = 'QUEUED', list_no = excluded.list_no, mailing_no = excluded.mailing_no, domain = excluded.domain, attempts = 0, end_time = NULL,
         bounced = false
     WHERE mails.state = 'CANCELLED'
-    RETURNING mail_no, id, list_no, token, kind, state, attempts, failure, create_time, end_time, mailing_no, announcement_id, domain, bounced, left_by_it
+    RETURNING mail_no, id, list_no, token, kind, state, attempts, failure, create_time, end_time, mailing_no, announcement_id, domain, bounced, left_by_it, notice_id, officer_id
 )
 INSERT INTO mail_queue (mail_no, kind, due_time, domain, list_no, token, mailing_no)
 SELECT mail_no, kind, $1, domain, list_no, token, mailing_no FROM added
@@ -925,7 +937,7 @@ WITH added AS (
     VALUES (encode(substr(sha256(uuid_send($1::uuid) || $2::bytea), 1, 16), 'hex')::uuid, $3, $2, 3, 'QUEUED', $4,
             $5, $1, $6)
     ON CONFLICT DO NOTHING
-    RETURNING mail_no, id, list_no, token, kind, state, attempts, failure, create_time, end_time, mailing_no, announcement_id, domain, bounced, left_by_it
+    RETURNING mail_no, id, list_no, token, kind, state, attempts, failure, create_time, end_time, mailing_no, announcement_id, domain, bounced, left_by_it, notice_id, officer_id
 )
 INSERT INTO mail_queue (mail_no, kind, due_time, domain, list_no, token, mailing_no)
 SELECT mail_no, kind, create_time, domain, list_no, token, mailing_no FROM added

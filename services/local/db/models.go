@@ -196,6 +196,34 @@ type Mailing struct {
 	Moved          bool
 }
 
+type Notice struct {
+	ID            uuid.UUID
+	ChapterID     string
+	State         int16
+	DismissReason string
+	Content       []byte
+	ArriveTime    time.Time
+	UpdateTime    time.Time
+}
+
+type Officer struct {
+	ID            uuid.UUID
+	ChapterID     string
+	DisplayName   string
+	Role          int16
+	Subject       string
+	MailAddress   string
+	MailToken     []byte
+	NoticesMuted  bool
+	TermStart     time.Time
+	TermEnd       time.Time
+	BounceTime    *time.Time
+	BounceFailure string
+	Version       int64
+	CreateTime    time.Time
+	UpdateTime    time.Time
+}
+
 type Sync struct {
 	SyncNo              int64
 	ID                  uuid.UUID

@@ -194,6 +194,12 @@ const (
 	Reason_REASON_POLICY_UNCHANGED Reason = 187
 	// The revision's state does not allow the verb; metadata `state`. What has come into force is changed by a new revision.
 	Reason_REASON_POLICY_REVISION_STATE Reason = 188
+	// A notice is for the chapter's officers, and is not sent to lists.
+	Reason_REASON_INBOX_ITEM_IS_NOTICE Reason = 200
+	// The officer's term ends before it begins, or is longer than five years; metadata `latest`.
+	Reason_REASON_OFFICER_TERM_INVALID Reason = 201
+	// The chapter has as many officers as it can have; metadata `limit`. Delete those whose term is over.
+	Reason_REASON_OFFICERS_TOO_MANY Reason = 202
 )
 
 // Enum value maps for Reason.
@@ -280,6 +286,9 @@ var (
 		186: "REASON_POLICY_SCHEDULED",
 		187: "REASON_POLICY_UNCHANGED",
 		188: "REASON_POLICY_REVISION_STATE",
+		200: "REASON_INBOX_ITEM_IS_NOTICE",
+		201: "REASON_OFFICER_TERM_INVALID",
+		202: "REASON_OFFICERS_TOO_MANY",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":                 0,
@@ -363,6 +372,9 @@ var (
 		"REASON_POLICY_SCHEDULED":            186,
 		"REASON_POLICY_UNCHANGED":            187,
 		"REASON_POLICY_REVISION_STATE":       188,
+		"REASON_INBOX_ITEM_IS_NOTICE":        200,
+		"REASON_OFFICER_TERM_INVALID":        201,
+		"REASON_OFFICERS_TOO_MANY":           202,
 	}
 )
 
@@ -417,7 +429,7 @@ var File_chapterhouse_error_v1_error_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xaf\x12\n" +
+	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\x92\x13\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_UNAUTHENTICATED\x10\x01\x12\x1c\n" +
@@ -500,7 +512,10 @@ const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\x15REASON_BEFORE_RECORDS\x10\xb9\x01\x12\x1c\n" +
 	"\x17REASON_POLICY_SCHEDULED\x10\xba\x01\x12\x1c\n" +
 	"\x17REASON_POLICY_UNCHANGED\x10\xbb\x01\x12!\n" +
-	"\x1cREASON_POLICY_REVISION_STATE\x10\xbc\x01:W\n" +
+	"\x1cREASON_POLICY_REVISION_STATE\x10\xbc\x01\x12 \n" +
+	"\x1bREASON_INBOX_ITEM_IS_NOTICE\x10\xc8\x01\x12 \n" +
+	"\x1bREASON_OFFICER_TERM_INVALID\x10\xc9\x01\x12\x1d\n" +
+	"\x18REASON_OFFICERS_TOO_MANY\x10\xca\x01:W\n" +
 	"\x06errors\x12\x1e.google.protobuf.MethodOptions\x18\xf2\xa2\x04 \x03(\x0e2\x1d.chapterhouse.error.v1.ReasonR\x06errorsBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1;errorv1b\x06proto3"
 
 var (

@@ -59,18 +59,22 @@ SELECT set_config('plan_cache_mode', 'force_custom_plan', true);
 
 -- name: HandMails :many
 -- Notes that mails are handed over, in the moment in which they are, and what became of others, and reads whether they are
--- still wanted. Confirmations belong to no mailing.
+-- still wanted. Confirmations and notices belong to no mailing. An officer who has another address by now, or wants no notices
+-- any more, is not there.
 WITH noted AS (
     INSERT INTO mail_notes (owner, handed, sent, others) VALUES (@owner::integer, @handed::bigint[], @sent::bigint[], @others::jsonb)
 )
-SELECT q.mail_no, l.deleted, l.posting_address, coalesce(e.state, 0)::smallint AS entry_state, coalesce(e.address, '')::text AS address,
-       coalesce(e.display_name, '')::text AS display_name, coalesce(e.update_time, 'epoch')::timestamptz AS entry_time,
-       coalesce(g.state, '')::text AS mailing_state, coalesce(a.recalled, false)::boolean AS recalled
+SELECT q.mail_no, l.deleted, l.posting_address, coalesce(e.state, 0)::smallint AS entry_state, coalesce(o.mail_address, e.address, '')::text AS address,
+       coalesce(o.display_name, e.display_name, '')::text AS display_name, coalesce(e.update_time, 'epoch')::timestamptz AS entry_time,
+       coalesce(g.state, '')::text AS mailing_state, coalesce(a.recalled, false)::boolean AS recalled,
+       n.notice_id, (o.id IS NOT NULL)::boolean AS officer
 FROM mail_queue q
 JOIN lists l ON l.list_no = q.list_no
 LEFT JOIN entries e ON e.list_no = q.list_no AND e.token = q.token
 LEFT JOIN mailings g ON g.mailing_no = q.mailing_no
 LEFT JOIN announcements a ON a.id = g.announcement_id
+LEFT JOIN mails n ON q.kind = 0 AND n.mail_no = q.mail_no
+LEFT JOIN officers o ON o.id = n.officer_id AND o.mail_token = q.token AND NOT o.notices_muted AND o.bounce_time IS NULL
 WHERE q.mail_no = ANY (@handed::bigint[]) AND q.owner = @owner::integer;
 
 -- name: NoteMails :exec
