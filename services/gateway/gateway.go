@@ -49,6 +49,8 @@ type gateway struct {
 	metrics prometheus.Gatherer
 
 	subscriptions localv1.SubscriptionServiceClient
+	memberLinks   internationalv1.MemberLinkServiceClient
+	imports       internationalv1.MemberImportServiceClient
 }
 
 // tier is a service behind the gateway.
@@ -68,6 +70,8 @@ func New(ctx context.Context, deps Deps) (http.Handler, error) {
 		tiers: []tier{{"international", deps.International}, {"regional", deps.Regional}, {"local", deps.Local}},
 
 		subscriptions: localv1.NewSubscriptionServiceClient(deps.Local),
+		memberLinks:   internationalv1.NewMemberLinkServiceClient(deps.International),
+		imports:       internationalv1.NewMemberImportServiceClient(deps.International),
 	}
 	g.exports = newExports(g.lists, g.syncs)
 	if g.log == nil {
@@ -123,6 +127,10 @@ func (g *gateway) register(ctx context.Context) error {
 	international, regional, local := g.tiers[0].conn, g.tiers[1].conn, g.tiers[2].conn
 	for _, register := range []func(context.Context, *runtime.ServeMux) error{
 		with(internationalv1.RegisterMemberServiceHandlerClient, internationalv1.NewMemberServiceClient(international)),
+		with(internationalv1.RegisterOrganizationServiceHandlerClient, internationalv1.NewOrganizationServiceClient(international)),
+		with(internationalv1.RegisterErasureServiceHandlerClient, internationalv1.NewErasureServiceClient(international)),
+		with(internationalv1.RegisterMemberLinkServiceHandlerClient, g.memberLinks),
+		with(internationalv1.RegisterMemberImportServiceHandlerClient, g.imports),
 		with(internationalv1.RegisterStandingServiceHandlerClient, internationalv1.NewStandingServiceClient(international)),
 		with(internationalv1.RegisterCharterServiceHandlerClient, internationalv1.NewCharterServiceClient(international)),
 		with(internationalv1.RegisterAnnouncementServiceHandlerClient, internationalv1.NewAnnouncementServiceClient(international)),

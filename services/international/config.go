@@ -1,10 +1,18 @@
 package international
 
-import "time"
+import (
+	"time"
+
+	"github.com/chapterhouse/chapterhouse/services/internal/mail"
+)
 
 // Config is every setting of the international service that is not an address or a secret.
 type Config struct {
 	Sites []string `help:"Local sites whose chapters are counted." default:"main" env:"CHAPTERHOUSE_SITES"`
+
+	// PublicURL is where people open the links in the register's mails; without it none is sent.
+	PublicURL string      `help:"Where people open the links in mails: the gateway as the world sees it (https, or on this machine http). Without it the register sends no mail." placeholder:"URL" env:"CHAPTERHOUSE_PUBLIC_URL"`
+	Mail      mail.Config `embed:"" prefix:"mail-"`
 
 	LapseEvery    time.Duration `help:"How often terms that ran out are looked for." default:"30s"`
 	LapseBatch    int32         `help:"Members that lapse in one transaction." default:"5000"`

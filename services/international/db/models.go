@@ -11,12 +11,14 @@ import (
 )
 
 type Address struct {
-	AddressNo  int64
-	ID         string
-	MemberNo   int64
-	Address    string
-	VerifyTime *time.Time
-	CreateTime time.Time
+	AddressNo     int64
+	ID            string
+	MemberNo      int64
+	Address       string
+	VerifyTime    *time.Time
+	CreateTime    time.Time
+	VerifyMethod  string
+	VerifySubject string
 }
 
 type Announcement struct {
@@ -79,6 +81,27 @@ type CharterHistory struct {
 	CreateTime     time.Time
 }
 
+type Erasure struct {
+	ErasureNo    int64
+	ID           string
+	MemberNo     int64
+	Subject      string
+	SignInSalt   []byte
+	SignInDigest []byte
+	Epoch        int64
+	Version      int64
+	CreateTime   time.Time
+}
+
+type ErasurePart struct {
+	ErasureNo   int64
+	Part        string
+	Tokens      [][]byte
+	ConfirmTime *time.Time
+	Erased      int32
+	Confirmed   int32
+}
+
 type Escalation struct {
 	Name            string
 	CaseName        string
@@ -116,15 +139,48 @@ type List struct {
 }
 
 type Member struct {
-	MemberNo    int64
-	ID          string
-	DisplayName string
-	State       string
-	TermStart   *time.Time
-	TermEnd     *time.Time
-	Version     int64
-	CreateTime  time.Time
-	UpdateTime  time.Time
+	MemberNo      int64
+	ID            string
+	DisplayName   string
+	TermStart     *time.Time
+	TermEnd       *time.Time
+	Version       int64
+	CreateTime    time.Time
+	UpdateTime    time.Time
+	OwnState      string
+	SuspendTime   *time.Time
+	SuspendReason string
+	SeatEnd       *time.Time
+	MergedInto    *int64
+	EraseTime     *time.Time
+	State         string
+	ActiveUntil   *time.Time
+}
+
+type MemberHistory struct {
+	MemberNo   int64
+	Number     int64
+	Verb       string
+	State      string
+	TermEnd    *time.Time
+	Addresses  int32
+	Verified   int32
+	Subject    string
+	Note       string
+	CreateTime time.Time
+}
+
+type Organization struct {
+	OrganizationNo int64
+	ID             string
+	DisplayName    string
+	SeatCount      int32
+	State          string
+	TermStart      time.Time
+	TermEnd        time.Time
+	Version        int64
+	CreateTime     time.Time
+	UpdateTime     time.Time
 }
 
 type Policy struct {
@@ -157,6 +213,19 @@ type Region struct {
 	DisplayName string
 }
 
+type RegisterMail struct {
+	MailNo     int64
+	AddressNo  *int64
+	SeatNo     *int64
+	State      string
+	Attempts   int32
+	Failure    string
+	CreateTime time.Time
+	DueTime    time.Time
+	TakeTime   *time.Time
+	EndTime    *time.Time
+}
+
 type Relay struct {
 	AnnouncementID     uuid.UUID
 	Region             string
@@ -180,6 +249,17 @@ type Relay struct {
 	PeopleUnsubscribed int32
 }
 
+type Seat struct {
+	SeatNo         int64
+	ID             string
+	OrganizationNo int64
+	MemberNo       *int64
+	Address        string
+	DisplayName    string
+	CreateTime     time.Time
+	HoldTime       *time.Time
+}
+
 type Site struct {
 	SiteNo int16
 	Name   string
@@ -197,4 +277,12 @@ type Standing struct {
 	Epoch                   int64
 	Version                 int64
 	UpdateTime              time.Time
+}
+
+type Term struct {
+	TermNo    int64
+	MemberNo  int64
+	StartTime time.Time
+	EndTime   time.Time
+	State     string
 }
