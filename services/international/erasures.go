@@ -2,9 +2,6 @@ package international
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math"
@@ -18,6 +15,7 @@ import (
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 	internationalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
+	"github.com/chapterhouse/chapterhouse/services/internal/erasure"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 	"github.com/chapterhouse/chapterhouse/services/international/db"
 )
@@ -51,7 +49,7 @@ func (s *Service) EraseMember(ctx context.Context, req *internationalv1.EraseMem
 		if err := rpc.CheckEtags(ctx, req.GetEtag(), memberEtag(member)); err != nil {
 			return nil, err
 		}
-		order := erasure{
+		order := erasureOrder{
 			id: uuid.Must(uuid.NewV7()).String(), member: member, subject: actor(ctx, member.ID), signIn: req.GetSignInSubject(),
 		}
 		row, err := s.erase(ctx, tx, order, s.clock.Now())
@@ -71,8 +69,8 @@ func lockToErase(ctx context.Context, tx pgx.Tx, id string) (db.Member, error) {
 	return q.MemberForUpdate(ctx, id)
 }
 
-// erasure is what is to be done: whom to forget, by whose order.
-type erasure struct {
+// erasureOrder is what is to be done: whom to forget, by whose order.
+type erasureOrder struct {
 	id      string
 	member  db.Member
 	subject string
@@ -81,7 +79,7 @@ type erasure struct {
 }
 
 // erase leaves figures and states of a member, and asks all others for the same. The caller holds the seats and the row.
-func (s *Service) erase(ctx context.Context, tx pgx.Tx, order erasure, now time.Time) (db.Erasure, error) {
+func (s *Service) erase(ctx context.Context, tx pgx.Tx, order erasureOrder, now time.Time) (db.Erasure, error) {
 	q, memberNo := db.New(tx), order.member.MemberNo
 	rows, err := q.AddressesOf(ctx, []int64{memberNo})
 	if err != nil {
@@ -118,9 +116,9 @@ func (s *Service) erase(ctx context.Context, tx pgx.Tx, order erasure, now time.
 }
 
 // orderErasure enters the erasure into the ledger and tells all others.
-func (s *Service) orderErasure(ctx context.Context, tx pgx.Tx, order erasure, addresses []string, now time.Time) (db.Erasure, error) {
+func (s *Service) orderErasure(ctx context.Context, tx pgx.Tx, order erasureOrder, addresses []string, now time.Time) (db.Erasure, error) {
 	q := db.New(tx)
-	salt, digest := hashSignIn(order.signIn)
+	salt, digest := erasure.HashSignIn(order.signIn)
 	row, err := q.InsertErasure(ctx, db.InsertErasureParams{
 		ID: order.id, MemberNo: order.member.MemberNo, Subject: order.subject, SignInSalt: salt, SignInDigest: digest, Now: now,
 	})
@@ -146,18 +144,6 @@ func (s *Service) orderErasure(ctx context.Context, tx pgx.Tx, order erasure, ad
 		return row, err
 	}
 	return row, bus.Append(ctx, tx, event)
-}
-
-// hashSignIn hashes the subject under which somebody signs in, since it may be a name. Without one there is neither.
-func hashSignIn(subject string) (salt, digest []byte) {
-	if subject == "" {
-		return []byte{}, []byte{}
-	}
-	salt = make([]byte, sha256.Size)
-	_, _ = rand.Read(salt) // never fails
-	mac := hmac.New(sha256.New, salt)
-	mac.Write([]byte(subject))
-	return salt, mac.Sum(nil)
 }
 
 // GetErasure reads one erasure.
@@ -246,6 +232,6 @@ func (s *Service) eraseAgain(ctx context.Context, tx pgx.Tx, id, member string) 
 	if row.State == merged {
 		return rpc.Precondition(errorv1.Reason_REASON_MEMBER_STATE, "%s was erased after it, and is merged here", member)
 	}
-	_, err = s.erase(ctx, tx, erasure{id: id, member: row, subject: system}, s.clock.Now())
+	_, err = s.erase(ctx, tx, erasureOrder{id: id, member: row, subject: system}, s.clock.Now())
 	return err
 }

@@ -347,7 +347,7 @@ func TestRestoredDatabaseTellsOfConcernsAgain(t *testing.T) {
 	w := setup(t)
 	raised := w.raise(w.concerns(authz.ChapterAdmin, paris), paris, "No rooms")
 	w.inTx(func(tx pgx.Tx) {
-		w.must(beginEpoch(t.Context(), tx, noon.UnixMicro()+7))
+		w.must(w.service.beginEpoch(t.Context(), tx, noon.UnixMicro()+7))
 		rows, err := concernVersions(t.Context(), tx, "", 10)
 		w.must(err)
 		if len(rows) != 1 || rows[0].Aggregate != raised.GetName() || rows[0].Version.Epoch != noon.UnixMicro()+7 {

@@ -23,15 +23,15 @@ const tokensPerPart = 20_000
 func (s *Service) connectBus(deps Deps) error {
 	s.publisher = bus.NewPublisher(bus.PublisherConfig{
 		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Local, Site: s.config.Site,
-		Log: deps.Log, Registerer: deps.Registerer, OnRestored: beginEpoch,
+		Log: deps.Log, Registerer: deps.Registerer, OnRestored: s.beginEpoch,
 	})
 	s.responder = bus.NewResponder(bus.ResponderConfig{
 		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Local, Site: s.config.Site,
 		Log: deps.Log, Registerer: deps.Registerer,
-	}, owners()...)
+	}, owners(s.config.Site)...)
 	for tier, topics := range map[string][]bus.Topic{
 		bus.Regional:      {regionTopic(), s.placementTopic(), caseTopic(), s.relayTopic(), s.announcementTopic()},
-		bus.International: {s.charterTopic(), s.announcementTopic()},
+		bus.International: {s.charterTopic(), s.announcementTopic(), s.erasureTopic()},
 	} {
 		// One worker takes events as they come, so that a charter is known before what is for the chartered.
 		consumer, err := bus.NewConsumer(bus.ConsumerConfig{
@@ -96,7 +96,7 @@ func eventKind(l db.List) eventv1.ListKind {
 
 // beginEpoch tells of everything again after this database was restored from a backup. The higher epoch makes whoever
 // keeps a list ask for a snapshot of it.
-func beginEpoch(ctx context.Context, tx pgx.Tx, epoch int64) error {
+func (s *Service) beginEpoch(ctx context.Context, tx pgx.Tx, epoch int64) error {
 	q := db.New(tx)
 	chapters, err := q.BeginChapterEpoch(ctx, epoch)
 	if err != nil {
@@ -124,15 +124,20 @@ func beginEpoch(ctx context.Context, tx pgx.Tx, epoch int64) error {
 	if err != nil {
 		return fmt.Errorf("begin epoch %d: %w", epoch, err)
 	}
-	return bus.Append(ctx, tx, append(events, concerns...)...)
+	erasures, err := beginErasureEpoch(ctx, tx, s.config.Site, epoch)
+	if err != nil {
+		return fmt.Errorf("begin epoch %d: %w", epoch, err)
+	}
+	return bus.Append(ctx, tx, append(append(events, concerns...), erasures...)...)
 }
 
-func owners() []bus.Owner {
+func owners(site string) []bus.Owner {
 	return []bus.Owner{
 		{Kind: "chapter", Versions: chapterVersions, Snapshot: chapterSnapshot},
 		{Kind: "list", Versions: listVersions, Snapshot: listSnapshot},
 		{Kind: "receipt", Versions: receiptVersions, Snapshot: receiptSnapshot},
 		concernOwner(),
+		erasureOwner(site),
 	}
 }
 

@@ -70,7 +70,7 @@ func TestRestoredDatabaseTellsOfEverythingAgain(t *testing.T) {
 	_, err = w.pool.Exec(t.Context(), "UPDATE lists SET subscribed = 20")
 	w.must(err)
 	_, err = postgres.InTx(t.Context(), w.pool, func(tx pgx.Tx) (struct{}, error) {
-		return struct{}{}, beginEpoch(t.Context(), tx, noon.UnixMicro()+1)
+		return struct{}{}, w.service.beginEpoch(t.Context(), tx, noon.UnixMicro()+1)
 	})
 	w.must(err)
 	w.service.publisher.Wake()

@@ -388,7 +388,7 @@ func TestRestoredDatabaseSendsNothingAgain(t *testing.T) {
 		counts := w.item(name).GetCounts()
 		return counts.GetMailed() == 1 && counts.GetQueued() == 4, counts.String()
 	})
-	w.inTx(func(tx pgx.Tx) { w.must(beginEpoch(t.Context(), tx, noon.UnixMicro()+1)) })
+	w.inTx(func(tx pgx.Tx) { w.must(w.service.beginEpoch(t.Context(), tx, noon.UnixMicro()+1)) })
 	receipt := w.receipt(name, func(r *eventv1.ReceiptChanged) bool {
 		return r.GetReach().GetPeopleUncertain() == 4 && r.GetReach().GetPeopleMailed() == 1
 	})
