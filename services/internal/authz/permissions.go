@@ -42,7 +42,7 @@ var roleScopes = map[Role]string{
 
 	OrganizationCoordinator: "organizations",
 
-	Site:               "sites",
+	Site: "sites",
 }
 
 // rolePermissions is the whole of who may do what. A permission that no role holds is unknown, and a server that has

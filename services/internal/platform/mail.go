@@ -11,7 +11,8 @@ import (
 // sinkSender is who mail to the sink is from, where the settings do not say.
 const sinkSender = "Chapterhouse <mail@chapterhouse.example>"
 
-// openMail makes the mailer, and the sink where one is wanted.
+// openMail makes the mailers, and the sink where one is wanted. The register shares the site's, unless it has settings of
+// its own.
 func (p *Platform) openMail(ctx context.Context) (err error) {
 	config := p.options.Local.Mail
 	if config.SMTP == "" && p.options.MailSink {
@@ -27,12 +28,21 @@ func (p *Platform) openMail(ctx context.Context) (err error) {
 	if p.mailer, err = mail.New(config, p.options.Clock); err != nil {
 		return fmt.Errorf("mail: %w", err)
 	}
+	p.registerMailer = p.mailer
+	if own := p.options.International.Mail; own.SMTP != "" {
+		if p.registerMailer, err = mail.New(own, p.options.Clock); err != nil {
+			return fmt.Errorf("the register's mail: %w", err)
+		}
+	}
 	return nil
 }
 
 // closeMail lets the mails that are under way arrive first, until ctx ends.
 func (p *Platform) closeMail(ctx context.Context) error {
 	p.mailer.Close(ctx)
+	if p.registerMailer != p.mailer {
+		p.registerMailer.Close(ctx)
+	}
 	if p.sink == nil {
 		return nil
 	}

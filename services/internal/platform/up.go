@@ -79,9 +79,12 @@ type Platform struct {
 	registry *prometheus.Registry
 	verifier authz.Verifier
 	mailer   *mail.Mailer
-	sink     *mailsink.Sink // nil with an SMTP server
-	http     net.Listener
-	grpc     map[string]net.Listener
+	// registerMailer is the international body's.
+	registerMailer *mail.Mailer
+
+	sink *mailsink.Sink // nil with an SMTP server
+	http net.Listener
+	grpc map[string]net.Listener
 
 	mu    sync.Mutex
 	conns []*grpc.ClientConn
