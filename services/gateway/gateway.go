@@ -171,7 +171,12 @@ func (g *gateway) traced(next http.Handler) http.Handler {
 
 // traceable keeps the links of mails out of traces, whose spans hold paths.
 func traceable(r *http.Request) bool {
-	return !strings.HasPrefix(r.URL.Path, linksPath) && !strings.HasPrefix(r.URL.Path, "/v1/subscriptions/")
+	for _, links := range []string{linksPath, memberLinksPath, "/v1/subscriptions/", "/v1/memberLinks/"} {
+		if strings.HasPrefix(r.URL.Path, links) {
+			return false
+		}
+	}
+	return true
 }
 
 // dispatch sends a request to the API or to a page. net/http's own mux would redirect unclean paths and answer
@@ -183,6 +188,10 @@ func (g *gateway) dispatch(w http.ResponseWriter, r *http.Request) {
 	}
 	if strings.HasPrefix(r.URL.Path, linksPath) {
 		g.serveLink(w, r)
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, memberLinksPath) {
+		g.serveMemberLink(w, r)
 		return
 	}
 	page, ok := g.pages[r.URL.Path]

@@ -129,6 +129,43 @@ type EscalationAnswer struct {
 	CreateTime time.Time
 }
 
+type Import struct {
+	ImportNo   int64
+	ID         uuid.UUID
+	State      string
+	Subject    string
+	Added      int32
+	Renewed    int32
+	Updated    int32
+	Unchanged  int32
+	Rejected   int32
+	Duplicate  int32
+	Version    int64
+	Pruned     bool
+	CreateTime time.Time
+	ExpireTime time.Time
+	ApplyTime  *time.Time
+}
+
+type ImportRow struct {
+	ImportNo      int64
+	Line          int32
+	Kind          int16
+	Address       string
+	DisplayName   string
+	MemberID      string
+	TermEnd       *time.Time
+	Code          string
+	Message       string
+	MemberNo      *int64
+	MemberVersion *int64
+	Renames       bool
+	AddsAddress   bool
+	StartsTerm    bool
+	ProlongsTerm  bool
+	UploadTime    time.Time
+}
+
 type List struct {
 	ListNo    int64
 	ChapterNo int64
