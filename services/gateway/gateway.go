@@ -49,6 +49,7 @@ type gateway struct {
 	metrics prometheus.Gatherer
 
 	subscriptions localv1.SubscriptionServiceClient
+	members       internationalv1.MemberServiceClient
 	memberLinks   internationalv1.MemberLinkServiceClient
 	imports       internationalv1.MemberImportServiceClient
 }
@@ -70,10 +71,11 @@ func New(ctx context.Context, deps Deps) (http.Handler, error) {
 		tiers: []tier{{"international", deps.International}, {"regional", deps.Regional}, {"local", deps.Local}},
 
 		subscriptions: localv1.NewSubscriptionServiceClient(deps.Local),
+		members:       internationalv1.NewMemberServiceClient(deps.International),
 		memberLinks:   internationalv1.NewMemberLinkServiceClient(deps.International),
 		imports:       internationalv1.NewMemberImportServiceClient(deps.International),
 	}
-	g.exports = newExports(g.lists, g.syncs)
+	g.exports = newExports(g.lists, g.syncs, g.members, g.imports)
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
@@ -126,7 +128,7 @@ func (g *gateway) register(ctx context.Context) error {
 	)
 	international, regional, local := g.tiers[0].conn, g.tiers[1].conn, g.tiers[2].conn
 	for _, register := range []func(context.Context, *runtime.ServeMux) error{
-		with(internationalv1.RegisterMemberServiceHandlerClient, internationalv1.NewMemberServiceClient(international)),
+		with(internationalv1.RegisterMemberServiceHandlerClient, g.members),
 		with(internationalv1.RegisterOrganizationServiceHandlerClient, internationalv1.NewOrganizationServiceClient(international)),
 		with(internationalv1.RegisterErasureServiceHandlerClient, internationalv1.NewErasureServiceClient(international)),
 		with(internationalv1.RegisterMemberLinkServiceHandlerClient, g.memberLinks),
@@ -153,6 +155,9 @@ func (g *gateway) register(ctx context.Context) error {
 		if err := register(ctx, g.api); err != nil {
 			return err
 		}
+	}
+	if err := g.api.HandlePath(http.MethodPost, importPath, g.importMembers); err != nil {
+		return err
 	}
 	return g.api.HandlePath(http.MethodPost, syncsPath, g.createSync)
 }

@@ -82,7 +82,12 @@ func newRoutes(services []protoreflect.ServiceDescriptor) (*routes, error) {
 			}
 		}
 	}
-	return found, found.addProbe(http.MethodPost, syncsPath)
+	for _, uploaded := range []string{syncsPath, importPath} {
+		if err := found.addProbe(http.MethodPost, uploaded); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
 }
 
 func (t *routes) addMethod(method protoreflect.MethodDescriptor) error {

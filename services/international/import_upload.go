@@ -71,7 +71,7 @@ func (s *Service) importMembers(ctx context.Context, header *internationalv1.Imp
 		s.dropImport(ctx, staged.importNo)
 		return answer, err
 	}
-	plan, err := s.planImport(ctx, staged.importNo)
+	plan, err := s.planImport(ctx, staged)
 	if err != nil {
 		s.dropImport(ctx, staged.importNo)
 		return nil, err
@@ -103,8 +103,12 @@ func importHash(header *internationalv1.ImportMembersHeader, sum []byte) []byte 
 // stagedImport is a file that lies in import_rows.
 type stagedImport struct {
 	importNo int64
+	rows     int
 	sum      []byte
 }
+
+// scanFrom is the number of rows from which it is faster to read the register once than to look members up.
+const scanFrom = 1000
 
 // stageImport writes a file into import_rows, as it arrives and in short steps: while the network is waited for, no
 // transaction is open.
@@ -118,7 +122,7 @@ func (s *Service) stageImport(ctx context.Context, header *internationalv1.Impor
 	}
 	staged := stagedImport{importNo: importNo}
 	arriving := upload.NewReader(limited, recv, limits)
-	if err = s.stageRows(limited, importNo, arriving, header.GetContentType(), limits.Rows); err == nil {
+	if staged.rows, err = s.stageRows(limited, importNo, arriving, header.GetContentType(), limits.Rows); err == nil {
 		staged.sum, err = arriving.Sum()
 	}
 	if err != nil {
@@ -128,10 +132,10 @@ func (s *Service) stageImport(ctx context.Context, header *internationalv1.Impor
 	return staged, nil
 }
 
-func (s *Service) stageRows(ctx context.Context, importNo int64, arriving io.Reader, contentType string, maxRows int) error {
+func (s *Service) stageRows(ctx context.Context, importNo int64, arriving io.Reader, contentType string, maxRows int) (rows int, err error) {
 	reader, err := source.New(arriving, contentType, source.Options{MaxRows: maxRows, Fields: importFields})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	q, now := db.New(s.pool), s.clock.Now()
 	step := make([]db.CopyImportRowsParams, 0, importStep)
@@ -145,16 +149,17 @@ func (s *Service) stageRows(ctx context.Context, importNo int64, arriving io.Rea
 	for {
 		row, err := reader.Next()
 		if errors.Is(err, io.EOF) {
-			return flush()
+			return rows, flush()
 		}
 		if err != nil {
-			return err
+			return rows, err
 		}
+		rows++
 		staged := importRow(row, now)
 		staged.ImportNo, staged.UploadTime = importNo, now
 		if step = append(step, staged); len(step) == importStep {
 			if err := flush(); err != nil {
-				return err
+				return rows, err
 			}
 		}
 	}
@@ -216,7 +221,7 @@ func (s *Service) dropImport(ctx context.Context, importNo int64) {
 }
 
 // planImport finds the fate of every row, as of one moment, and stores it. It writes nothing that others wait for.
-func (s *Service) planImport(ctx context.Context, importNo int64) (db.Import, error) {
+func (s *Service) planImport(ctx context.Context, staged stagedImport) (db.Import, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return db.Import{}, err
@@ -226,10 +231,15 @@ func (s *Service) planImport(ctx context.Context, importNo int64) (db.Import, er
 		if err := q.PrepareToImport(ctx); err != nil {
 			return db.Import{}, err
 		}
-		if err := q.PlanImport(ctx, importNo); err != nil {
+		if staged.rows >= scanFrom {
+			if err := q.ScanImport(ctx); err != nil {
+				return db.Import{}, err
+			}
+		}
+		if err := q.PlanImport(ctx, staged.importNo); err != nil {
 			return db.Import{}, fmt.Errorf("plan the import: %w", err)
 		}
-		rows, err := q.CountImport(ctx, importNo)
+		rows, err := q.CountImport(ctx, staged.importNo)
 		if err != nil {
 			return db.Import{}, err
 		}
@@ -238,7 +248,7 @@ func (s *Service) planImport(ctx context.Context, importNo int64) (db.Import, er
 			counts[internationalv1.MemberImportChange_Kind(row.Kind)] = row.Rows
 		}
 		return q.InsertImport(ctx, db.InsertImportParams{
-			ImportNo: importNo, ID: id, Subject: authz.FromContext(ctx).Subject, Now: now, ExpireTime: now.Add(s.config.ImportLifetime),
+			ImportNo: staged.importNo, ID: id, Subject: authz.FromContext(ctx).Subject, Now: now, ExpireTime: now.Add(s.config.ImportLifetime),
 			Added:     counts[internationalv1.MemberImportChange_ADD],
 			Renewed:   counts[internationalv1.MemberImportChange_RENEW],
 			Updated:   counts[internationalv1.MemberImportChange_UPDATE],

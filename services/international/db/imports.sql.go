@@ -692,6 +692,16 @@ func (q *Queries) ReadImport(ctx context.Context, id uuid.UUID) (Import, error) 
 	return i, err
 }
 
+const ScanImport = `-- name: ScanImport :exec
+SELECT set_config('enable_nestloop', 'off', true)
+`
+
+// The planner takes a file that was just staged for a handful of rows, and would look at each of them once for every other.
+func (q *Queries) ScanImport(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, ScanImport)
+	return err
+}
+
 const SetImportState = `-- name: SetImportState :one
 UPDATE imports SET state = $1, apply_time = $2, version = version + 1 WHERE import_no = $3 RETURNING import_no, id, state, subject, added, renewed, updated, unchanged, rejected, duplicate, version, pruned, create_time, expire_time, apply_time
 `

@@ -60,7 +60,7 @@ ALTER TABLE addresses
     ADD COLUMN verify_method text NOT NULL DEFAULT '' CHECK (verify_method IN ('', 'LINK', 'STAFF')),
     ADD COLUMN verify_subject text NOT NULL DEFAULT '';
 UPDATE addresses SET verify_method = 'STAFF', verify_subject = 'system' WHERE verify_time IS NOT NULL;
-CREATE INDEX addresses_text ON addresses (address);
+CREATE INDEX addresses_unverified ON addresses (address) WHERE verify_time IS NULL;
 
 -- Corporate memberships: an organisation holds seats until its term ends, and members are ACTIVE through them.
 CREATE TABLE organizations (

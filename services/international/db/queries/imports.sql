@@ -15,6 +15,10 @@ DELETE FROM import_rows WHERE kind = 0 AND upload_time < @before::timestamptz;
 -- name: PrepareToImport :exec
 SELECT set_config('work_mem', '64MB', true);
 
+-- The planner takes a file that was just staged for a handful of rows, and would look at each of them once for every other.
+-- name: ScanImport :exec
+SELECT set_config('enable_nestloop', 'off', true);
+
 -- Whom each row is about, and what becomes of it. A row is about the member with its id, else the one for whom its address
 -- is verified, else a new one; of several about the same the first one that can
 -- be used counts.

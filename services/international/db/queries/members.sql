@@ -152,7 +152,10 @@ LIMIT @size;
 
 -- name: MembersAt :many
 SELECT m.* FROM members m
-WHERE EXISTS (SELECT FROM addresses a WHERE a.member_no = m.member_no AND a.address = @address) AND m.member_no > @after
+WHERE m.member_no > @after AND m.member_no IN (
+    SELECT member_no FROM addresses WHERE address = @address AND verify_time IS NOT NULL
+    UNION ALL
+    SELECT member_no FROM addresses WHERE address = @address AND verify_time IS NULL)
 ORDER BY m.member_no
 LIMIT @size;
 
