@@ -37,10 +37,14 @@ func TestMemberLinkPages(t *testing.T) {
 		link               *internationalv1.MemberLink
 		asks, done, detail string
 	}{
-		"Address": {&internationalv1.MemberLink{Purpose: internationalv1.MemberLink_VERIFY_ADDRESS, MaskedAddress: "a…@example.org"},
-			"Is this address yours?", "Your address is confirmed", "a…@example.org"},
-		"Seat": {&internationalv1.MemberLink{Purpose: internationalv1.MemberLink_TAKE_SEAT, OrganizationDisplayName: "A & <dates>"},
-			"Take this seat?", "You have the seat", "A &amp; &lt;dates&gt;"},
+		"Address": {
+			&internationalv1.MemberLink{Purpose: internationalv1.MemberLink_VERIFY_ADDRESS, MaskedAddress: "a…@example.org"},
+			"Is this address yours?", "Your address is confirmed", "a…@example.org",
+		},
+		"Seat": {
+			&internationalv1.MemberLink{Purpose: internationalv1.MemberLink_TAKE_SEAT, OrganizationDisplayName: "A & <dates>"},
+			"Take this seat?", "You have the seat", "A &amp; &lt;dates&gt;",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

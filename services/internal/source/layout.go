@@ -28,7 +28,7 @@ type layout struct {
 	names     []int // columns, from 0, that make up the name
 	states    []stateColumn
 	fields    []int // columns, from 0, of Options.Fields; -1 for one that is not there
-	ownExport bool // the header is that of our own export
+	ownExport bool  // the header is that of our own export
 }
 
 // certainty orders the layouts that the delimiters give; the highest wins.

@@ -30,9 +30,9 @@ type Options struct {
 
 // Row is one person's row. Either Address or Rejected is set.
 type Row struct {
-	Line        int    // line on which the row begins, from 1; in a JSON document the number of the entry, from 1
-	Address     string // canonical
-	DisplayName string // as address.DisplayName cleans it; may be empty
+	Line        int      // line on which the row begins, from 1; in a JSON document the number of the entry, from 1
+	Address     string   // canonical
+	DisplayName string   // as address.DisplayName cleans it; may be empty
 	Fields      []string // as Options.Fields has them; empty where the row has none
 	Rejected    *Rejection
 }

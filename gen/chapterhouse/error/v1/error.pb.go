@@ -168,7 +168,7 @@ const (
 	Reason_REASON_SEND_TIME_INVALID Reason = 112
 	// The report is no delivery status notification (RFC 3464), or does not say of which mail.
 	Reason_REASON_BOUNCE_UNREADABLE Reason = 113
-	// The record to merge is the same, is merged or erased already, or would take with it a suspension; the message says which.
+	// The record to merge is the same, or is merged or erased already; the message says which.
 	Reason_REASON_MERGE_INVALID Reason = 150
 	// More seats are taken than would be left; metadata `taken`. Release some first.
 	Reason_REASON_SEATS_TAKEN Reason = 151
