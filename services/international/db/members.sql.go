@@ -634,19 +634,22 @@ func (q *Queries) MembersAfter(ctx context.Context, arg MembersAfterParams) ([]M
 
 const MembersAt = `-- name: MembersAt :many
 SELECT m.member_no, m.id, m.display_name, m.term_start, m.term_end, m.version, m.create_time, m.update_time, m.own_state, m.suspend_time, m.suspend_reason, m.seat_end, m.merged_into, m.erase_time, m.state, m.active_until FROM members m
-WHERE EXISTS (SELECT FROM addresses a WHERE a.member_no = m.member_no AND a.address = $1) AND m.member_no > $2
+WHERE m.member_no > $1 AND m.member_no IN (
+    SELECT a.member_no FROM addresses a WHERE a.address = $2 AND a.verify_time IS NOT NULL
+    UNION ALL
+    SELECT b.member_no FROM addresses b WHERE b.address = $2 AND b.verify_time IS NULL)
 ORDER BY m.member_no
 LIMIT $3
 `
 
 type MembersAtParams struct {
-	Address string
 	After   int64
+	Address string
 	Size    int32
 }
 
 func (q *Queries) MembersAt(ctx context.Context, arg MembersAtParams) ([]Member, error) {
-	rows, err := q.db.Query(ctx, MembersAt, arg.Address, arg.After, arg.Size)
+	rows, err := q.db.Query(ctx, MembersAt, arg.After, arg.Address, arg.Size)
 	if err != nil {
 		return nil, err
 	}

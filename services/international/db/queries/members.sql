@@ -153,9 +153,9 @@ LIMIT @size;
 -- name: MembersAt :many
 SELECT m.* FROM members m
 WHERE m.member_no > @after AND m.member_no IN (
-    SELECT member_no FROM addresses WHERE address = @address AND verify_time IS NOT NULL
+    SELECT a.member_no FROM addresses a WHERE a.address = @address AND a.verify_time IS NOT NULL
     UNION ALL
-    SELECT member_no FROM addresses WHERE address = @address AND verify_time IS NULL)
+    SELECT b.member_no FROM addresses b WHERE b.address = @address AND b.verify_time IS NULL)
 ORDER BY m.member_no
 LIMIT @size;
 
