@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	internationalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1"
 	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 	"github.com/chapterhouse/chapterhouse/services/internal/source"
@@ -50,8 +51,15 @@ type batch struct {
 }
 
 // newExports returns the exports by the pattern of their route.
-func newExports(lists localv1.ListServiceClient, syncs localv1.SyncServiceClient) map[string]*export {
+func newExports(
+	lists localv1.ListServiceClient, syncs localv1.SyncServiceClient,
+	members internationalv1.MemberServiceClient, imports internationalv1.MemberImportServiceClient,
+) map[string]*export {
 	return map[string]*export{
+		membersPath: newExport(internationalv1.MemberService_ListMembers_FullMethodName, members.ListMembers,
+			(*internationalv1.ListMembersResponse).GetMembers, source.MemberColumns, memberRow),
+		importChangesPath: newExport(internationalv1.MemberImportService_ListMemberImportChanges_FullMethodName, imports.ListMemberImportChanges,
+			(*internationalv1.ListMemberImportChangesResponse).GetChanges, importChangeColumns, importChangeRow),
 		entriesPath: newExport(localv1.ListService_ListEntries_FullMethodName, lists.ListEntries,
 			(*localv1.ListEntriesResponse).GetEntries, source.ExportColumns, entryRow),
 		changesPath: newExport(localv1.SyncService_ListSyncChanges_FullMethodName, syncs.ListSyncChanges,
@@ -177,7 +185,9 @@ func exportRequest(r *http.Request, matched *route, parent string) (proto.Messag
 	if err := runtime.PopulateQueryParameters(request, query, utilities.NewDoubleArray(nil)); err != nil {
 		return nil, err
 	}
-	setField(request, "parent", protoreflect.ValueOfString(parent))
+	if parent != "" {
+		setField(request, "parent", protoreflect.ValueOfString(parent))
+	}
 	setField(request, "page_size", protoreflect.ValueOfInt32(exportPage))
 	return request, nil
 }
@@ -278,9 +288,14 @@ func timestamp(t *timestamppb.Timestamp) string {
 // attachment names a file by the ids, which hold nothing that a header or a file system minds.
 func attachment(parent, extension string) string {
 	parts := strings.Split(parent, "/")
-	name := parts[1] + "-" + parts[3]
-	if len(parts) > 5 {
-		name += "-changes-" + parts[5]
+	name := "members"
+	switch len(parts) {
+	case 2: // memberImports/x
+		name = "members-import-" + parts[1]
+	case 4: // chapters/x/lists/y
+		name = parts[1] + "-" + parts[3]
+	case 6: // chapters/x/lists/y/syncs/z
+		name = parts[1] + "-" + parts[3] + "-changes-" + parts[5]
 	}
 	return `attachment; filename="` + name + extension + `"`
 }

@@ -50,6 +50,9 @@ type gateway struct {
 
 	subscriptions localv1.SubscriptionServiceClient
 	public        regionalv1.FeedServiceClient
+	members       internationalv1.MemberServiceClient
+	memberLinks   internationalv1.MemberLinkServiceClient
+	imports       internationalv1.MemberImportServiceClient
 }
 
 // tier is a service behind the gateway.
@@ -70,8 +73,11 @@ func New(ctx context.Context, deps Deps) (http.Handler, error) {
 
 		subscriptions: localv1.NewSubscriptionServiceClient(deps.Local),
 		public:        regionalv1.NewFeedServiceClient(deps.Regional),
+		members:       internationalv1.NewMemberServiceClient(deps.International),
+		memberLinks:   internationalv1.NewMemberLinkServiceClient(deps.International),
+		imports:       internationalv1.NewMemberImportServiceClient(deps.International),
 	}
-	g.exports = newExports(g.lists, g.syncs)
+	g.exports = newExports(g.lists, g.syncs, g.members, g.imports)
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
@@ -125,7 +131,11 @@ func (g *gateway) register(ctx context.Context) error {
 	)
 	international, regional, local := g.tiers[0].conn, g.tiers[1].conn, g.tiers[2].conn
 	for _, register := range []func(context.Context, *runtime.ServeMux) error{
-		with(internationalv1.RegisterMemberServiceHandlerClient, internationalv1.NewMemberServiceClient(international)),
+		with(internationalv1.RegisterMemberServiceHandlerClient, g.members),
+		with(internationalv1.RegisterOrganizationServiceHandlerClient, internationalv1.NewOrganizationServiceClient(international)),
+		with(internationalv1.RegisterErasureServiceHandlerClient, internationalv1.NewErasureServiceClient(international)),
+		with(internationalv1.RegisterMemberLinkServiceHandlerClient, g.memberLinks),
+		with(internationalv1.RegisterMemberImportServiceHandlerClient, g.imports),
 		with(internationalv1.RegisterStandingServiceHandlerClient, internationalv1.NewStandingServiceClient(international)),
 		with(internationalv1.RegisterCharterServiceHandlerClient, internationalv1.CharterServiceClient(roomyCharters{internationalv1.NewCharterServiceClient(international)})),
 		with(internationalv1.RegisterAnnouncementServiceHandlerClient, internationalv1.NewAnnouncementServiceClient(international)),
@@ -151,6 +161,9 @@ func (g *gateway) register(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := g.api.HandlePath(http.MethodPost, importPath, g.importMembers); err != nil {
+		return err
+	}
 	return g.api.HandlePath(http.MethodPost, syncsPath, g.createSync)
 }
 
@@ -168,7 +181,12 @@ func (g *gateway) traced(next http.Handler) http.Handler {
 
 // traceable keeps the links of mails out of traces, whose spans hold paths.
 func traceable(r *http.Request) bool {
-	return !strings.HasPrefix(r.URL.Path, linksPath) && !strings.HasPrefix(r.URL.Path, "/v1/subscriptions/")
+	for _, links := range []string{linksPath, memberLinksPath, "/v1/subscriptions/", "/v1/memberLinks/"} {
+		if strings.HasPrefix(r.URL.Path, links) {
+			return false
+		}
+	}
+	return true
 }
 
 // dispatch sends a request to the API or to a page. net/http's own mux would redirect unclean paths and answer
@@ -184,6 +202,10 @@ func (g *gateway) dispatch(w http.ResponseWriter, r *http.Request) {
 	}
 	if strings.HasPrefix(r.URL.Path, feedsPath) {
 		g.serveFeed(w, r)
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, memberLinksPath) {
+		g.serveMemberLink(w, r)
 		return
 	}
 	page, ok := g.pages[r.URL.Path]

@@ -24,6 +24,10 @@ func services() []protoreflect.ServiceDescriptor {
 	var all []protoreflect.ServiceDescriptor
 	for _, file := range []protoreflect.FileDescriptor{
 		internationalv1.File_chapterhouse_international_v1_members_proto,
+		internationalv1.File_chapterhouse_international_v1_organizations_proto,
+		internationalv1.File_chapterhouse_international_v1_erasures_proto,
+		internationalv1.File_chapterhouse_international_v1_member_links_proto,
+		internationalv1.File_chapterhouse_international_v1_imports_proto,
 		internationalv1.File_chapterhouse_international_v1_standings_proto,
 		internationalv1.File_chapterhouse_international_v1_charters_proto,
 		internationalv1.File_chapterhouse_international_v1_announcements_proto,
@@ -80,7 +84,12 @@ func newRoutes(services []protoreflect.ServiceDescriptor) (*routes, error) {
 			}
 		}
 	}
-	return found, found.addProbe(http.MethodPost, syncsPath)
+	for _, uploaded := range []string{syncsPath, importPath} {
+		if err := found.addProbe(http.MethodPost, uploaded); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
 }
 
 func (t *routes) addMethod(method protoreflect.MethodDescriptor) error {

@@ -13,8 +13,10 @@ import (
 	"strings"
 
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
+	internationalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1"
 	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 )
@@ -44,8 +46,9 @@ var (
 type view struct {
 	Show         string // which of the template's parts
 	Title        string
-	Subscription *localv1.Subscription // nil on a page that says what went wrong
-	Until        string                // how long the link works
+	Subscription *localv1.Subscription // nil on a page that says what went wrong, and on one of the register
+	Link         *internationalv1.MemberLink
+	Until        string // how long the link works
 
 	Text, Remedy, RequestID string
 	Again                   bool // the page itself may show more
@@ -68,9 +71,7 @@ func (g *gateway) followLink(w http.ResponseWriter, r *http.Request) (subscripti
 	if !linkPattern.MatchString(link) {
 		return nil, "", rpc.NotFound(errorv1.Reason_REASON_LINK_INVALID, "the link is not one of ours")
 	}
-	// Nothing of the request but its id is handed on: whoever has the link needs no token, and a token adds nothing to it.
-	ctx := metadata.NewOutgoingContext(r.Context(), metadata.Pairs(rpc.RequestIDHeader, rpc.RequestID(r.Context())))
-	ctx, cancel := context.WithTimeout(ctx, g.cfg.RequestTimeout)
+	ctx, cancel := g.linkContext(r)
 	defer cancel()
 	name := "subscriptions/" + link
 	switch r.Method {
@@ -85,6 +86,13 @@ func (g *gateway) followLink(w http.ResponseWriter, r *http.Request) (subscripti
 		return g.act(ctx, name, sent)
 	}
 	return nil, "", methodNotAllowed(http.MethodGet, http.MethodHead, http.MethodPost)
+}
+
+// linkContext hands on nothing of the request but its id: whoever has the link needs no token, and a token adds nothing
+// to it.
+func (g *gateway) linkContext(r *http.Request) (context.Context, context.CancelFunc) {
+	ctx := metadata.NewOutgoingContext(r.Context(), metadata.Pairs(rpc.RequestIDHeader, rpc.RequestID(r.Context())))
+	return context.WithTimeout(ctx, g.cfg.RequestTimeout)
 }
 
 func (g *gateway) act(ctx context.Context, name string, sent url.Values) (subscription *localv1.Subscription, action string, err error) {
@@ -144,9 +152,7 @@ func readParts(body []byte, boundary string) (url.Values, error) {
 // viewOf chooses the page by what the link is for, how things stand, and what was done just now.
 func viewOf(subscription *localv1.Subscription, action string) view {
 	page := view{Subscription: subscription}
-	if expire := subscription.GetExpireTime(); expire != nil {
-		page.Until = expire.AsTime().Format("2 January 2006, 15:04 UTC")
-	}
+	page.Until = until(subscription.GetExpireTime())
 	confirms := subscription.GetPurpose() == localv1.Subscription_CONFIRM
 	switch state := subscription.GetState(); {
 	case action == actionReturn:
@@ -165,6 +171,14 @@ func viewOf(subscription *localv1.Subscription, action string) view {
 		page.Show, page.Title = "leave", "Leave this list?"
 	}
 	return page
+}
+
+// until is a time as people read it, empty for none.
+func until(expire *timestamppb.Timestamp) string {
+	if expire == nil {
+		return ""
+	}
+	return expire.AsTime().Format("2 January 2006, 15:04 UTC")
 }
 
 // failLink says to a person what went wrong and what to do.
@@ -188,6 +202,16 @@ func apology(problem *problem) view {
 			Title: "This link does not work", Text: "It is not complete, or its time is over: a link to confirm works for a week.",
 			Remedy: "Copy the whole link out of the mail, also where it goes on in the next line, or use the link in a newer mail of the list. " +
 				"If that does not help, write to the people who run your chapter.",
+		}
+	case nameOf(errorv1.Reason_REASON_MEMBER_LINK_INVALID):
+		return view{
+			Title: "This link does not work", Text: "It is not complete, its time is over, or what it was about is gone: a link works for a week.",
+			Remedy: "Copy the whole link out of the mail, also where it goes on in the next line, or ask for a new one where you keep your membership.",
+		}
+	case nameOf(errorv1.Reason_REASON_ADDRESS_TAKEN):
+		return view{
+			Title: "This address is somebody's already", Text: "Another member has confirmed it before.",
+			Remedy: "If both memberships are yours, ask the international body to make them one.",
 		}
 	case nameOf(errorv1.Reason_REASON_ENTRY_STATE):
 		return view{

@@ -13,9 +13,11 @@ import (
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
@@ -50,7 +52,8 @@ func (g *gateway) createSync(w http.ResponseWriter, r *http.Request, params map[
 		g.fail(w, r, err)
 		return
 	}
-	answer, md, err := up.run(ctx, g.syncs, header)
+	answer := &localv1.Sync{}
+	md, err := up.run(syncStream(ctx, g.syncs, header), answer)
 	defer up.stop()
 	_ = http.NewResponseController(w).SetWriteDeadline(clock.System{}.Now().Add(writeSlack))
 	if err != nil {
@@ -144,34 +147,49 @@ type upload struct {
 	cause    error
 }
 
-// run returns the service's answer. Where the source could not be read to its end the call is cancelled, so that the
-// service sees no end either, and the reason is returned.
-func (u *upload) run(ctx context.Context, client localv1.SyncServiceClient, header *localv1.CreateSyncHeader) (*localv1.Sync, metadata.MD, error) {
-	u.pumped = make(chan struct{})
+// sender is a call that a source is sent in.
+type sender struct {
+	stream grpc.ClientStream
+	err    error
+	header proto.Message
+	chunk  func([]byte) proto.Message
+}
+
+func syncStream(ctx context.Context, client localv1.SyncServiceClient, header *localv1.CreateSyncHeader) sender {
 	stream, err := client.CreateSync(ctx)
-	if err != nil {
+	return sender{
+		stream: stream, err: err,
+		header: &localv1.CreateSyncRequest{Part: &localv1.CreateSyncRequest_Header{Header: header}},
+		chunk: func(chunk []byte) proto.Message {
+			return &localv1.CreateSyncRequest{Part: &localv1.CreateSyncRequest_Chunk{Chunk: chunk}}
+		},
+	}
+}
+
+// run fills in the service's answer. Where the source could not be read to its end the call is cancelled, so that the
+// service sees no end either, and the reason is returned.
+func (u *upload) run(call sender, answer proto.Message) (metadata.MD, error) {
+	u.pumped = make(chan struct{})
+	if call.err != nil {
 		close(u.pumped)
-		return nil, nil, err
+		return nil, call.err
 	}
 	go func() {
-		u.cause = u.pump(stream, header)
+		u.cause = u.pump(call)
 		close(u.pumped)
 		if u.cause != nil {
 			u.cancel()
 		}
 	}()
-	answer := &localv1.Sync{}
-	if err := stream.RecvMsg(answer); err != nil {
-		return nil, nil, u.blame(err)
+	if err := call.stream.RecvMsg(answer); err != nil {
+		return nil, u.blame(err)
 	}
-	md, err := stream.Header()
-	return answer, md, err
+	return call.stream.Header()
 }
 
 // pump sends the source chunk by chunk. It ends early when the service has answered.
-func (u *upload) pump(stream localv1.SyncService_CreateSyncClient, header *localv1.CreateSyncHeader) error {
-	first := &localv1.CreateSyncRequest{Part: &localv1.CreateSyncRequest_Header{Header: header}}
-	if stream.Send(first) != nil {
+func (u *upload) pump(call sender) error {
+	if call.stream.SendMsg(call.header) != nil {
 		return nil // what RecvMsg returns says why
 	}
 	for {
@@ -180,11 +198,11 @@ func (u *upload) pump(stream localv1.SyncService_CreateSyncClient, header *local
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		if len(chunk) > 0 && stream.Send(&localv1.CreateSyncRequest{Part: &localv1.CreateSyncRequest_Chunk{Chunk: chunk}}) != nil {
+		if len(chunk) > 0 && call.stream.SendMsg(call.chunk(chunk)) != nil {
 			return nil
 		}
 		if err != nil {
-			return stream.CloseSend()
+			return call.stream.CloseSend()
 		}
 	}
 }

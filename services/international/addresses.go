@@ -41,15 +41,21 @@ func (s *Service) CreateAddress(ctx context.Context, req *internationalv1.Create
 		if err != nil {
 			return nil, noMember(err, req.GetParent())
 		}
+		if err := refuseGone(ctx, tx, row); err != nil {
+			return nil, err
+		}
 		now := s.clock.Now()
 		if err := s.addAddresses(ctx, tx, row, given, []string{canonical}, now); err != nil {
 			return nil, err
 		}
-		if _, err := q.TouchMember(ctx, db.TouchMemberParams{MemberNo: row.MemberNo, Now: now}); err != nil {
+		if err := touch(ctx, tx, deed{verb: addressAdded, subject: actor(ctx, row.ID)}, row.MemberNo, now); err != nil {
 			return nil, err
 		}
 		added, err := q.AddressByText(ctx, db.AddressByTextParams{MemberNo: row.MemberNo, Address: canonical})
-		return viewAddress(req.GetParent(), added), err
+		if err != nil {
+			return nil, err
+		}
+		return viewAddress(req.GetParent(), added), s.askToVerify(ctx, tx, added, now)
 	})
 }
 
@@ -83,33 +89,44 @@ func (s *Service) VerifyAddress(ctx context.Context, req *internationalv1.Verify
 		if row.VerifyTime != nil {
 			return viewAddress(parent, row), nil
 		}
-		q := db.New(tx)
-		tokens := s.tokens(row)
-		err := s.changeTokens(ctx, tx, member.MemberNo, tokens.Tokens, now, func(write *pipeline) {
-			one(write, &row, db.VerifyAddress, now, row.AddressNo)
-			tokens.insert(write, member.MemberNo)
-		})
-		if isTaken(err) {
-			return nil, taken("address")
-		}
-		if err != nil {
-			return nil, err
-		}
-		_, err = q.TouchMember(ctx, db.TouchMemberParams{MemberNo: member.MemberNo, Now: now})
+		by := attested(ctx)
+		row, err := s.verify(ctx, tx, member, row, by, now)
 		return viewAddress(parent, row), err
 	})
+}
+
+// proof is how an address came to be verified, and by whom.
+type proof struct{ method, subject string }
+
+// attested is staff's word.
+func attested(ctx context.Context) proof {
+	return proof{internationalv1.Address_STAFF.String(), authz.FromContext(ctx).Subject}
+}
+
+// verify makes an address count for its member, whose row the caller holds.
+func (s *Service) verify(ctx context.Context, tx pgx.Tx, member db.Member, row db.Address, by proof, now time.Time) (db.Address, error) {
+	tokens := s.tokens(row)
+	err := s.changeTokens(ctx, tx, []int64{member.MemberNo}, tokens.Tokens, now, func(write *pipeline) {
+		one(write, &row, db.VerifyAddress, now, by.method, by.subject, row.AddressNo)
+		tokens.insert(write, member.MemberNo)
+	})
+	if isTaken(err) {
+		return row, taken("address")
+	}
+	if err != nil {
+		return row, err
+	}
+	return row, touch(ctx, tx, deed{verb: addressVerified, subject: by.subject}, member.MemberNo, now)
 }
 
 // DeleteAddress removes an address; from now on it is an unknown person's.
 func (s *Service) DeleteAddress(ctx context.Context, req *internationalv1.DeleteAddressRequest) (*emptypb.Empty, error) {
 	return onAddress(ctx, s, req.GetName(), func(tx pgx.Tx, member db.Member, row db.Address, now time.Time) (*emptypb.Empty, error) {
-		q := db.New(tx)
-		err := s.changeTokens(ctx, tx, member.MemberNo, nil, now, func(write *pipeline) { write.exec(db.DeleteAddress, row.AddressNo) })
+		err := s.changeTokens(ctx, tx, []int64{member.MemberNo}, nil, now, func(write *pipeline) { write.exec(db.DeleteAddress, row.AddressNo) })
 		if err != nil {
 			return nil, err
 		}
-		_, err = q.TouchMember(ctx, db.TouchMemberParams{MemberNo: member.MemberNo, Now: now})
-		return &emptypb.Empty{}, err
+		return &emptypb.Empty{}, touch(ctx, tx, deed{verb: addressRemoved, subject: actor(ctx, member.ID)}, member.MemberNo, now)
 	})
 }
 
@@ -133,10 +150,14 @@ func onAddress[T proto.Message](ctx context.Context, s *Service, name string, ch
 
 // addAddresses enters addresses for a member whose row the caller holds, and makes the verified ones known.
 func (s *Service) addAddresses(ctx context.Context, tx pgx.Tx, member db.Member, given []*internationalv1.Address, canonical []string, now time.Time) error {
+	return s.addAddressesBy(ctx, tx, member, given, canonical, attested(ctx), now)
+}
+
+func (s *Service) addAddressesBy(ctx context.Context, tx pgx.Tx, member db.Member, given []*internationalv1.Address, canonical []string, by proof, now time.Time) error {
 	if len(given) == 0 {
 		return nil
 	}
-	args := db.InsertAddressesParams{MemberNo: member.MemberNo, Addresses: canonical, Now: now}
+	args := db.InsertAddressesParams{MemberNo: member.MemberNo, Addresses: canonical, Now: now, Method: by.method, Subject: by.subject}
 	for _, one := range given {
 		args.Ids = append(args.Ids, uuid.Must(uuid.NewV7()).String())
 		args.Verified = append(args.Verified, one.GetVerified())
@@ -163,7 +184,7 @@ func (s *Service) addAddresses(ctx context.Context, tx pgx.Tx, member db.Member,
 		return nil
 	}
 	tokens := s.tokens(verified...)
-	return s.changeTokens(ctx, tx, member.MemberNo, tokens.Tokens, now, func(write *pipeline) { tokens.insert(write, member.MemberNo) })
+	return s.changeTokens(ctx, tx, []int64{member.MemberNo}, tokens.Tokens, now, func(write *pipeline) { tokens.insert(write, member.MemberNo) })
 }
 
 // isTaken says that another member verified the address first.
@@ -222,6 +243,9 @@ func viewAddress(parent string, row db.Address) *internationalv1.Address {
 		Verified:   row.VerifyTime != nil,
 		VerifyTime: optionalTime(row.VerifyTime),
 		CreateTime: timestamppb.New(row.CreateTime),
+
+		VerifyMethod: internationalv1.Address_VerifyMethod(internationalv1.Address_VerifyMethod_value[row.VerifyMethod]),
+		VerifiedBy:   row.VerifySubject,
 	}
 }
 

@@ -100,7 +100,7 @@ func BenchmarkLapses(b *testing.B) {
 		w.must(err)
 		b.ReportMetric(float64(n)/time.Since(start).Seconds(), "lapses/s")
 		b.StopTimer()
-		w.exec(`UPDATE members SET state = 'ACTIVE', term_end = term_end + interval '366 days'`)
+		w.exec(`UPDATE members SET own_state = 'ACTIVE', term_end = term_end + interval '366 days'`)
 		w.exec(`UPDATE standings SET membership_international = membership_total, eligible = true`)
 		w.exec(`UPDATE terms SET state = 'RUNNING', end_time = end_time + interval '366 days'`)
 		b.StartTimer()
@@ -214,7 +214,7 @@ func (w *world) crowd(members int) {
 	for c := range chapters {
 		w.chapter(fmt.Sprintf("c%d", c))
 	}
-	w.exec(`INSERT INTO members (id, display_name, state, term_start, term_end, version, create_time, update_time)
+	w.exec(`INSERT INTO members (id, display_name, own_state, term_start, term_end, version, create_time, update_time)
 		SELECT 'm' || i, 'm', 'ACTIVE', $2::timestamptz, $2::timestamptz + interval '1 year', 1, $2::timestamptz, $2::timestamptz FROM generate_series(1, $1::int) i`, members, w.clock.Now())
 	w.exec(`INSERT INTO terms (member_no, start_time, end_time, state) SELECT member_no, term_start, term_end, 'RUNNING' FROM members`)
 	w.exec(`INSERT INTO addresses (id, member_no, address, verify_time, create_time)

@@ -1,10 +1,25 @@
 package international
 
-import "time"
+import (
+	"time"
+
+	"github.com/chapterhouse/chapterhouse/services/internal/mail"
+)
 
 // Config is every setting of the international service that is not an address or a secret.
 type Config struct {
 	Sites []string `help:"Local sites whose chapters are counted." default:"main" env:"CHAPTERHOUSE_SITES"`
+
+	// PublicURL is where people open the links in the register's mails; without it none is sent.
+	PublicURL string      `help:"Where people open the links in mails: the gateway as the world sees it (https, or on this machine http). Without it the register sends no mail." placeholder:"URL" env:"CHAPTERHOUSE_PUBLIC_URL"`
+	Mail      mail.Config `embed:"" prefix:"mail-"`
+
+	ImportLifetime time.Duration `help:"How long a plan of an import can be applied." default:"24h"`
+	KeepImports    time.Duration `help:"How long the rows of old imports are kept." default:"720h"`
+	UploadIdle     time.Duration `help:"How long nothing of an upload may arrive." default:"60s"`
+	UploadLimit    time.Duration `help:"How long an upload may take in all." default:"1h"`
+	MaxUploadBytes int64         `help:"The largest file to import." default:"268435456"`
+	MaxUploadRows  int           `help:"The most rows of a file to import." default:"1000000"`
 
 	LapseEvery     time.Duration `help:"How often terms that ran out are looked for." default:"30s"`
 	LapseBatch     int32         `help:"Members that lapse in one transaction." default:"5000"`
@@ -34,6 +49,12 @@ func (c Config) withDefaults() Config {
 	if len(c.Sites) == 0 {
 		c.Sites = []string{"main"}
 	}
+	c.ImportLifetime = orElse(c.ImportLifetime, 24*time.Hour)
+	c.KeepImports = orElse(c.KeepImports, 30*24*time.Hour)
+	c.UploadIdle = orElse(c.UploadIdle, time.Minute)
+	c.UploadLimit = orElse(c.UploadLimit, time.Hour)
+	c.MaxUploadBytes = orElse(c.MaxUploadBytes, 256<<20)
+	c.MaxUploadRows = orElse(c.MaxUploadRows, 1_000_000)
 	c.LapseEvery = orElse(c.LapseEvery, 30*time.Second)
 	c.LapseBatch = orElse(c.LapseBatch, 5000)
 	c.PolicyEvery = orElse(c.PolicyEvery, 30*time.Second)

@@ -89,6 +89,7 @@ func owners() []bus.Owner {
 		{Kind: "charter", Versions: charterVersions, Snapshot: charterSnapshot},
 		escalationOwner(),
 		noticeOwner(),
+		erasureOwner(),
 		{Kind: "announcement", Versions: announcementVersions, Snapshot: announcementSnapshot},
 	}
 }
@@ -178,6 +179,11 @@ func (s *Service) beginEpoch(ctx context.Context, tx pgx.Tx, epoch int64) error 
 		return fmt.Errorf("begin epoch %d: %w", epoch, err)
 	}
 	events = append(events, escalations...)
+	erasures, err := beginErasureEpoch(ctx, q, epoch)
+	if err != nil {
+		return fmt.Errorf("begin epoch %d: %w", epoch, err)
+	}
+	events = append(events, erasures...)
 	for _, row := range announcements {
 		event, err := announcementChanged(row)
 		if err != nil {

@@ -26,8 +26,8 @@ func (w *world) forecast(chapter string) *internationalv1.StandingForecast {
 	return forecast
 }
 
-// renew lets a membership end at a time.
-func (w *world) renew(id string, end time.Time) {
+// renewUntil lets a membership end at a time.
+func (w *world) renewUntil(id string, end time.Time) {
 	w.t.Helper()
 	_, err := w.members.RenewMember(w.t.Context(), &internationalv1.RenewMemberRequest{Name: "members/" + id, TermEndTime: timestamppb.New(end)})
 	w.must(err)
@@ -67,12 +67,12 @@ func TestForecastSaysWhoHasToRenew(t *testing.T) {
 		second.GetRenewAtLeast() != 2 || second.GetRenewBasis() != internationalv1.Basis_MEMBERSHIP {
 		t.Errorf("the second day is %v", second)
 	}
-	w.renew("m1", noon.AddDate(2, 0, 0))
-	w.renew("m2", noon.AddDate(2, 0, 0))
+	w.renewUntil("m1", noon.AddDate(2, 0, 0))
+	w.renewUntil("m2", noon.AddDate(2, 0, 0))
 	if loss := w.standing("paris").GetForecastLossTime().AsTime(); !loss.Equal(ends[3]) {
 		t.Errorf("after two have renewed it is lost at %s", loss)
 	}
-	w.renew("m3", noon.AddDate(2, 0, 0))
+	w.renewUntil("m3", noon.AddDate(2, 0, 0))
 	if loss := w.standing("paris").GetForecastLossTime().AsTime(); !loss.Equal(noon.AddDate(2, 0, 0)) {
 		t.Errorf("after three have renewed it is lost at %s", loss)
 	}

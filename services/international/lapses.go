@@ -62,12 +62,10 @@ func (w *pruneWorker) Work(ctx context.Context, _ *river.Job[pruneArgs]) error {
 		return err
 	}
 	q := db.New(w.service.pool)
-	if err := errors.Join(
+	return errors.Join(
 		q.RetireNotices(ctx, now.Add(-answerNotices)), q.PruneListDays(ctx, dateOf(now.AddDate(-1, 0, 0))), q.RecountOfficers(ctx, now),
-	); err != nil {
-		return err
-	}
-	return q.PrunePreviewAudit(ctx, now.Add(-keepPreviews))
+		q.PrunePreviewAudit(ctx, now.Add(-keepPreviews)), q.PruneRegisterMails(ctx, now.Add(-keepMails)), w.service.pruneImports(ctx, now),
+	)
 }
 
 func (s *Service) newRiver() (*river.Client[pgx.Tx], error) {
@@ -117,22 +115,45 @@ func (s *Service) runJobs(ctx context.Context) error {
 	return nil
 }
 
-// lapse ends all terms that ran out, thousands in one transaction, and returns how many.
+// lapse ends all terms that ran out, those of members and of organisations, thousands in one transaction, and returns how
+// many.
 func (s *Service) lapse(ctx context.Context) (int, error) {
+	members, err := s.lapseBatches(ctx, s.lapseMembers)
+	if err != nil {
+		return members, err
+	}
+	organizations, err := s.lapseBatches(ctx, s.lapseOrganizations)
+	return members + organizations, err
+}
+
+// lapseBatches lapses a batch a transaction until none is left.
+func (s *Service) lapseBatches(ctx context.Context, batch func(context.Context, pgx.Tx) (int, error)) (int, error) {
 	for total := 0; ; {
-		n, err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) (int, error) {
-			now := s.clock.Now()
-			members, err := db.New(tx).LapsingMembers(ctx, db.LapsingMembersParams{Now: now, Size: s.config.LapseBatch})
-			if err != nil || len(members) == 0 {
-				return 0, err
-			}
-			_, err = s.endTerms(ctx, tx, members, lapsed, now)
-			return len(members), err
-		})
+		n, err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) (int, error) { return batch(ctx, tx) })
 		total += n
 		if err != nil || n == 0 {
 			return total, err
 		}
 		s.publisher.Wake()
 	}
+}
+
+func (s *Service) lapseMembers(ctx context.Context, tx pgx.Tx) (int, error) {
+	now := s.clock.Now()
+	rows, err := db.New(tx).LapsingMembers(ctx, db.LapsingMembersParams{Now: now, Size: s.config.LapseBatch})
+	if err != nil || len(rows) == 0 {
+		return 0, err
+	}
+	members := make([]int64, 0, len(rows))
+	var turning turns
+	for _, row := range rows {
+		members = append(members, row.MemberNo)
+		if row.Counted {
+			turning.lose = append(turning.lose, row.MemberNo)
+		}
+	}
+	var write pipeline
+	write.exec(db.EndTerms, lapsed, now, members)
+	deed{verb: verbLapsed, subject: system}.record(&write, now, members...)
+	return len(members), s.changeStates(ctx, tx, turning, now, &write)
 }

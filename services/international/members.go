@@ -19,13 +19,13 @@ import (
 
 // The recorded states of a membership.
 const (
-	active   = "ACTIVE"
-	lapsed   = "LAPSED"
-	resigned = "RESIGNED"
+	active    = "ACTIVE"
+	lapsed    = "LAPSED"
+	resigned  = "RESIGNED"
+	suspended = "SUSPENDED"
+	merged    = "MERGED"
+	erased    = "ERASED"
 )
-
-// errRehearsed rolls a validateOnly call back after everything that could refuse it has had its say.
-var errRehearsed = errors.New("rehearsed")
 
 // CreateMember enters a person into the register.
 func (s *Service) CreateMember(ctx context.Context, req *internationalv1.CreateMemberRequest) (*internationalv1.Member, error) {
@@ -35,14 +35,13 @@ func (s *Service) CreateMember(ctx context.Context, req *internationalv1.CreateM
 		return nil, err
 	}
 	id := orElse(req.GetMemberId(), uuid.Must(uuid.NewV7()).String())
-	var rehearsed *internationalv1.Member
-	member, err := inTx(ctx, s, func(tx pgx.Tx) (*internationalv1.Member, error) {
+	return rehearsable(ctx, s, req.GetValidateOnly(), func(tx pgx.Tx) (*internationalv1.Member, error) {
 		now := s.clock.Now()
 		end, err := termEnd(given.GetTermEndTime(), "member.termEndTime", now, nil)
 		if err != nil {
 			return nil, err
 		}
-		row, err := db.New(tx).InsertMember(ctx, db.InsertMemberParams{ID: id, DisplayName: given.GetDisplayName(), State: lapsed, Now: now})
+		row, err := db.New(tx).InsertMember(ctx, db.InsertMemberParams{ID: id, DisplayName: given.GetDisplayName(), Now: now})
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil, rpc.AlreadyExists(errorv1.Reason_REASON_ALREADY_EXISTS, "members/%s exists", id).With("resource", "members/"+id)
 		}
@@ -58,16 +57,14 @@ func (s *Service) CreateMember(ctx context.Context, req *internationalv1.CreateM
 		if err := s.addAddresses(ctx, tx, row, given.GetAddresses(), canonical, now); err != nil {
 			return nil, err
 		}
-		member, err := viewWithAddresses(ctx, db.New(tx), row)
-		if err == nil && req.GetValidateOnly() {
-			rehearsed, err = member, errRehearsed
+		if err := recordDeed(ctx, tx, deed{verb: entered, subject: actor(ctx, id)}, row.MemberNo, now); err != nil {
+			return nil, err
 		}
-		return member, err
+		if err := s.askAllToVerify(ctx, tx, row, now); err != nil {
+			return nil, err
+		}
+		return viewWithAddresses(ctx, db.New(tx), row)
 	})
-	if errors.Is(err, errRehearsed) {
-		return rehearsed, nil
-	}
-	return member, err
 }
 
 // GetMember reads one member.
@@ -107,58 +104,59 @@ func (s *Service) ListMembers(ctx context.Context, req *internationalv1.ListMemb
 func (s *Service) UpdateMember(ctx context.Context, req *internationalv1.UpdateMemberRequest) (*internationalv1.Member, error) {
 	given := req.GetMember()
 	return s.onMember(ctx, given.GetName(), given.GetEtag(), func(tx pgx.Tx, row db.Member, now time.Time) (db.Member, error) {
-		merged := &internationalv1.Member{DisplayName: row.DisplayName}
-		if err := rpc.Merge(merged, given, req.GetUpdateMask(), "member", "display_name"); err != nil {
+		next := &internationalv1.Member{DisplayName: row.DisplayName}
+		if err := rpc.Merge(next, given, req.GetUpdateMask(), "member", "display_name"); err != nil {
 			return row, err
 		}
-		return db.New(tx).RenameMember(ctx, db.RenameMemberParams{DisplayName: merged.GetDisplayName(), MemberNo: row.MemberNo, Now: now})
+		var write pipeline
+		one(&write, &row, db.RenameMember, next.GetDisplayName(), now, row.MemberNo)
+		deed{verb: renamed, subject: actor(ctx, row.ID)}.record(&write, now, row.MemberNo)
+		return row, write.run(ctx, tx)
 	})
 }
 
 // RenewMember prolongs the running term, or starts one now.
 func (s *Service) RenewMember(ctx context.Context, req *internationalv1.RenewMemberRequest) (*internationalv1.Member, error) {
 	return s.onMember(ctx, req.GetName(), req.GetEtag(), func(tx pgx.Tx, row db.Member, now time.Time) (db.Member, error) {
-		switch row.State {
-		case active:
-			end, err := termEnd(req.GetTermEndTime(), "termEndTime", now, row.TermEnd)
-			if err != nil {
-				return row, err
-			}
-			return db.New(tx).ProlongTerm(ctx, db.ProlongTermParams{MemberNo: row.MemberNo, TermEnd: *end, Now: now})
-		case lapsed, resigned:
-			end, err := termEnd(req.GetTermEndTime(), "termEndTime", now, nil)
-			if err != nil {
-				return row, err
-			}
-			var write pipeline
-			one(&write, &row, db.StartTerm, now, *end, row.MemberNo)
-			return row, s.changeState(ctx, tx, []int64{row.MemberNo}, 1, now, &write)
-		default:
+		if row.State == suspended {
 			return row, wrongState(row, "renewed")
 		}
-	})
-}
-
-// ResignMember ends the running term now.
-func (s *Service) ResignMember(ctx context.Context, req *internationalv1.ResignMemberRequest) (*internationalv1.Member, error) {
-	return s.onMember(ctx, req.GetName(), req.GetEtag(), func(tx pgx.Tx, row db.Member, now time.Time) (db.Member, error) {
-		if row.State != active {
-			return row, wrongState(row, "resigned")
+		var running *time.Time
+		if row.OwnState == active {
+			running = row.TermEnd
 		}
-		ended, err := s.endTerms(ctx, tx, []int64{row.MemberNo}, resigned, now)
+		end, err := termEnd(req.GetTermEndTime(), "termEndTime", now, running)
 		if err != nil {
 			return row, err
 		}
-		return ended[0], nil
+		var turning turns
+		turning.turn(row.MemberNo, row.State, active)
+		var write pipeline
+		if running != nil {
+			one(&write, &row, db.ProlongTerm, *end, now, row.MemberNo)
+		} else {
+			one(&write, &row, db.StartTerm, now, *end, row.MemberNo)
+		}
+		deed{verb: renewed, subject: actor(ctx, row.ID)}.record(&write, now, row.MemberNo)
+		return row, s.changeStates(ctx, tx, turning, now, &write)
 	})
 }
 
-// endTerms moves ACTIVE members to another state, set-wise, and returns them. The caller holds their rows.
-func (s *Service) endTerms(ctx context.Context, tx pgx.Tx, memberNos []int64, state string, now time.Time) ([]db.Member, error) {
-	var write pipeline
-	var ended []db.Member
-	many(&write, &ended, db.EndTerms, state, now, memberNos)
-	return ended, s.changeState(ctx, tx, memberNos, -1, now, &write)
+// ResignMember ends the running term now. Who sits in a seat counts on by it.
+func (s *Service) ResignMember(ctx context.Context, req *internationalv1.ResignMemberRequest) (*internationalv1.Member, error) {
+	return s.onMember(ctx, req.GetName(), req.GetEtag(), func(tx pgx.Tx, row db.Member, now time.Time) (db.Member, error) {
+		if row.State == suspended || row.OwnState != active {
+			return row, wrongState(row, "resigned: no term of its own is running")
+		}
+		var turning turns
+		if row.SeatEnd == nil {
+			turning.lose = []int64{row.MemberNo}
+		}
+		var write pipeline
+		one(&write, &row, db.EndTerms, resigned, now, []int64{row.MemberNo})
+		deed{verb: verbResigned, subject: actor(ctx, row.ID)}.record(&write, now, row.MemberNo)
+		return row, s.changeStates(ctx, tx, turning, now, &write)
+	})
 }
 
 // onMember runs a change of one member, whose row it locks first.
@@ -172,6 +170,9 @@ func (s *Service) onMember(ctx context.Context, name, given string, change func(
 		err := read.run(ctx, tx)
 		if err != nil {
 			return nil, noMember(err, name)
+		}
+		if err := refuseGone(ctx, tx, row); err != nil {
+			return nil, err
 		}
 		if err := rpc.CheckEtags(ctx, given, memberEtag(row)); err != nil {
 			return nil, err
@@ -235,6 +236,9 @@ func viewMembers(ctx context.Context, q *db.Queries, rows []db.Member) ([]*inter
 		byNo[row.MemberNo] = members[i]
 		numbers[i] = row.MemberNo
 	}
+	if err := showMerged(ctx, q, rows, members); err != nil {
+		return nil, err
+	}
 	addresses, err := q.AddressesOf(ctx, numbers)
 	if err != nil {
 		return nil, err
@@ -256,7 +260,38 @@ func viewMember(row db.Member) *internationalv1.Member {
 		CreateTime:    timestamppb.New(row.CreateTime),
 		UpdateTime:    timestamppb.New(row.UpdateTime),
 		Etag:          memberEtag(row),
+
+		SuspendTime:     optionalTime(row.SuspendTime),
+		SuspendReason:   row.SuspendReason,
+		ActiveUntilTime: optionalTime(row.ActiveUntil),
 	}
+}
+
+// showMerged says of merged records where they went.
+func showMerged(ctx context.Context, q *db.Queries, rows []db.Member, members []*internationalv1.Member) error {
+	var into []int64
+	for _, row := range rows {
+		if row.MergedInto != nil {
+			into = append(into, *row.MergedInto)
+		}
+	}
+	if len(into) == 0 {
+		return nil
+	}
+	found, err := q.MemberIDs(ctx, into)
+	if err != nil {
+		return err
+	}
+	names := make(map[int64]string, len(found))
+	for _, row := range found {
+		names[row.MemberNo] = "members/" + row.ID
+	}
+	for i, row := range rows {
+		if row.MergedInto != nil {
+			members[i].MergedInto = names[*row.MergedInto]
+		}
+	}
+	return nil
 }
 
 func optionalTime(t *time.Time) *timestamppb.Timestamp {

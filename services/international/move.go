@@ -195,31 +195,52 @@ func moveStandings(write *pipeline, all []moved, by cause, now time.Time) {
 		args.Eligibles)
 }
 
-// changeState moves members to a state in which they count (sign 1), or from one (sign -1): the people stay, the members
-// among them change. The caller holds the members' rows; write is what changes in the register.
-func (s *Service) changeState(ctx context.Context, tx pgx.Tx, memberNos []int64, sign int32, now time.Time, write *pipeline) error {
+// turns are members whose state begins to count, and those whose state ceases to.
+type turns struct{ gain, lose []int64 }
+
+// turn notes what a change of state does.
+func (t *turns) turn(memberNo int64, before, after string) {
+	switch {
+	case before != active && after == active:
+		t.gain = append(t.gain, memberNo)
+	case before == active && after != active:
+		t.lose = append(t.lose, memberNo)
+	}
+}
+
+// changeStates lets members begin or cease to count: the people stay, the members among them change. The caller holds the
+// members' rows; write is what changes in the register.
+func (s *Service) changeStates(ctx context.Context, tx pgx.Tx, turning turns, now time.Time, write *pipeline) error {
 	var find pipeline
-	var present []db.PresenceOfMembersRow
+	var come, gone []db.PresenceOfMembersRow
 	find.exec(genericPlans)
-	find.exec(db.LockTokensOfMembers, tokenLocks, memberNos)
-	many(&find, &present, db.PresenceOfMembers, memberNos)
+	find.exec(db.LockTokensOfMembers, tokenLocks, slices.Concat(turning.gain, turning.lose))
+	if len(turning.gain) > 0 {
+		many(&find, &come, db.PresenceOfMembers, turning.gain)
+	}
+	if len(turning.lose) > 0 {
+		many(&find, &gone, db.PresenceOfMembers, turning.lose)
+	}
 	if err := find.run(ctx, tx); err != nil {
 		return fmt.Errorf("find the members' chapters: %w", err)
 	}
 	changes := deltas{}
-	for _, row := range present {
-		changes.add(row.ChapterNo, row.Basis, 0, sign*row.Members)
+	for _, row := range come {
+		changes.add(row.ChapterNo, row.Basis, 0, row.Members)
+	}
+	for _, row := range gone {
+		changes.add(row.ChapterNo, row.Basis, 0, -row.Members)
 	}
 	return s.settle(ctx, tx, changes, byRegister, now, write)
 }
 
-// changeTokens makes tokens known as a member's, or unknown again, and moves the standings of every chapter that holds
-// one of them: the people behind all tokens of the member are counted before and after. given are the tokens that
-// change, write is what changes in the register; the caller holds the member's row.
-func (s *Service) changeTokens(ctx context.Context, tx pgx.Tx, memberNo int64, given [][]byte, now time.Time, write func(*pipeline)) error {
-	held, err := db.New(tx).TokensOfMembers(ctx, []int64{memberNo})
+// changeTokens makes tokens known as members', or unknown again, or another member's, and moves the standings of every
+// chapter that holds one of them: the people behind all tokens of the members are counted before and after. given are
+// the tokens that are new, write is what changes in the register; the caller holds the members' rows.
+func (s *Service) changeTokens(ctx context.Context, tx pgx.Tx, memberNos []int64, given [][]byte, now time.Time, write func(*pipeline)) error {
+	held, err := db.New(tx).TokensOfMembers(ctx, memberNos)
 	if err != nil {
-		return fmt.Errorf("find the member's tokens: %w", err)
+		return fmt.Errorf("find the members' tokens: %w", err)
 	}
 	tokens := slices.Concat(held, given)
 	var change pipeline
@@ -230,7 +251,7 @@ func (s *Service) changeTokens(ctx context.Context, tx pgx.Tx, memberNo int64, g
 	write(&change)
 	many(&change, &after, db.PeopleByTokens, tokens)
 	if err := change.run(ctx, tx); err != nil {
-		return fmt.Errorf("change the member's tokens: %w", err)
+		return fmt.Errorf("change the members' tokens: %w", err)
 	}
 	changes := deltas{}
 	changes.addPeople(before, -1)

@@ -24,6 +24,7 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/internal/address"
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 	"github.com/chapterhouse/chapterhouse/services/internal/clock"
+	"github.com/chapterhouse/chapterhouse/services/internal/mail"
 	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 )
@@ -56,7 +57,9 @@ type Deps struct {
 	MasterKey address.MasterKey
 	// Chapters asks each site, by name, for chapters that are not known here yet.
 	Chapters map[string]localv1.ChapterServiceClient
-	Config   Config
+	// Mail sends links to people; nil sends nothing. Whoever made it closes it.
+	Mail   *mail.Mailer
+	Config Config
 }
 
 // Service is the international tier. It implements all its gRPC services.
@@ -66,6 +69,10 @@ type Service struct {
 	internationalv1.UnimplementedCharterServiceServer
 	internationalv1.UnimplementedEscalationServiceServer
 	internationalv1.UnimplementedAnnouncementServiceServer
+	internationalv1.UnimplementedOrganizationServiceServer
+	internationalv1.UnimplementedErasureServiceServer
+	internationalv1.UnimplementedMemberLinkServiceServer
+	internationalv1.UnimplementedMemberImportServiceServer
 
 	pool       *pgxpool.Pool
 	nats       *nats.Conn
@@ -73,7 +80,10 @@ type Service struct {
 	log        *slog.Logger
 	registerer prometheus.Registerer
 	chapters   map[string]localv1.ChapterServiceClient
+	mail       *mail.Mailer
 	config     Config
+	// linkKey signs the links in mails.
+	linkKey []byte
 
 	sealer    *rpc.Sealer
 	publisher *bus.Publisher
@@ -94,7 +104,9 @@ func New(ctx context.Context, deps Deps) (*Service, error) {
 		log:        deps.Log,
 		registerer: deps.Registerer,
 		chapters:   deps.Chapters,
+		mail:       deps.Mail,
 		config:     deps.Config.withDefaults(),
+		linkKey:    deps.MasterKey.Derive(memberLinksKey),
 		limiters:   map[string]*rate.Limiter{},
 	}
 	var err error
@@ -121,6 +133,10 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	internationalv1.RegisterCharterServiceServer(r, s)
 	internationalv1.RegisterEscalationServiceServer(r, s)
 	internationalv1.RegisterAnnouncementServiceServer(r, s)
+	internationalv1.RegisterOrganizationServiceServer(r, s)
+	internationalv1.RegisterErasureServiceServer(r, s)
+	internationalv1.RegisterMemberLinkServiceServer(r, s)
+	internationalv1.RegisterMemberImportServiceServer(r, s)
 }
 
 // Run publishes, consumes, answers and works off jobs until ctx ends.
@@ -140,13 +156,14 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	group.Go(func() error { return s.runJobs(ctx) })
 	group.Go(func() error { return s.runSchedule(ctx) })
+	group.Go(func() error { return s.runMails(ctx) })
 	return group.Wait()
 }
 
 func (s *Service) consumers() ([]*bus.Consumer, error) {
 	config := bus.ConsumerConfig{
 		Pool: s.pool, NATS: s.nats, Tier: bus.International, Site: bus.MainSite,
-		FromTier: bus.Regional, FromSite: bus.MainSite, Topics: []bus.Topic{regionTopic(), s.caseTopic(), relayTopic()},
+		FromTier: bus.Regional, FromSite: bus.MainSite, Topics: []bus.Topic{regionTopic(), s.caseTopic(), relayTopic(), s.erasureTopic()},
 		Log: s.log, Registerer: s.registerer, AfterCommit: s.publisher.Wake,
 		GapWait: s.config.GapWait, CompareEvery: s.config.CompareEvery, Workers: 1,
 	}
@@ -157,7 +174,7 @@ func (s *Service) consumers() ([]*bus.Consumer, error) {
 	consumers := []*bus.Consumer{regional}
 	for _, site := range s.sites {
 		config.FromTier, config.FromSite, config.Workers = bus.Local, site.name, s.config.Workers
-		config.Topics = []bus.Topic{s.chapterTopic(site.no), s.listTopic(site.no)}
+		config.Topics = []bus.Topic{s.chapterTopic(site.no), s.listTopic(site.no), s.erasureTopic()}
 		local, err := bus.NewConsumer(config)
 		if err != nil {
 			return nil, err

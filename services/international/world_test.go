@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,6 +24,8 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/internal/authz"
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 	"github.com/chapterhouse/chapterhouse/services/internal/clock"
+	"github.com/chapterhouse/chapterhouse/services/internal/mail"
+	"github.com/chapterhouse/chapterhouse/services/internal/mailsink"
 	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 	"github.com/chapterhouse/chapterhouse/services/internal/testkit"
@@ -43,6 +47,11 @@ type world struct {
 	members internationalv1.MemberServiceClient
 	stands  internationalv1.StandingServiceClient
 	charter internationalv1.CharterServiceClient
+	bodies  internationalv1.OrganizationServiceClient
+	ledger  internationalv1.ErasureServiceClient
+	imports internationalv1.MemberImportServiceClient
+	links   internationalv1.MemberLinkServiceClient
+	sink    *mailsink.Sink
 	dialAs  func(authz.Principal) *grpc.ClientConn
 	epoch   atomic.Int64
 }
@@ -57,13 +66,13 @@ func setupOn(t testing.TB, pool *pgxpool.Pool, change ...func(*Config)) *world {
 	w := &world{t: t, clock: clock.NewFake(noon), pool: pool}
 	master := address.NewMasterKey()
 	w.site = master.SiteKey("main")
-	config := Config{}
+	config := Config{PublicURL: "https://members.example.org"}
 	for _, one := range change {
 		one(&config)
 	}
 	var err error
 	w.service, err = New(t.Context(), Deps{
-		Pool: w.pool, Clock: w.clock, Log: w.log(), MasterKey: master, Config: config,
+		Pool: w.pool, Clock: w.clock, Log: w.log(), MasterKey: master, Config: config, Mail: w.mailer(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +82,49 @@ func setupOn(t testing.TB, pool *pgxpool.Pool, change ...func(*Config)) *world {
 	w.members = internationalv1.NewMemberServiceClient(staff)
 	w.stands = internationalv1.NewStandingServiceClient(staff)
 	w.charter = internationalv1.NewCharterServiceClient(staff)
+	w.bodies = internationalv1.NewOrganizationServiceClient(staff)
+	w.ledger = internationalv1.NewErasureServiceClient(staff)
+	w.imports = internationalv1.NewMemberImportServiceClient(staff)
+	w.links = internationalv1.NewMemberLinkServiceClient(w.dialAs(authz.Principal{Subject: "somebody"}))
 	return w
+}
+
+// mailer hands mail to a sink; it goes out when a test calls mails.
+func (w *world) mailer() *mail.Mailer {
+	var err error
+	w.sink, err = mailsink.Start(context.Background(), mailsink.Config{})
+	w.must(err)
+	mailer, err := mail.New(mail.Config{SMTP: "smtp+plain://" + w.sink.Addr(), From: "register@chapterhouse.example", Connections: 2}, w.clock)
+	w.must(err)
+	w.t.Cleanup(func() {
+		mailer.Close(context.Background())
+		_ = w.sink.Close()
+	})
+	return mailer
+}
+
+// mails sends what is due and returns everything that has gone out.
+func (w *world) mails() []mailsink.Message {
+	w.t.Helper()
+	w.must(w.service.sendMails(w.t.Context()))
+	return w.sink.Messages()
+}
+
+// linkTo returns the link in the newest mail to an address.
+func (w *world) linkTo(address string) string {
+	w.t.Helper()
+	for _, message := range slices.Backward(w.mails()) {
+		if !slices.Contains(message.To, address) {
+			continue
+		}
+		_, rest, found := strings.Cut(message.Text, "https://members.example.org/m/")
+		if !found {
+			w.t.Fatalf("no link in %q", message.Text)
+		}
+		return "memberLinks/" + strings.Fields(rest)[0]
+	}
+	w.t.Fatalf("no mail to %s", address)
+	return ""
 }
 
 func (w *world) serve() {

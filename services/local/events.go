@@ -32,7 +32,7 @@ func (s *Service) connectBus(deps Deps) error {
 	}, s.owners()...)
 	for tier, topics := range map[string][]bus.Topic{
 		bus.Regional:      {regionTopic(), s.placementTopic(), caseTopic(), s.relayTopic(), s.announcementTopic()},
-		bus.International: {s.charterTopic(), s.announcementTopic(), s.policyTopic(), s.noticeTopic()},
+		bus.International: {s.charterTopic(), s.announcementTopic(), s.policyTopic(), s.noticeTopic(), s.erasureTopic()},
 	} {
 		// One worker takes events as they come, so that a charter is known before what is for the chartered.
 		consumer, err := bus.NewConsumer(bus.ConsumerConfig{
@@ -148,7 +148,11 @@ func (s *Service) beginEpoch(ctx context.Context, tx pgx.Tx, epoch int64) error 
 	if err != nil {
 		return fmt.Errorf("begin epoch %d: %w", epoch, err)
 	}
-	return bus.Append(ctx, tx, append(events, concerns...)...)
+	erasures, err := beginErasureEpoch(ctx, tx, s.config.Site, epoch)
+	if err != nil {
+		return fmt.Errorf("begin epoch %d: %w", epoch, err)
+	}
+	return bus.Append(ctx, tx, append(append(events, concerns...), erasures...)...)
 }
 
 func (s *Service) owners() []bus.Owner {
@@ -157,6 +161,7 @@ func (s *Service) owners() []bus.Owner {
 		{Kind: "list", Versions: listVersions, Snapshot: listSnapshot},
 		{Kind: "receipt", Versions: receiptVersions, Snapshot: receiptSnapshot},
 		concernOwner(),
+		erasureOwner(s.config.Site),
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/internal/address"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 	"github.com/chapterhouse/chapterhouse/services/internal/source"
+	"github.com/chapterhouse/chapterhouse/services/internal/upload"
 	"github.com/chapterhouse/chapterhouse/services/local/db"
 )
 
@@ -43,7 +44,8 @@ type staged struct {
 // stage writes a source into sync_rows, as it arrives and in short steps: while the network is waited for, neither a
 // transaction is open nor a connection taken.
 func (s *Service) stage(ctx context.Context, header *localv1.CreateSyncHeader, recv func() ([]byte, error)) (staged, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.config.UploadLimit, errUploadLimit)
+	limits := upload.Limits{Idle: s.config.UploadIdle, Whole: s.config.UploadLimit, Bytes: s.config.MaxUploadBytes, Rows: s.config.MaxUploadRows}
+	ctx, cancel := limits.WithLimit(ctx)
 	defer cancel()
 	syncNo, err := db.New(s.pool).NextSyncNo(ctx)
 	if err != nil {
@@ -58,7 +60,7 @@ func (s *Service) stage(ctx context.Context, header *localv1.CreateSyncHeader, r
 	}
 	group.Go(func() error {
 		defer close(steps)
-		return st.read(header, s.newUpload(ctx, recv), s.config.MaxUploadRows)
+		return st.read(header, upload.NewReader(ctx, recv, limits), limits.Rows)
 	})
 	group.Go(func() error {
 		for pages := range steps {
@@ -70,7 +72,7 @@ func (s *Service) stage(ctx context.Context, header *localv1.CreateSyncHeader, r
 	})
 	if err := group.Wait(); err != nil {
 		s.dropRows(ctx, syncNo)
-		return staged{}, s.sourceError(err)
+		return staged{}, limits.Refusal(err)
 	}
 	return st.staged, nil
 }
@@ -119,8 +121,8 @@ type pageOf struct {
 }
 
 // read stages all rows of an upload.
-func (st *stager) read(header *localv1.CreateSyncHeader, upload *upload, maxRows int) error {
-	reader, err := source.New(upload, header.GetContentType(), source.Options{
+func (st *stager) read(header *localv1.CreateSyncHeader, arriving *upload.Reader, maxRows int) error {
+	reader, err := source.New(arriving, header.GetContentType(), source.Options{
 		MapAddress: header.GetMapAddress(), MapDisplayName: header.GetMapDisplayName(), MaxRows: maxRows,
 	})
 	if err != nil {
@@ -142,7 +144,7 @@ func (st *stager) read(header *localv1.CreateSyncHeader, upload *upload, maxRows
 		return rpc.Invalid(errorv1.Reason_REASON_SOURCE_UNREADABLE, "", "none of its %d rows has a usable address", st.rejected)
 	}
 	st.format = viewFormat(reader.Detected())
-	if st.sum, err = upload.sum(); err != nil {
+	if st.sum, err = arriving.Sum(); err != nil {
 		return err
 	}
 	return st.finish()

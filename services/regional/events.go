@@ -31,10 +31,10 @@ func (s *Service) connectBus(deps Deps) error {
 		bus.Owner{Kind: "placement", Versions: placementVersions, Snapshot: placementSnapshot},
 		bus.Owner{Kind: "relay", Versions: relayVersions, Snapshot: relaySnapshot},
 		bus.Owner{Kind: "announcement", Versions: ownVersions, Snapshot: ownSnapshot},
-		caseOwner())
+		caseOwner(), erasureOwner(bus.MainSite))
 	s.background = append(s.background, s.publisher.Run, responder.Run, s.runClockwork, s.runMail)
 
-	if err := s.consume(deps, bus.International, bus.MainSite, standingTopic, charterTopic, s.escalationTopic(), s.announcementTopic(), noticeTopic); err != nil {
+	if err := s.consume(deps, bus.International, bus.MainSite, standingTopic, charterTopic, s.escalationTopic(), s.announcementTopic(), noticeTopic, s.erasureTopic()); err != nil {
 		return err
 	}
 	for _, site := range deps.Config.Sites {
@@ -126,7 +126,11 @@ func (s *Service) onRestored(ctx context.Context, tx pgx.Tx, epoch int64) error 
 	for _, region := range regions {
 		events = append(events, regionChanged(region))
 	}
-	if err := bus.Append(ctx, tx, events...); err != nil {
+	erasures, err := beginErasureEpoch(ctx, tx, bus.MainSite, epoch)
+	if err != nil {
+		return err
+	}
+	if err := bus.Append(ctx, tx, append(events, erasures...)...); err != nil {
 		return err
 	}
 	if err := beginRelayEpoch(ctx, tx, epoch); err != nil {

@@ -65,14 +65,22 @@ func (c *serveInternational) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	mailer, err := mail.New(c.Mail, clock.System{})
+	if err != nil {
+		return usageError{err}
+	}
+	defer mailer.Close(a.ctx)
 	return c.serve(a, bus.International, bus.MainSite, func(tier *platform.Tier, dial dialer) error {
+		if !mailer.Configured() || c.PublicURL == "" {
+			tier.Log.Warn("the register sends no links: they need an SMTP server (--mail-smtp) and the gateway's address (--public-url)")
+		}
 		sites := map[string]*grpc.ClientConn{}
 		for site, address := range c.LocalAddress {
 			if sites[site], err = dial(address); err != nil {
 				return err
 			}
 		}
-		tier.International(c.Config, master, sites)
+		tier.International(c.Config, master, mailer, sites)
 		return nil
 	})
 }

@@ -18,8 +18,8 @@ type dataFlag struct {
 type tokenCommand struct {
 	dataFlag
 
-	Role    string        `required:"" help:"international_staff, auditor, coordinator, chapter_admin or member."`
-	Scope   string        `help:"Where the role is held: regions/..., chapters/... or members/...; nothing for staff and auditors."`
+	Role    string        `required:"" help:"international_staff, auditor, coordinator, chapter_admin, member or organization_coordinator."`
+	Scope   string        `help:"Where the role is held: regions/..., chapters/..., members/... or organizations/...; nothing for staff and auditors."`
 	Subject string        `placeholder:"NAME" help:"Who it is. Without it each role and scope is a person of its own."`
 	TTL     time.Duration `name:"ttl" default:"24h" help:"How long the token is valid."`
 }

@@ -57,11 +57,19 @@ func (k MasterKey) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // SiteKey derives a site's key: HKDF-SHA-256 (RFC 5869) without salt, info "chapterhouse/site/<site>/k1".
 func (k MasterKey) SiteKey(site string) SiteKey {
-	derived, err := hkdf.Key(sha256.New, k.secret(), nil, fmt.Sprintf("chapterhouse/site/%s/k%d", site, tokenKey), KeySize)
+	return newSiteKey(keep(deriveKey(k.secret, "site/"+site)))
+}
+
+// Derive returns a key for another purpose than matching, which no site can know: HKDF-SHA-256 without salt, info
+// "chapterhouse/<purpose>/k1".
+func (k MasterKey) Derive(purpose string) []byte { return deriveKey(k.secret, purpose) }
+
+func deriveKey(from secret, purpose string) []byte {
+	derived, err := hkdf.Key(sha256.New, from(), nil, fmt.Sprintf("chapterhouse/%s/k%d", purpose, tokenKey), KeySize)
 	if err != nil {
 		panic(fmt.Sprintf("hkdf refuses a fixed, valid length: %v", err))
 	}
-	return newSiteKey(keep(derived))
+	return derived
 }
 
 // SiteKey turns one site's addresses into tokens. It is safe for concurrent use and prints as a placeholder.
@@ -110,13 +118,7 @@ func (k SiteKey) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // Derive returns a key of the site's for another purpose than matching: HKDF-SHA-256 without salt, info
 // "chapterhouse/<purpose>/k1".
-func (k SiteKey) Derive(purpose string) []byte {
-	derived, err := hkdf.Key(sha256.New, k.state.secret(), nil, fmt.Sprintf("chapterhouse/%s/k%d", purpose, tokenKey), KeySize)
-	if err != nil {
-		panic(fmt.Sprintf("hkdf refuses a fixed, valid length: %v", err))
-	}
-	return derived
-}
+func (k SiteKey) Derive(purpose string) []byte { return deriveKey(k.state.secret, purpose) }
 
 // SubjectToken hashes the subject of somebody who signs in, by a key of its own: HMAC-SHA-256 with what Derive makes for
 // "officers". It tells a tier that has the key whether a caller is meant, and nobody who it is.

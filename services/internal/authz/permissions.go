@@ -23,6 +23,8 @@ const (
 	ChapterAdmin Role = "chapter_admin"
 	// Member sees and keeps the own entry in the register.
 	Member Role = "member"
+	// OrganizationCoordinator gives away the seats of a corporate membership.
+	OrganizationCoordinator Role = "organization_coordinator"
 	// Site is a local service that calls another tier for its own chapters.
 	Site Role = "site"
 	// Service is the international or regional service that calls another tier.
@@ -37,7 +39,10 @@ var roleScopes = map[Role]string{
 	Coordinator:        "regions",
 	ChapterAdmin:       "chapters",
 	Member:             "members",
-	Site:               "sites",
+
+	OrganizationCoordinator: "organizations",
+
+	Site: "sites",
 }
 
 // rolePermissions is the whole of who may do what. A permission that no role holds is unknown, and a server that has
@@ -45,6 +50,9 @@ var roleScopes = map[Role]string{
 var rolePermissions = map[Role][]Permission{
 	InternationalStaff: {
 		"members.create", "members.read", "members.list", "members.update", "members.renew", "members.resign",
+		"members.suspend", "members.merge", "members.erase", "members.import",
+		"organizations.read", "organizations.list", "organizations.write", "seats.read", "seats.write",
+		"erasures.read",
 		"addresses.add", "addresses.read", "addresses.remove", "addresses.verify",
 		"regions.create", "regions.update", "regions.arrange",
 		"coordinators.read", "coordinators.write",
@@ -62,6 +70,7 @@ var rolePermissions = map[Role][]Permission{
 	},
 	Auditor: {
 		"members.read", "members.list", "addresses.read",
+		"organizations.read", "organizations.list", "seats.read", "erasures.read",
 		"coordinators.read", "transfers.read",
 		"lists.read", "officers.read",
 		"standings.read", "standings.audit",
@@ -100,6 +109,9 @@ var rolePermissions = map[Role][]Permission{
 		"addresses.add", "addresses.read", "addresses.remove",
 		"concerns.raise",
 	},
+	OrganizationCoordinator: {
+		"organizations.read", "seats.read", "seats.write",
+	},
 	Site: {
 		"standings.preview",
 	},
@@ -114,10 +126,11 @@ var rolePermissions = map[Role][]Permission{
 
 // Roles lists all roles, in the order in which the documentation shows them.
 func Roles() []Role {
-	return []Role{InternationalStaff, Auditor, Coordinator, ChapterAdmin, Member, Site, Service}
+	return []Role{InternationalStaff, Auditor, Coordinator, ChapterAdmin, Member, OrganizationCoordinator, Site, Service}
 }
 
-// ScopeKind returns on what a role is held: "federation", "regions", "chapters", "members" or "sites";
+// ScopeKind returns on what a role is held: "federation", "regions", "chapters", "members",
+// "organizations" or "sites";
 // "" for an unknown role.
 func (r Role) ScopeKind() string { return roleScopes[r] }
 

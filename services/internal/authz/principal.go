@@ -14,7 +14,8 @@ type Principal struct {
 	Grants  []Grant
 }
 
-// Grant is a role held on a scope: "federation", "regions/x", "chapters/x", "members/x" or "sites/x".
+// Grant is a role held on a scope: "federation", "regions/x", "chapters/x", "members/x",
+// "organizations/x" or "sites/x".
 type Grant struct {
 	Role  Role   `json:"role"`
 	Scope string `json:"scope"`

@@ -25,13 +25,13 @@ func ScopeOf(resource string) (string, bool) {
 	switch collection {
 	case "charters":
 		return "chapters/" + id, true
-	case "regions", "chapters", "members", "sites":
+	case "regions", "chapters", "members", "organizations", "sites":
 		return collection + "/" + id, true
 	}
 	return "", false
 }
 
-// scopeKind returns "federation", "regions", "chapters", "members" or "sites"; "" for what is no scope.
+// scopeKind returns "federation", "regions", "chapters", "members", "organizations" or "sites"; "" for what is no scope.
 func scopeKind(scope string) string {
 	if scope == Federation {
 		return Federation

@@ -16,8 +16,9 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/regional"
 )
 
-// International lets the tier run the international service. sites holds a connection to each local site, by name.
-func (t *Tier) International(config international.Config, master address.MasterKey, sites map[string]*grpc.ClientConn) {
+// International lets the tier run the international service. sites holds a connection to each local site, by name. The
+// caller closes the mailer, after the tier.
+func (t *Tier) International(config international.Config, master address.MasterKey, mailer *mail.Mailer, sites map[string]*grpc.ClientConn) {
 	t.Migrations = international.Migrations()
 	t.New = func(ctx context.Context, infra Infra) (Service, error) {
 		chapters := map[string]localv1.ChapterServiceClient{}
@@ -26,7 +27,7 @@ func (t *Tier) International(config international.Config, master address.MasterK
 		}
 		return international.New(ctx, international.Deps{
 			Pool: infra.Pool, NATS: infra.NATS, Clock: infra.Clock, Log: infra.Log, Registerer: infra.Registerer,
-			MasterKey: master, Chapters: chapters, Config: config,
+			MasterKey: master, Chapters: chapters, Mail: mailer, Config: config,
 		})
 	}
 }
@@ -68,7 +69,10 @@ func (p *Platform) fill(tier *Tier, peers map[string]*grpc.ClientConn) error {
 		}
 		config := p.options.International
 		config.Sites = []string{site}
-		tier.International(config, master, map[string]*grpc.ClientConn{site: peers[bus.Local]})
+		if config.PublicURL == "" {
+			config.PublicURL = p.publicURL()
+		}
+		tier.International(config, master, p.registerMailer, map[string]*grpc.ClientConn{site: peers[bus.Local]})
 	case bus.Regional:
 		config := p.options.Regional
 		config.Sites = []string{site}

@@ -109,7 +109,7 @@ func (tr *truth) clone() *truth {
 		for address, a := range member.addresses {
 			addresses[address] = &addressTruth{name: a.name, verified: a.verified}
 		}
-		same.members[id] = &memberTruth{state: member.state, ends: member.ends, addresses: addresses}
+		same.members[id] = &memberTruth{state: member.state, ends: member.ends, addresses: addresses, suspended: member.suspended, seat: member.seat}
 	}
 	return same
 }

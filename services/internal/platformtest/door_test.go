@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
+	internationalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1"
 	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 )
@@ -77,11 +78,15 @@ func (d grpcDoor) call(t testing.TB, s step) answer {
 	tier, _, _ := strings.Cut(method, ".")
 	var err error
 	if descriptor.IsStreamingClient() {
-		header, ok := in.(*localv1.CreateSyncRequest)
-		if !ok {
+		switch sent := in.(type) {
+		case *localv1.CreateSyncRequest:
+			out, err = d.upload(ctx, sent.GetHeader(), s)
+		case *internationalv1.ImportMembersRequest:
+			sent.GetHeader().ContentType = s.media
+			out, err = importFile(ctx, d.imports, sent.GetHeader(), s.source)
+		default:
 			t.Fatalf("%s is no upload", method)
 		}
-		out, err = d.upload(ctx, header.GetHeader(), s)
 	} else {
 		err = d.conns[tier].Invoke(ctx, "/chapterhouse."+method, in, out)
 	}

@@ -28,6 +28,8 @@ type federation struct {
 	clock clock.Clock
 
 	members   internationalv1.MemberServiceClient
+	bodies    internationalv1.OrganizationServiceClient
+	imports   internationalv1.MemberImportServiceClient
 	standings internationalv1.StandingServiceClient
 	charters  internationalv1.CharterServiceClient
 	regions   regionalv1.RegionServiceClient
@@ -45,6 +47,8 @@ func newFederation(t testing.TB, keys platform.Keys, c clock.Clock, rest string,
 		f.conns[tier] = conn
 	}
 	f.members = internationalv1.NewMemberServiceClient(f.conns[bus.International])
+	f.bodies = internationalv1.NewOrganizationServiceClient(f.conns[bus.International])
+	f.imports = internationalv1.NewMemberImportServiceClient(f.conns[bus.International])
 	f.standings = internationalv1.NewStandingServiceClient(f.conns[bus.International])
 	f.charters = internationalv1.NewCharterServiceClient(f.conns[bus.International])
 	f.regions = regionalv1.NewRegionServiceClient(f.conns[bus.Regional])

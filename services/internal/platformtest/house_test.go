@@ -147,7 +147,7 @@ func (h *house) furnish(tier *platform.Tier) {
 	switch tier.Name {
 	case bus.International:
 		master := get(platform.ReadMasterKey(filepath.Join(h.keys.Dir, "master.key")))(h.t)
-		tier.International(h.settings.international, master, map[string]*grpc.ClientConn{bus.MainSite: peer(bus.Local)})
+		tier.International(h.settings.international, master, nil, map[string]*grpc.ClientConn{bus.MainSite: peer(bus.Local)})
 	case bus.Regional:
 		tier.Regional(h.settings.regional, nil)
 	case bus.Local:

@@ -58,7 +58,7 @@ func (f *federation) tell(t *testing.T, errs *recorder) {
 	for _, d := range f.doors(errs) {
 		t.Run(d.name(), func(t *testing.T) {
 			vars := story(map[string]string{"GRPC": "g", "REST": "r"}[d.name()])
-			play(t, d, slices.Concat(foundation, arranging, register, counting, keeping, leaving, concerning, announcing, digesting, noticing, living), vars)
+			play(t, d, slices.Concat(foundation, arranging, register, counting, keeping, leaving, concerning, announcing, digesting, noticing, living, registering), vars)
 			t.Run("NobodyElseReachesEntries", func(t *testing.T) { wantEntriesClosed(t, d, vars) })
 		})
 	}

@@ -19,6 +19,10 @@ type registerWriter struct {
 
 	people []person
 	staff  context.Context //nolint:containedctx // carries a token of staff
+	// body is the organisation whose seats the writer gives away; nil until it is entered.
+	body *bodyTruth
+	// merged counts the records that are gone: their ids are not taken again.
+	merged int
 }
 
 // person has several addresses, and is entered under two ids at most.
@@ -38,7 +42,9 @@ func (w *registerWriter) step() {
 		return
 	}
 	address := member.addresses[canonical]
-	switch n := w.rng.IntN(100); {
+	switch n := w.rng.IntN(130); {
+	case n >= 100:
+		w.rare(n-100, who, id, member)
 	case n < 25:
 		w.renew(id, member)
 	case n < 45:
@@ -124,6 +130,10 @@ func (w *registerWriter) renew(id string, member *memberTruth) {
 	ends := from.Add(w.term()).Truncate(time.Microsecond)
 	request := &internationalv1.RenewMemberRequest{Name: "members/" + id, TermEndTime: timestamppb.New(ends), RequestId: w.requestID()}
 	_, err := call(w.staff, w.caller, "renew", always(request, w.members.RenewMember))
+	if member.suspended {
+		w.expect("renew beneath a suspension", err, errorv1.Reason_REASON_MEMBER_STATE)
+		return
+	}
 	if err != nil && w.tooLate(ends) {
 		w.expect("renew until the past", err, errorv1.Reason_REASON_TERM_END_INVALID)
 		return
@@ -136,7 +146,7 @@ func (w *registerWriter) renew(id string, member *memberTruth) {
 func (w *registerWriter) resign(id string, member *memberTruth) {
 	request := &internationalv1.ResignMemberRequest{Name: "members/" + id, RequestId: w.requestID()}
 	_, err := call(w.staff, w.caller, "resign", always(request, w.members.ResignMember))
-	if err != nil && member.stateAt(w.clock.Now()) != internationalv1.Member_ACTIVE {
+	if err != nil && (member.suspended || member.ownAt(w.clock.Now()) != internationalv1.Member_ACTIVE) {
 		w.expect("resign without a term", err, errorv1.Reason_REASON_MEMBER_STATE)
 		return
 	}

@@ -133,7 +133,8 @@ func (f *federation) read(ctx context.Context, t testing.TB, known *truth) *trut
 }
 
 func memberShown(m *internationalv1.Member) *memberTruth {
-	shown := &memberTruth{state: m.GetState(), ends: m.GetTermEndTime().AsTime(), addresses: map[string]*addressTruth{}}
+	// By a seat somebody is a member beyond the own term.
+	shown := &memberTruth{state: m.GetState(), ends: m.GetActiveUntilTime().AsTime(), addresses: map[string]*addressTruth{}}
 	for _, a := range m.GetAddresses() {
 		shown.addresses[a.GetAddress()] = &addressTruth{name: a.GetName(), verified: a.GetVerified()}
 	}

@@ -32,7 +32,14 @@ type memberTruth struct {
 	state     internationalv1.Member_State
 	ends      time.Time
 	addresses map[string]*addressTruth
+	// suspended covers whatever the term and the seat say.
+	suspended bool
+	// seat is the organisation by which the person is a member, too; nil for none.
+	seat *bodyTruth
 }
+
+// bodyTruth is an organisation with seats.
+type bodyTruth struct{ active bool }
 
 type addressTruth struct {
 	name     string
@@ -68,8 +75,19 @@ func (tr *truth) change(do func()) {
 	do()
 }
 
-// state is the member's at a moment: terms that ran out have lapsed.
+// stateAt is the member's state at a moment.
 func (m *memberTruth) stateAt(now time.Time) internationalv1.Member_State {
+	switch {
+	case m.suspended:
+		return internationalv1.Member_SUSPENDED
+	case m.seat != nil && m.seat.active:
+		return internationalv1.Member_ACTIVE
+	}
+	return m.ownAt(now)
+}
+
+// ownAt is what the own term says: terms that ran out have lapsed.
+func (m *memberTruth) ownAt(now time.Time) internationalv1.Member_State {
 	if m.state == internationalv1.Member_ACTIVE && !now.Before(m.ends) {
 		return internationalv1.Member_LAPSED
 	}

@@ -88,7 +88,11 @@ func (c *csvRows) next() (record, error) {
 				cells[i] = Unprotected(cells[i])
 			}
 		}
-		return record{line: line, address: cell(cells, c.address), name: c.name(cells), rejected: c.state(cells)}, nil
+		rec := record{line: line, address: cell(cells, c.address), name: c.name(cells), rejected: c.state(cells)}
+		for _, column := range c.fields {
+			rec.fields = append(rec.fields, cell(cells, column))
+		}
+		return rec, nil
 	}
 }
 
@@ -155,7 +159,7 @@ func (c *csvRows) name(cells []string) string {
 }
 
 func cell(cells []string, column int) string {
-	if column < len(cells) {
+	if column >= 0 && column < len(cells) {
 		return cells[column]
 	}
 	return ""

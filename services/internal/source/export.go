@@ -33,3 +33,8 @@ func looksProtected(cell string) bool {
 func startsFormula(cell string) bool {
 	return cell != "" && strings.IndexByte(formula, cell[0]) >= 0
 }
+
+// MemberColumns is the header of the register's export as CSV, which can be imported again.
+var MemberColumns = []string{
+	"memberId", "displayName", "address", "otherAddresses", "state", "termStartTime", "termEndTime", "activeUntilTime", "createTime",
+}

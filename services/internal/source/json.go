@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -27,10 +28,11 @@ type entry struct {
 
 // ndjsonRows reads an entry a line.
 type ndjsonRows struct {
-	lines *lines
+	lines  *lines
+	fields []string
 }
 
-func newNDJSON(text *text) *ndjsonRows { return &ndjsonRows{newLines(text)} }
+func newNDJSON(text *text, opts Options) *ndjsonRows { return &ndjsonRows{newLines(text), opts.Fields} }
 
 func (n *ndjsonRows) next() (record, error) {
 	line, err := n.lines.next()
@@ -39,7 +41,7 @@ func (n *ndjsonRows) next() (record, error) {
 	}
 	decoder := json.NewDecoder(bytes.NewReader(line))
 	decoder.DisallowUnknownFields()
-	rec, err := decodeEntry(decoder, n.lines.number)
+	rec, err := decodeEntry(decoder, n.lines.number, n.fields)
 	if err == nil {
 		_, err = decoder.Token()
 		if errors.Is(err, io.EOF) {
@@ -66,12 +68,13 @@ type jsonRows struct {
 	decoder *json.Decoder
 	opened  bool
 	number  int // of the entry last read
+	fields  []string
 }
 
-func newJSON(text *text) *jsonRows {
+func newJSON(text *text, opts Options) *jsonRows {
 	decoder := json.NewDecoder(text)
 	decoder.DisallowUnknownFields()
-	return &jsonRows{text: text, decoder: decoder}
+	return &jsonRows{text: text, decoder: decoder, fields: opts.Fields}
 }
 
 func (j *jsonRows) next() (record, error) {
@@ -107,7 +110,7 @@ func (j *jsonRows) read() (record, error) {
 		return record{}, j.close()
 	}
 	j.number++
-	return decodeEntry(j.decoder, j.number)
+	return decodeEntry(j.decoder, j.number, j.fields)
 }
 
 func (j *jsonRows) open() error {
@@ -154,7 +157,10 @@ func (j *jsonRows) expectEnd() error {
 	return err
 }
 
-func decodeEntry(decoder *json.Decoder, number int) (record, error) {
+func decodeEntry(decoder *json.Decoder, number int, fields []string) (record, error) {
+	if fields != nil {
+		return decodeFields(decoder, number, fields)
+	}
 	var e entry
 	err := decoder.Decode(&e)
 	var wrongType *json.UnmarshalTypeError
@@ -165,6 +171,37 @@ func decodeEntry(decoder *json.Decoder, number int) (record, error) {
 		err = errName
 	}
 	return record{line: number, address: e.Address, name: e.DisplayName, rejected: states()[key(e.State)]}, err
+}
+
+// decodeFields reads an entry that may have further fields, all of them texts.
+func decodeFields(decoder *json.Decoder, number int, fields []string) (record, error) {
+	var given map[string]json.RawMessage
+	err := decoder.Decode(&given)
+	var wrongType *json.UnmarshalTypeError
+	if errors.As(err, &wrongType) {
+		return record{line: number, rejected: NotText}, nil
+	}
+	if err != nil {
+		return record{}, err
+	}
+	rec := record{line: number, fields: make([]string, len(fields))}
+	for name, value := range given {
+		var text *string
+		switch {
+		case name != "address" && name != "displayName" && !slices.Contains(fields, name):
+			return record{}, fmt.Errorf("json: unknown field %q", name)
+		case json.Unmarshal(value, &text) != nil:
+			rec.rejected = NotText
+		case text == nil: // null is as good as nothing
+		case name == "address":
+			rec.address = *text
+		case name == "displayName":
+			rec.name = *text
+		default:
+			rec.fields[slices.Index(fields, name)] = *text
+		}
+	}
+	return rec, nil
 }
 
 // identifier is what a field's name may be to be repeated: a document that is keyed by address must not be.

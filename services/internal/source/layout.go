@@ -27,7 +27,8 @@ type layout struct {
 	address   int   // column, from 0
 	names     []int // columns, from 0, that make up the name
 	states    []stateColumn
-	ownExport bool // the header is that of our own export
+	fields    []int // columns, from 0, of Options.Fields; -1 for one that is not there
+	ownExport bool  // the header is that of our own export
 }
 
 // certainty orders the layouts that the delimiters give; the highest wins.
@@ -49,7 +50,9 @@ func detectLayout(sample []byte, whole bool, opts Options) (layout, error) {
 		grid := readGrid(sample, whole, delimiter)
 		l := locate(grid, opts)
 		l.delimiter = delimiter
-		l.states = findStates(l.header, grid[min(l.skip, len(grid)):], l.address)
+		if opts.Fields == nil {
+			l.states = findStates(l.header, grid[min(l.skip, len(grid)):], l.address)
+		}
 		if l.certainty > best.certainty || (l.certainty == best.certainty && l.width > best.width) {
 			best = l
 		}
@@ -57,7 +60,8 @@ func detectLayout(sample []byte, whole bool, opts Options) (layout, error) {
 	if best.certainty == unknown {
 		return layout{}, noAddressColumn(sample, opts)
 	}
-	best.ownExport = slices.Equal(best.header, ExportColumns)
+	best.ownExport = slices.Equal(best.header, ExportColumns) || slices.Equal(best.header, MemberColumns)
+	best.findFields(opts)
 	return best, best.nameColumns(opts)
 }
 
@@ -186,6 +190,13 @@ func looksLikeAddress(cell string) bool {
 
 func sameHeader(a, b string) bool {
 	return strings.TrimSpace(a) == strings.TrimSpace(b) || (key(a) != "" && key(a) == key(b))
+}
+
+// findFields finds the further columns.
+func (l *layout) findFields(opts Options) {
+	for _, field := range opts.Fields {
+		l.fields = append(l.fields, slices.IndexFunc(l.header, func(header string) bool { return sameHeader(header, field) }))
+	}
 }
 
 // nameColumns finds the columns that make up a person's name.

@@ -23,13 +23,17 @@ type Options struct {
 	MapAddress     string // header of the column that holds addresses; found by itself where empty. CSV only
 	MapDisplayName string // header of the column that holds names; found by itself where empty. CSV only
 	MaxRows        int    // 0 is DefaultMaxRows; rejected rows count, blank ones do not
+	// Fields are further columns of CSV, by their headers, and fields of JSON that a row may have. A file that may have some
+	// is no mailing list: no column of it is taken for one that says who has left.
+	Fields []string
 }
 
 // Row is one person's row. Either Address or Rejected is set.
 type Row struct {
-	Line        int    // line on which the row begins, from 1; in a JSON document the number of the entry, from 1
-	Address     string // canonical
-	DisplayName string // as address.DisplayName cleans it; may be empty
+	Line        int      // line on which the row begins, from 1; in a JSON document the number of the entry, from 1
+	Address     string   // canonical
+	DisplayName string   // as address.DisplayName cleans it; may be empty
+	Fields      []string // as Options.Fields has them; empty where the row has none
 	Rejected    *Rejection
 }
 
@@ -108,6 +112,7 @@ type record struct {
 	line     int
 	address  string
 	name     string
+	fields   []string
 	rejected *Rejection
 }
 
@@ -155,9 +160,9 @@ func newFormat(text *text, opts Options, detected *Detected) (format, error) {
 		return nil, &Error{Kind: Unreadable, Text: "only columns of CSV can be mapped; entries in JSON have the fields address and displayName"}
 	}
 	if detected.Format == NDJSON {
-		return newNDJSON(text), nil
+		return newNDJSON(text, opts), nil
 	}
-	return newJSON(text), nil
+	return newJSON(text, opts), nil
 }
 
 func formatOf(mediaType string) (Format, error) {
@@ -209,6 +214,9 @@ func (r *Reader) read() (Row, error) {
 // judge copies what it keeps: a row that is kept must not keep the whole line, notes and tags, alive.
 func (rec record) judge() Row {
 	row := Row{Line: rec.line, Rejected: rec.rejected}
+	for _, field := range rec.fields {
+		row.Fields = append(row.Fields, strings.Clone(strings.TrimSpace(field)))
+	}
 	if row.Rejected != nil {
 		return row
 	}

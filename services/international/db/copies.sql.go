@@ -463,7 +463,7 @@ func (q *Queries) UpsertRegion(ctx context.Context, arg UpsertRegionParams) erro
 }
 
 const VerifiedAddressesAfter = `-- name: VerifiedAddressesAfter :many
-SELECT address_no, id, member_no, address, verify_time, create_time FROM addresses WHERE verify_time IS NOT NULL AND address_no > $1 ORDER BY address_no LIMIT $2
+SELECT address_no, id, member_no, address, verify_time, create_time, verify_method, verify_subject FROM addresses WHERE verify_time IS NOT NULL AND address_no > $1 ORDER BY address_no LIMIT $2
 `
 
 type VerifiedAddressesAfterParams struct {
@@ -487,6 +487,8 @@ func (q *Queries) VerifiedAddressesAfter(ctx context.Context, arg VerifiedAddres
 			&i.Address,
 			&i.VerifyTime,
 			&i.CreateTime,
+			&i.VerifyMethod,
+			&i.VerifySubject,
 		); err != nil {
 			return nil, err
 		}

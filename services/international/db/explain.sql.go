@@ -54,7 +54,7 @@ func (q *Queries) AddressesByList(ctx context.Context, chapterNo int64) ([]Addre
 }
 
 const EndsAhead = `-- name: EndsAhead :many
-SELECT m.term_end::timestamptz AS at, here.basis, count(*)::integer AS ending
+SELECT m.active_until::timestamptz AS at, here.basis, count(*)::integer AS ending
 FROM (
     SELECT DISTINCT l.basis, t.member_no
     FROM list_tokens lt

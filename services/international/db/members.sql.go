@@ -10,8 +10,41 @@ import (
 	"time"
 )
 
+const AddressByID = `-- name: AddressByID :one
+SELECT a.address_no, a.id, a.member_no, a.address, a.verify_time, a.create_time, a.verify_method, a.verify_subject, m.id AS member_id FROM addresses a JOIN members m USING (member_no) WHERE a.id = $1
+`
+
+type AddressByIDRow struct {
+	AddressNo     int64
+	ID            string
+	MemberNo      int64
+	Address       string
+	VerifyTime    *time.Time
+	CreateTime    time.Time
+	VerifyMethod  string
+	VerifySubject string
+	MemberID      string
+}
+
+func (q *Queries) AddressByID(ctx context.Context, id string) (AddressByIDRow, error) {
+	row := q.db.QueryRow(ctx, AddressByID, id)
+	var i AddressByIDRow
+	err := row.Scan(
+		&i.AddressNo,
+		&i.ID,
+		&i.MemberNo,
+		&i.Address,
+		&i.VerifyTime,
+		&i.CreateTime,
+		&i.VerifyMethod,
+		&i.VerifySubject,
+		&i.MemberID,
+	)
+	return i, err
+}
+
 const AddressByText = `-- name: AddressByText :one
-SELECT address_no, id, member_no, address, verify_time, create_time FROM addresses WHERE member_no = $1 AND address = $2
+SELECT address_no, id, member_no, address, verify_time, create_time, verify_method, verify_subject FROM addresses WHERE member_no = $1 AND address = $2
 `
 
 type AddressByTextParams struct {
@@ -29,12 +62,14 @@ func (q *Queries) AddressByText(ctx context.Context, arg AddressByTextParams) (A
 		&i.Address,
 		&i.VerifyTime,
 		&i.CreateTime,
+		&i.VerifyMethod,
+		&i.VerifySubject,
 	)
 	return i, err
 }
 
 const AddressOf = `-- name: AddressOf :one
-SELECT address_no, id, member_no, address, verify_time, create_time FROM addresses WHERE member_no = $1 AND id = $2
+SELECT address_no, id, member_no, address, verify_time, create_time, verify_method, verify_subject FROM addresses WHERE member_no = $1 AND id = $2
 `
 
 type AddressOfParams struct {
@@ -52,12 +87,14 @@ func (q *Queries) AddressOf(ctx context.Context, arg AddressOfParams) (Address, 
 		&i.Address,
 		&i.VerifyTime,
 		&i.CreateTime,
+		&i.VerifyMethod,
+		&i.VerifySubject,
 	)
 	return i, err
 }
 
 const AddressesAfter = `-- name: AddressesAfter :many
-SELECT address_no, id, member_no, address, verify_time, create_time FROM addresses WHERE member_no = $1 AND address_no > $2 ORDER BY address_no LIMIT $3
+SELECT address_no, id, member_no, address, verify_time, create_time, verify_method, verify_subject FROM addresses WHERE member_no = $1 AND address_no > $2 ORDER BY address_no LIMIT $3
 `
 
 type AddressesAfterParams struct {
@@ -82,6 +119,8 @@ func (q *Queries) AddressesAfter(ctx context.Context, arg AddressesAfterParams) 
 			&i.Address,
 			&i.VerifyTime,
 			&i.CreateTime,
+			&i.VerifyMethod,
+			&i.VerifySubject,
 		); err != nil {
 			return nil, err
 		}
@@ -94,7 +133,7 @@ func (q *Queries) AddressesAfter(ctx context.Context, arg AddressesAfterParams) 
 }
 
 const AddressesOf = `-- name: AddressesOf :many
-SELECT address_no, id, member_no, address, verify_time, create_time FROM addresses WHERE member_no = ANY($1::bigint[]) ORDER BY address_no
+SELECT address_no, id, member_no, address, verify_time, create_time, verify_method, verify_subject FROM addresses WHERE member_no = ANY($1::bigint[]) ORDER BY address_no
 `
 
 func (q *Queries) AddressesOf(ctx context.Context, memberNos []int64) ([]Address, error) {
@@ -113,6 +152,8 @@ func (q *Queries) AddressesOf(ctx context.Context, memberNos []int64) ([]Address
 			&i.Address,
 			&i.VerifyTime,
 			&i.CreateTime,
+			&i.VerifyMethod,
+			&i.VerifySubject,
 		); err != nil {
 			return nil, err
 		}
@@ -125,7 +166,7 @@ func (q *Queries) AddressesOf(ctx context.Context, memberNos []int64) ([]Address
 }
 
 const AddressesOfMember = `-- name: AddressesOfMember :many
-SELECT a.address_no, a.id, a.member_no, a.address, a.verify_time, a.create_time FROM addresses a JOIN members m USING (member_no) WHERE m.id = $1 ORDER BY a.address_no
+SELECT a.address_no, a.id, a.member_no, a.address, a.verify_time, a.create_time, a.verify_method, a.verify_subject FROM addresses a JOIN members m USING (member_no) WHERE m.id = $1 ORDER BY a.address_no
 `
 
 func (q *Queries) AddressesOfMember(ctx context.Context, id string) ([]Address, error) {
@@ -144,6 +185,8 @@ func (q *Queries) AddressesOfMember(ctx context.Context, id string) ([]Address, 
 			&i.Address,
 			&i.VerifyTime,
 			&i.CreateTime,
+			&i.VerifyMethod,
+			&i.VerifySubject,
 		); err != nil {
 			return nil, err
 		}
@@ -170,9 +213,9 @@ WITH ended AS (
     WHERE terms.member_no = ANY($3::bigint[]) AND terms.state = 'RUNNING'
 )
 UPDATE members
-SET state = $1, term_end = least(term_end, $2::timestamptz), version = version + 1, update_time = $2::timestamptz
+SET own_state = $1, term_end = least(term_end, $2::timestamptz), version = version + 1, update_time = $2::timestamptz
 WHERE members.member_no = ANY($3::bigint[])
-RETURNING member_no, id, display_name, state, term_start, term_end, version, create_time, update_time
+RETURNING member_no, id, display_name, term_start, term_end, version, create_time, update_time, own_state, suspend_time, suspend_reason, seat_end, merged_into, erase_time, state, active_until
 `
 
 type EndTermsParams struct {
@@ -194,12 +237,19 @@ func (q *Queries) EndTerms(ctx context.Context, arg EndTermsParams) ([]Member, e
 			&i.MemberNo,
 			&i.ID,
 			&i.DisplayName,
-			&i.State,
 			&i.TermStart,
 			&i.TermEnd,
 			&i.Version,
 			&i.CreateTime,
 			&i.UpdateTime,
+			&i.OwnState,
+			&i.SuspendTime,
+			&i.SuspendReason,
+			&i.SeatEnd,
+			&i.MergedInto,
+			&i.EraseTime,
+			&i.State,
+			&i.ActiveUntil,
 		); err != nil {
 			return nil, err
 		}
@@ -234,16 +284,19 @@ func (q *Queries) InsertAddressTokens(ctx context.Context, arg InsertAddressToke
 }
 
 const InsertAddresses = `-- name: InsertAddresses :many
-INSERT INTO addresses (id, member_no, address, verify_time, create_time)
-SELECT given.id, $1, given.address, CASE WHEN given.verified THEN $2::timestamptz END, $2::timestamptz
-FROM (SELECT unnest($3::text[]) AS id, unnest($4::text[]) AS address, unnest($5::boolean[]) AS verified) AS given
+INSERT INTO addresses (id, member_no, address, verify_time, create_time, verify_method, verify_subject)
+SELECT given.id, $1, given.address, CASE WHEN given.verified THEN $2::timestamptz END, $2::timestamptz,
+       CASE WHEN given.verified THEN $3::text ELSE '' END, CASE WHEN given.verified THEN $4::text ELSE '' END
+FROM (SELECT unnest($5::text[]) AS id, unnest($6::text[]) AS address, unnest($7::boolean[]) AS verified) AS given
 ON CONFLICT DO NOTHING
-RETURNING address_no, id, member_no, address, verify_time, create_time
+RETURNING address_no, id, member_no, address, verify_time, create_time, verify_method, verify_subject
 `
 
 type InsertAddressesParams struct {
 	MemberNo  int64
 	Now       time.Time
+	Method    string
+	Subject   string
 	Ids       []string
 	Addresses []string
 	Verified  []bool
@@ -253,6 +306,8 @@ func (q *Queries) InsertAddresses(ctx context.Context, arg InsertAddressesParams
 	rows, err := q.db.Query(ctx, InsertAddresses,
 		arg.MemberNo,
 		arg.Now,
+		arg.Method,
+		arg.Subject,
 		arg.Ids,
 		arg.Addresses,
 		arg.Verified,
@@ -271,6 +326,8 @@ func (q *Queries) InsertAddresses(ctx context.Context, arg InsertAddressesParams
 			&i.Address,
 			&i.VerifyTime,
 			&i.CreateTime,
+			&i.VerifyMethod,
+			&i.VerifySubject,
 		); err != nil {
 			return nil, err
 		}
@@ -283,48 +340,45 @@ func (q *Queries) InsertAddresses(ctx context.Context, arg InsertAddressesParams
 }
 
 const InsertMember = `-- name: InsertMember :one
-INSERT INTO members (id, display_name, state, term_start, term_end, version, create_time, update_time)
-VALUES ($1, $2, $3, $4, $5, 1, $6, $6)
+INSERT INTO members (id, display_name, own_state, version, create_time, update_time)
+VALUES ($1, $2, 'LAPSED', 1, $3::timestamptz, $3::timestamptz)
 ON CONFLICT (id) DO NOTHING
-RETURNING member_no, id, display_name, state, term_start, term_end, version, create_time, update_time
+RETURNING member_no, id, display_name, term_start, term_end, version, create_time, update_time, own_state, suspend_time, suspend_reason, seat_end, merged_into, erase_time, state, active_until
 `
 
 type InsertMemberParams struct {
 	ID          string
 	DisplayName string
-	State       string
-	TermStart   *time.Time
-	TermEnd     *time.Time
 	Now         time.Time
 }
 
 func (q *Queries) InsertMember(ctx context.Context, arg InsertMemberParams) (Member, error) {
-	row := q.db.QueryRow(ctx, InsertMember,
-		arg.ID,
-		arg.DisplayName,
-		arg.State,
-		arg.TermStart,
-		arg.TermEnd,
-		arg.Now,
-	)
+	row := q.db.QueryRow(ctx, InsertMember, arg.ID, arg.DisplayName, arg.Now)
 	var i Member
 	err := row.Scan(
 		&i.MemberNo,
 		&i.ID,
 		&i.DisplayName,
-		&i.State,
 		&i.TermStart,
 		&i.TermEnd,
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.OwnState,
+		&i.SuspendTime,
+		&i.SuspendReason,
+		&i.SeatEnd,
+		&i.MergedInto,
+		&i.EraseTime,
+		&i.State,
+		&i.ActiveUntil,
 	)
 	return i, err
 }
 
 const LapsingMembers = `-- name: LapsingMembers :many
-SELECT member_no FROM members
-WHERE state = 'ACTIVE' AND term_end <= $1::timestamptz
+SELECT member_no, (state = 'ACTIVE' AND seat_end IS NULL)::boolean AS counted FROM members
+WHERE own_state = 'ACTIVE' AND term_end <= $1::timestamptz
 ORDER BY member_no
 LIMIT $2
 FOR UPDATE
@@ -335,19 +389,25 @@ type LapsingMembersParams struct {
 	Size int32
 }
 
-func (q *Queries) LapsingMembers(ctx context.Context, arg LapsingMembersParams) ([]int64, error) {
+type LapsingMembersRow struct {
+	MemberNo int64
+	Counted  bool
+}
+
+// Those who were counted by nothing but the term do not count from then on.
+func (q *Queries) LapsingMembers(ctx context.Context, arg LapsingMembersParams) ([]LapsingMembersRow, error) {
 	rows, err := q.db.Query(ctx, LapsingMembers, arg.Now, arg.Size)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []int64{}
+	items := []LapsingMembersRow{}
 	for rows.Next() {
-		var member_no int64
-		if err := rows.Scan(&member_no); err != nil {
+		var i LapsingMembersRow
+		if err := rows.Scan(&i.MemberNo, &i.Counted); err != nil {
 			return nil, err
 		}
-		items = append(items, member_no)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -355,8 +415,77 @@ func (q *Queries) LapsingMembers(ctx context.Context, arg LapsingMembersParams) 
 	return items, nil
 }
 
+const LockMembers = `-- name: LockMembers :many
+SELECT member_no, id, display_name, term_start, term_end, version, create_time, update_time, own_state, suspend_time, suspend_reason, seat_end, merged_into, erase_time, state, active_until FROM members WHERE member_no = ANY($1::bigint[]) ORDER BY member_no FOR UPDATE
+`
+
+func (q *Queries) LockMembers(ctx context.Context, memberNos []int64) ([]Member, error) {
+	rows, err := q.db.Query(ctx, LockMembers, memberNos)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []Member{}
+	for rows.Next() {
+		var i Member
+		if err := rows.Scan(
+			&i.MemberNo,
+			&i.ID,
+			&i.DisplayName,
+			&i.TermStart,
+			&i.TermEnd,
+			&i.Version,
+			&i.CreateTime,
+			&i.UpdateTime,
+			&i.OwnState,
+			&i.SuspendTime,
+			&i.SuspendReason,
+			&i.SeatEnd,
+			&i.MergedInto,
+			&i.EraseTime,
+			&i.State,
+			&i.ActiveUntil,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const MemberByNo = `-- name: MemberByNo :one
+SELECT member_no, id, display_name, term_start, term_end, version, create_time, update_time, own_state, suspend_time, suspend_reason, seat_end, merged_into, erase_time, state, active_until FROM members WHERE member_no = $1
+`
+
+func (q *Queries) MemberByNo(ctx context.Context, memberNo int64) (Member, error) {
+	row := q.db.QueryRow(ctx, MemberByNo, memberNo)
+	var i Member
+	err := row.Scan(
+		&i.MemberNo,
+		&i.ID,
+		&i.DisplayName,
+		&i.TermStart,
+		&i.TermEnd,
+		&i.Version,
+		&i.CreateTime,
+		&i.UpdateTime,
+		&i.OwnState,
+		&i.SuspendTime,
+		&i.SuspendReason,
+		&i.SeatEnd,
+		&i.MergedInto,
+		&i.EraseTime,
+		&i.State,
+		&i.ActiveUntil,
+	)
+	return i, err
+}
+
 const MemberForUpdate = `-- name: MemberForUpdate :one
-SELECT member_no, id, display_name, state, term_start, term_end, version, create_time, update_time FROM members WHERE id = $1 FOR UPDATE
+SELECT member_no, id, display_name, term_start, term_end, version, create_time, update_time, own_state, suspend_time, suspend_reason, seat_end, merged_into, erase_time, state, active_until FROM members WHERE id = $1 FOR UPDATE
 `
 
 func (q *Queries) MemberForUpdate(ctx context.Context, id string) (Member, error) {
@@ -366,19 +495,96 @@ func (q *Queries) MemberForUpdate(ctx context.Context, id string) (Member, error
 		&i.MemberNo,
 		&i.ID,
 		&i.DisplayName,
-		&i.State,
 		&i.TermStart,
 		&i.TermEnd,
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.OwnState,
+		&i.SuspendTime,
+		&i.SuspendReason,
+		&i.SeatEnd,
+		&i.MergedInto,
+		&i.EraseTime,
+		&i.State,
+		&i.ActiveUntil,
 	)
 	return i, err
 }
 
+const MemberHistoryAfter = `-- name: MemberHistoryAfter :many
+SELECT member_no, number, verb, state, term_end, addresses, verified, subject, note, create_time FROM member_history WHERE member_no = $1 AND number > $2 ORDER BY number LIMIT $3
+`
+
+type MemberHistoryAfterParams struct {
+	MemberNo int64
+	After    int64
+	Size     int32
+}
+
+func (q *Queries) MemberHistoryAfter(ctx context.Context, arg MemberHistoryAfterParams) ([]MemberHistory, error) {
+	rows, err := q.db.Query(ctx, MemberHistoryAfter, arg.MemberNo, arg.After, arg.Size)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []MemberHistory{}
+	for rows.Next() {
+		var i MemberHistory
+		if err := rows.Scan(
+			&i.MemberNo,
+			&i.Number,
+			&i.Verb,
+			&i.State,
+			&i.TermEnd,
+			&i.Addresses,
+			&i.Verified,
+			&i.Subject,
+			&i.Note,
+			&i.CreateTime,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const MemberIDs = `-- name: MemberIDs :many
+SELECT member_no, id FROM members WHERE member_no = ANY($1::bigint[])
+`
+
+type MemberIDsRow struct {
+	MemberNo int64
+	ID       string
+}
+
+func (q *Queries) MemberIDs(ctx context.Context, memberNos []int64) ([]MemberIDsRow, error) {
+	rows, err := q.db.Query(ctx, MemberIDs, memberNos)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []MemberIDsRow{}
+	for rows.Next() {
+		var i MemberIDsRow
+		if err := rows.Scan(&i.MemberNo, &i.ID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const MembersAfter = `-- name: MembersAfter :many
-SELECT member_no, id, display_name, state, term_start, term_end, version, create_time, update_time FROM members
-WHERE member_no > $1 AND ($2::text = '' OR state = $2)
+SELECT member_no, id, display_name, term_start, term_end, version, create_time, update_time, own_state, suspend_time, suspend_reason, seat_end, merged_into, erase_time, state, active_until FROM members
+WHERE member_no > $1 AND (state = $2::text OR $2 = '' AND state NOT IN ('ERASED', 'MERGED'))
 ORDER BY member_no
 LIMIT $3
 `
@@ -402,12 +608,164 @@ func (q *Queries) MembersAfter(ctx context.Context, arg MembersAfterParams) ([]M
 			&i.MemberNo,
 			&i.ID,
 			&i.DisplayName,
-			&i.State,
 			&i.TermStart,
 			&i.TermEnd,
 			&i.Version,
 			&i.CreateTime,
 			&i.UpdateTime,
+			&i.OwnState,
+			&i.SuspendTime,
+			&i.SuspendReason,
+			&i.SeatEnd,
+			&i.MergedInto,
+			&i.EraseTime,
+			&i.State,
+			&i.ActiveUntil,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const MembersAt = `-- name: MembersAt :many
+SELECT m.member_no, m.id, m.display_name, m.term_start, m.term_end, m.version, m.create_time, m.update_time, m.own_state, m.suspend_time, m.suspend_reason, m.seat_end, m.merged_into, m.erase_time, m.state, m.active_until FROM members m
+WHERE m.member_no > $1 AND m.member_no IN (
+    SELECT a.member_no FROM addresses a WHERE a.address = $2 AND a.verify_time IS NOT NULL
+    UNION ALL
+    SELECT b.member_no FROM addresses b WHERE b.address = $2 AND b.verify_time IS NULL)
+ORDER BY m.member_no
+LIMIT $3
+`
+
+type MembersAtParams struct {
+	After   int64
+	Address string
+	Size    int32
+}
+
+func (q *Queries) MembersAt(ctx context.Context, arg MembersAtParams) ([]Member, error) {
+	rows, err := q.db.Query(ctx, MembersAt, arg.After, arg.Address, arg.Size)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []Member{}
+	for rows.Next() {
+		var i Member
+		if err := rows.Scan(
+			&i.MemberNo,
+			&i.ID,
+			&i.DisplayName,
+			&i.TermStart,
+			&i.TermEnd,
+			&i.Version,
+			&i.CreateTime,
+			&i.UpdateTime,
+			&i.OwnState,
+			&i.SuspendTime,
+			&i.SuspendReason,
+			&i.SeatEnd,
+			&i.MergedInto,
+			&i.EraseTime,
+			&i.State,
+			&i.ActiveUntil,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const MembersForUpdate = `-- name: MembersForUpdate :many
+SELECT member_no, id, display_name, term_start, term_end, version, create_time, update_time, own_state, suspend_time, suspend_reason, seat_end, merged_into, erase_time, state, active_until FROM members WHERE id = ANY($1::text[]) ORDER BY member_no FOR UPDATE
+`
+
+// Both rows of a merge, the lower number first, as everybody locks who takes two.
+func (q *Queries) MembersForUpdate(ctx context.Context, ids []string) ([]Member, error) {
+	rows, err := q.db.Query(ctx, MembersForUpdate, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []Member{}
+	for rows.Next() {
+		var i Member
+		if err := rows.Scan(
+			&i.MemberNo,
+			&i.ID,
+			&i.DisplayName,
+			&i.TermStart,
+			&i.TermEnd,
+			&i.Version,
+			&i.CreateTime,
+			&i.UpdateTime,
+			&i.OwnState,
+			&i.SuspendTime,
+			&i.SuspendReason,
+			&i.SeatEnd,
+			&i.MergedInto,
+			&i.EraseTime,
+			&i.State,
+			&i.ActiveUntil,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const MembersNamed = `-- name: MembersNamed :many
+SELECT member_no, id, display_name, term_start, term_end, version, create_time, update_time, own_state, suspend_time, suspend_reason, seat_end, merged_into, erase_time, state, active_until FROM members
+WHERE display_name <> '' AND to_tsvector('simple', display_name) @@ to_tsquery('simple', $1) AND member_no > $2
+ORDER BY member_no
+LIMIT $3
+`
+
+type MembersNamedParams struct {
+	Query string
+	After int64
+	Size  int32
+}
+
+func (q *Queries) MembersNamed(ctx context.Context, arg MembersNamedParams) ([]Member, error) {
+	rows, err := q.db.Query(ctx, MembersNamed, arg.Query, arg.After, arg.Size)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []Member{}
+	for rows.Next() {
+		var i Member
+		if err := rows.Scan(
+			&i.MemberNo,
+			&i.ID,
+			&i.DisplayName,
+			&i.TermStart,
+			&i.TermEnd,
+			&i.Version,
+			&i.CreateTime,
+			&i.UpdateTime,
+			&i.OwnState,
+			&i.SuspendTime,
+			&i.SuspendReason,
+			&i.SeatEnd,
+			&i.MergedInto,
+			&i.EraseTime,
+			&i.State,
+			&i.ActiveUntil,
 		); err != nil {
 			return nil, err
 		}
@@ -426,7 +784,7 @@ WITH term AS (
 )
 UPDATE members SET term_end = $1::timestamptz, version = version + 1, update_time = $2::timestamptz
 WHERE members.member_no = $3
-RETURNING member_no, id, display_name, state, term_start, term_end, version, create_time, update_time
+RETURNING member_no, id, display_name, term_start, term_end, version, create_time, update_time, own_state, suspend_time, suspend_reason, seat_end, merged_into, erase_time, state, active_until
 `
 
 type ProlongTermParams struct {
@@ -442,18 +800,25 @@ func (q *Queries) ProlongTerm(ctx context.Context, arg ProlongTermParams) (Membe
 		&i.MemberNo,
 		&i.ID,
 		&i.DisplayName,
-		&i.State,
 		&i.TermStart,
 		&i.TermEnd,
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.OwnState,
+		&i.SuspendTime,
+		&i.SuspendReason,
+		&i.SeatEnd,
+		&i.MergedInto,
+		&i.EraseTime,
+		&i.State,
+		&i.ActiveUntil,
 	)
 	return i, err
 }
 
 const ReadMember = `-- name: ReadMember :one
-SELECT member_no, id, display_name, state, term_start, term_end, version, create_time, update_time FROM members WHERE id = $1
+SELECT member_no, id, display_name, term_start, term_end, version, create_time, update_time, own_state, suspend_time, suspend_reason, seat_end, merged_into, erase_time, state, active_until FROM members WHERE id = $1
 `
 
 func (q *Queries) ReadMember(ctx context.Context, id string) (Member, error) {
@@ -463,20 +828,95 @@ func (q *Queries) ReadMember(ctx context.Context, id string) (Member, error) {
 		&i.MemberNo,
 		&i.ID,
 		&i.DisplayName,
-		&i.State,
 		&i.TermStart,
 		&i.TermEnd,
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.OwnState,
+		&i.SuspendTime,
+		&i.SuspendReason,
+		&i.SeatEnd,
+		&i.MergedInto,
+		&i.EraseTime,
+		&i.State,
+		&i.ActiveUntil,
+	)
+	return i, err
+}
+
+const RecordHistory = `-- name: RecordHistory :exec
+INSERT INTO member_history (member_no, number, verb, state, term_end, addresses, verified, subject, note, create_time)
+SELECT m.member_no, m.version, $1::text, m.state, m.term_end, coalesce(a.addresses, 0), coalesce(a.verified, 0), $2::text, $3::text, $4::timestamptz
+FROM members m
+LEFT JOIN (
+    SELECT member_no, count(*)::integer AS addresses, (count(*) FILTER (WHERE verify_time IS NOT NULL))::integer AS verified
+    FROM addresses
+    WHERE member_no = ANY($5::bigint[])
+    GROUP BY member_no
+) a USING (member_no)
+WHERE m.member_no = ANY($5)
+`
+
+type RecordHistoryParams struct {
+	Verb      string
+	Subject   string
+	Note      string
+	Now       time.Time
+	MemberNos []int64
+}
+
+// The row of a change, as the members stand after it.
+func (q *Queries) RecordHistory(ctx context.Context, arg RecordHistoryParams) error {
+	_, err := q.db.Exec(ctx, RecordHistory,
+		arg.Verb,
+		arg.Subject,
+		arg.Note,
+		arg.Now,
+		arg.MemberNos,
+	)
+	return err
+}
+
+const ReinstateMember = `-- name: ReinstateMember :one
+UPDATE members SET suspend_time = NULL, suspend_reason = '', version = version + 1, update_time = $1::timestamptz
+WHERE member_no = $2
+RETURNING member_no, id, display_name, term_start, term_end, version, create_time, update_time, own_state, suspend_time, suspend_reason, seat_end, merged_into, erase_time, state, active_until
+`
+
+type ReinstateMemberParams struct {
+	Now      time.Time
+	MemberNo int64
+}
+
+func (q *Queries) ReinstateMember(ctx context.Context, arg ReinstateMemberParams) (Member, error) {
+	row := q.db.QueryRow(ctx, ReinstateMember, arg.Now, arg.MemberNo)
+	var i Member
+	err := row.Scan(
+		&i.MemberNo,
+		&i.ID,
+		&i.DisplayName,
+		&i.TermStart,
+		&i.TermEnd,
+		&i.Version,
+		&i.CreateTime,
+		&i.UpdateTime,
+		&i.OwnState,
+		&i.SuspendTime,
+		&i.SuspendReason,
+		&i.SeatEnd,
+		&i.MergedInto,
+		&i.EraseTime,
+		&i.State,
+		&i.ActiveUntil,
 	)
 	return i, err
 }
 
 const RenameMember = `-- name: RenameMember :one
-UPDATE members SET display_name = $1, version = version + 1, update_time = $2
+UPDATE members SET display_name = $1, version = version + 1, update_time = $2::timestamptz
 WHERE member_no = $3
-RETURNING member_no, id, display_name, state, term_start, term_end, version, create_time, update_time
+RETURNING member_no, id, display_name, term_start, term_end, version, create_time, update_time, own_state, suspend_time, suspend_reason, seat_end, merged_into, erase_time, state, active_until
 `
 
 type RenameMemberParams struct {
@@ -492,12 +932,19 @@ func (q *Queries) RenameMember(ctx context.Context, arg RenameMemberParams) (Mem
 		&i.MemberNo,
 		&i.ID,
 		&i.DisplayName,
-		&i.State,
 		&i.TermStart,
 		&i.TermEnd,
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.OwnState,
+		&i.SuspendTime,
+		&i.SuspendReason,
+		&i.SeatEnd,
+		&i.MergedInto,
+		&i.EraseTime,
+		&i.State,
+		&i.ActiveUntil,
 	)
 	return i, err
 }
@@ -529,12 +976,12 @@ func (q *Queries) Sites(ctx context.Context) ([]Site, error) {
 const StartTerm = `-- name: StartTerm :one
 WITH term AS (
     INSERT INTO terms (member_no, start_time, end_time, state)
-    VALUES ($3, $1, $2, 'RUNNING')
+    VALUES ($3, $1::timestamptz, $2, 'RUNNING')
 )
 UPDATE members
-SET state = 'ACTIVE', term_start = $1::timestamptz, term_end = $2::timestamptz, version = version + 1, update_time = $1::timestamptz
+SET own_state = 'ACTIVE', term_start = $1::timestamptz, term_end = $2::timestamptz, version = version + 1, update_time = $1::timestamptz
 WHERE members.member_no = $3
-RETURNING member_no, id, display_name, state, term_start, term_end, version, create_time, update_time
+RETURNING member_no, id, display_name, term_start, term_end, version, create_time, update_time, own_state, suspend_time, suspend_reason, seat_end, merged_into, erase_time, state, active_until
 `
 
 type StartTermParams struct {
@@ -550,14 +997,93 @@ func (q *Queries) StartTerm(ctx context.Context, arg StartTermParams) (Member, e
 		&i.MemberNo,
 		&i.ID,
 		&i.DisplayName,
-		&i.State,
 		&i.TermStart,
 		&i.TermEnd,
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.OwnState,
+		&i.SuspendTime,
+		&i.SuspendReason,
+		&i.SeatEnd,
+		&i.MergedInto,
+		&i.EraseTime,
+		&i.State,
+		&i.ActiveUntil,
 	)
 	return i, err
+}
+
+const SuspendMember = `-- name: SuspendMember :one
+UPDATE members SET suspend_time = $1::timestamptz, suspend_reason = $2, version = version + 1, update_time = $1::timestamptz
+WHERE member_no = $3
+RETURNING member_no, id, display_name, term_start, term_end, version, create_time, update_time, own_state, suspend_time, suspend_reason, seat_end, merged_into, erase_time, state, active_until
+`
+
+type SuspendMemberParams struct {
+	Now      time.Time
+	Reason   string
+	MemberNo int64
+}
+
+func (q *Queries) SuspendMember(ctx context.Context, arg SuspendMemberParams) (Member, error) {
+	row := q.db.QueryRow(ctx, SuspendMember, arg.Now, arg.Reason, arg.MemberNo)
+	var i Member
+	err := row.Scan(
+		&i.MemberNo,
+		&i.ID,
+		&i.DisplayName,
+		&i.TermStart,
+		&i.TermEnd,
+		&i.Version,
+		&i.CreateTime,
+		&i.UpdateTime,
+		&i.OwnState,
+		&i.SuspendTime,
+		&i.SuspendReason,
+		&i.SeatEnd,
+		&i.MergedInto,
+		&i.EraseTime,
+		&i.State,
+		&i.ActiveUntil,
+	)
+	return i, err
+}
+
+const TermsAfter = `-- name: TermsAfter :many
+SELECT term_no, member_no, start_time, end_time, state FROM terms WHERE member_no = $1 AND term_no > $2 ORDER BY term_no LIMIT $3
+`
+
+type TermsAfterParams struct {
+	MemberNo int64
+	After    int64
+	Size     int32
+}
+
+func (q *Queries) TermsAfter(ctx context.Context, arg TermsAfterParams) ([]Term, error) {
+	rows, err := q.db.Query(ctx, TermsAfter, arg.MemberNo, arg.After, arg.Size)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []Term{}
+	for rows.Next() {
+		var i Term
+		if err := rows.Scan(
+			&i.TermNo,
+			&i.MemberNo,
+			&i.StartTime,
+			&i.EndTime,
+			&i.State,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const TokensOfMembers = `-- name: TokensOfMembers :many
@@ -585,9 +1111,9 @@ func (q *Queries) TokensOfMembers(ctx context.Context, memberNos []int64) ([][]b
 }
 
 const TouchMember = `-- name: TouchMember :one
-UPDATE members SET version = version + 1, update_time = $1
+UPDATE members SET version = version + 1, update_time = $1::timestamptz
 WHERE member_no = $2
-RETURNING member_no, id, display_name, state, term_start, term_end, version, create_time, update_time
+RETURNING member_no, id, display_name, term_start, term_end, version, create_time, update_time, own_state, suspend_time, suspend_reason, seat_end, merged_into, erase_time, state, active_until
 `
 
 type TouchMemberParams struct {
@@ -602,27 +1128,52 @@ func (q *Queries) TouchMember(ctx context.Context, arg TouchMemberParams) (Membe
 		&i.MemberNo,
 		&i.ID,
 		&i.DisplayName,
-		&i.State,
 		&i.TermStart,
 		&i.TermEnd,
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.OwnState,
+		&i.SuspendTime,
+		&i.SuspendReason,
+		&i.SeatEnd,
+		&i.MergedInto,
+		&i.EraseTime,
+		&i.State,
+		&i.ActiveUntil,
 	)
 	return i, err
 }
 
+const VerifiedHolder = `-- name: VerifiedHolder :one
+SELECT m.id FROM addresses a JOIN members m USING (member_no) WHERE a.address = $1 AND a.verify_time IS NOT NULL
+`
+
+func (q *Queries) VerifiedHolder(ctx context.Context, address string) (string, error) {
+	row := q.db.QueryRow(ctx, VerifiedHolder, address)
+	var id string
+	err := row.Scan(&id)
+	return id, err
+}
+
 const VerifyAddress = `-- name: VerifyAddress :one
-UPDATE addresses SET verify_time = $1::timestamptz WHERE address_no = $2 RETURNING address_no, id, member_no, address, verify_time, create_time
+UPDATE addresses SET verify_time = $1::timestamptz, verify_method = $2::text, verify_subject = $3::text WHERE address_no = $4 RETURNING address_no, id, member_no, address, verify_time, create_time, verify_method, verify_subject
 `
 
 type VerifyAddressParams struct {
 	Now       time.Time
+	Method    string
+	Subject   string
 	AddressNo int64
 }
 
 func (q *Queries) VerifyAddress(ctx context.Context, arg VerifyAddressParams) (Address, error) {
-	row := q.db.QueryRow(ctx, VerifyAddress, arg.Now, arg.AddressNo)
+	row := q.db.QueryRow(ctx, VerifyAddress,
+		arg.Now,
+		arg.Method,
+		arg.Subject,
+		arg.AddressNo,
+	)
 	var i Address
 	err := row.Scan(
 		&i.AddressNo,
@@ -631,6 +1182,8 @@ func (q *Queries) VerifyAddress(ctx context.Context, arg VerifyAddressParams) (A
 		&i.Address,
 		&i.VerifyTime,
 		&i.CreateTime,
+		&i.VerifyMethod,
+		&i.VerifySubject,
 	)
 	return i, err
 }

@@ -11,12 +11,14 @@ import (
 )
 
 type Address struct {
-	AddressNo  int64
-	ID         string
-	MemberNo   int64
-	Address    string
-	VerifyTime *time.Time
-	CreateTime time.Time
+	AddressNo     int64
+	ID            string
+	MemberNo      int64
+	Address       string
+	VerifyTime    *time.Time
+	CreateTime    time.Time
+	VerifyMethod  string
+	VerifySubject string
 }
 
 type Announcement struct {
@@ -124,6 +126,27 @@ type Crossing struct {
 	DueTime   time.Time
 }
 
+type Erasure struct {
+	ErasureNo    int64
+	ID           string
+	MemberNo     int64
+	Subject      string
+	SignInSalt   []byte
+	SignInDigest []byte
+	Epoch        int64
+	Version      int64
+	CreateTime   time.Time
+}
+
+type ErasurePart struct {
+	ErasureNo   int64
+	Part        string
+	Tokens      [][]byte
+	ConfirmTime *time.Time
+	Erased      int32
+	Confirmed   int32
+}
+
 type Escalation struct {
 	Name            string
 	CaseName        string
@@ -151,6 +174,43 @@ type EscalationAnswer struct {
 	CreateTime time.Time
 }
 
+type Import struct {
+	ImportNo   int64
+	ID         uuid.UUID
+	State      string
+	Subject    string
+	Added      int32
+	Renewed    int32
+	Updated    int32
+	Unchanged  int32
+	Rejected   int32
+	Duplicate  int32
+	Version    int64
+	Pruned     bool
+	CreateTime time.Time
+	ExpireTime time.Time
+	ApplyTime  *time.Time
+}
+
+type ImportRow struct {
+	ImportNo      int64
+	Line          int32
+	Kind          int16
+	Address       string
+	DisplayName   string
+	MemberID      string
+	TermEnd       *time.Time
+	Code          string
+	Message       string
+	MemberNo      *int64
+	MemberVersion *int64
+	Renames       bool
+	AddsAddress   bool
+	StartsTerm    bool
+	ProlongsTerm  bool
+	UploadTime    time.Time
+}
+
 type List struct {
 	ListNo     int64
 	ChapterNo  int64
@@ -162,15 +222,35 @@ type List struct {
 }
 
 type Member struct {
-	MemberNo    int64
-	ID          string
-	DisplayName string
-	State       string
-	TermStart   *time.Time
-	TermEnd     *time.Time
-	Version     int64
-	CreateTime  time.Time
-	UpdateTime  time.Time
+	MemberNo      int64
+	ID            string
+	DisplayName   string
+	TermStart     *time.Time
+	TermEnd       *time.Time
+	Version       int64
+	CreateTime    time.Time
+	UpdateTime    time.Time
+	OwnState      string
+	SuspendTime   *time.Time
+	SuspendReason string
+	SeatEnd       *time.Time
+	MergedInto    *int64
+	EraseTime     *time.Time
+	State         string
+	ActiveUntil   *time.Time
+}
+
+type MemberHistory struct {
+	MemberNo   int64
+	Number     int64
+	Verb       string
+	State      string
+	TermEnd    *time.Time
+	Addresses  int32
+	Verified   int32
+	Subject    string
+	Note       string
+	CreateTime time.Time
 }
 
 type Notice struct {
@@ -182,6 +262,19 @@ type Notice struct {
 	Live      bool
 	Epoch     int64
 	IssueTime time.Time
+}
+
+type Organization struct {
+	OrganizationNo int64
+	ID             string
+	DisplayName    string
+	SeatCount      int32
+	State          string
+	TermStart      time.Time
+	TermEnd        time.Time
+	Version        int64
+	CreateTime     time.Time
+	UpdateTime     time.Time
 }
 
 type Policy struct {
@@ -223,6 +316,19 @@ type Region struct {
 	DisplayName string
 }
 
+type RegisterMail struct {
+	MailNo     int64
+	AddressNo  *int64
+	SeatNo     *int64
+	State      string
+	Attempts   int32
+	Failure    string
+	CreateTime time.Time
+	DueTime    time.Time
+	TakeTime   *time.Time
+	EndTime    *time.Time
+}
+
 type Relay struct {
 	AnnouncementID     uuid.UUID
 	Region             string
@@ -247,6 +353,17 @@ type Relay struct {
 	WaitingWith        []string
 	ActingRegion       string
 	WaitingSince       *time.Time
+}
+
+type Seat struct {
+	SeatNo         int64
+	ID             string
+	OrganizationNo int64
+	MemberNo       *int64
+	Address        string
+	DisplayName    string
+	CreateTime     time.Time
+	HoldTime       *time.Time
 }
 
 type Site struct {
@@ -284,4 +401,12 @@ type StandingHistory struct {
 	ListNo                  *int64
 	ListEpoch               *int64
 	ListVersion             *int64
+}
+
+type Term struct {
+	TermNo    int64
+	MemberNo  int64
+	StartTime time.Time
+	EndTime   time.Time
+	State     string
 }

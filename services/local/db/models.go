@@ -134,6 +134,15 @@ type Entry struct {
 	SeenTimes    []time.Time
 }
 
+type Erasure struct {
+	ID          string
+	Member      string
+	Erased      int32
+	Epoch       int64
+	Version     int64
+	ConfirmTime time.Time
+}
+
 type InboxItem struct {
 	AnnouncementID uuid.UUID
 	ChapterID      string

@@ -73,6 +73,15 @@ type Coordinator struct {
 	DigestDueTime *time.Time
 }
 
+type Erasure struct {
+	ID          string
+	Member      string
+	Erased      int32
+	Epoch       int64
+	Version     int64
+	ConfirmTime time.Time
+}
+
 type Escalation struct {
 	Name       string
 	State      string

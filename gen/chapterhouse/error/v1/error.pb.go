@@ -200,6 +200,22 @@ const (
 	Reason_REASON_OFFICER_TERM_INVALID Reason = 201
 	// The chapter has as many officers as it can have; metadata `limit`. Delete those whose term is over.
 	Reason_REASON_OFFICERS_TOO_MANY Reason = 202
+	// The record to merge is the same, or is merged or erased already; the message says which.
+	Reason_REASON_MERGE_INVALID Reason = 150
+	// More seats are taken than would be left; metadata `taken`. Release some first.
+	Reason_REASON_SEATS_TAKEN Reason = 151
+	// All seats are taken; metadata `seats`. Release one, or ask the international body for more.
+	Reason_REASON_NO_SEAT_FREE Reason = 152
+	// The organisation's state does not allow the verb; metadata `state`.
+	Reason_REASON_ORGANIZATION_STATE Reason = 153
+	// The seat's state does not allow the verb; metadata `state`.
+	Reason_REASON_SEAT_STATE Reason = 154
+	// The international body sends no mail: no server or no public URL is set. Remedy: ask its operator, or let staff attest.
+	Reason_REASON_MAIL_UNAVAILABLE Reason = 155
+	// The link is not one of ours, or is past its time, or what it was about is gone. Remedy: ask for a new one.
+	Reason_REASON_MEMBER_LINK_INVALID Reason = 156
+	// The import's state does not allow the verb; metadata `state`.
+	Reason_REASON_IMPORT_STATE Reason = 157
 )
 
 // Enum value maps for Reason.
@@ -289,6 +305,14 @@ var (
 		200: "REASON_INBOX_ITEM_IS_NOTICE",
 		201: "REASON_OFFICER_TERM_INVALID",
 		202: "REASON_OFFICERS_TOO_MANY",
+		150: "REASON_MERGE_INVALID",
+		151: "REASON_SEATS_TAKEN",
+		152: "REASON_NO_SEAT_FREE",
+		153: "REASON_ORGANIZATION_STATE",
+		154: "REASON_SEAT_STATE",
+		155: "REASON_MAIL_UNAVAILABLE",
+		156: "REASON_MEMBER_LINK_INVALID",
+		157: "REASON_IMPORT_STATE",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":                 0,
@@ -375,6 +399,14 @@ var (
 		"REASON_INBOX_ITEM_IS_NOTICE":        200,
 		"REASON_OFFICER_TERM_INVALID":        201,
 		"REASON_OFFICERS_TOO_MANY":           202,
+		"REASON_MERGE_INVALID":               150,
+		"REASON_SEATS_TAKEN":                 151,
+		"REASON_NO_SEAT_FREE":                152,
+		"REASON_ORGANIZATION_STATE":          153,
+		"REASON_SEAT_STATE":                  154,
+		"REASON_MAIL_UNAVAILABLE":            155,
+		"REASON_MEMBER_LINK_INVALID":         156,
+		"REASON_IMPORT_STATE":                157,
 	}
 )
 
@@ -429,7 +461,7 @@ var File_chapterhouse_error_v1_error_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\x92\x13\n" +
+	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xf1\x14\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_UNAUTHENTICATED\x10\x01\x12\x1c\n" +
@@ -515,7 +547,15 @@ const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\x1cREASON_POLICY_REVISION_STATE\x10\xbc\x01\x12 \n" +
 	"\x1bREASON_INBOX_ITEM_IS_NOTICE\x10\xc8\x01\x12 \n" +
 	"\x1bREASON_OFFICER_TERM_INVALID\x10\xc9\x01\x12\x1d\n" +
-	"\x18REASON_OFFICERS_TOO_MANY\x10\xca\x01:W\n" +
+	"\x18REASON_OFFICERS_TOO_MANY\x10\xca\x01\x12\x19\n" +
+	"\x14REASON_MERGE_INVALID\x10\x96\x01\x12\x17\n" +
+	"\x12REASON_SEATS_TAKEN\x10\x97\x01\x12\x18\n" +
+	"\x13REASON_NO_SEAT_FREE\x10\x98\x01\x12\x1e\n" +
+	"\x19REASON_ORGANIZATION_STATE\x10\x99\x01\x12\x16\n" +
+	"\x11REASON_SEAT_STATE\x10\x9a\x01\x12\x1c\n" +
+	"\x17REASON_MAIL_UNAVAILABLE\x10\x9b\x01\x12\x1f\n" +
+	"\x1aREASON_MEMBER_LINK_INVALID\x10\x9c\x01\x12\x18\n" +
+	"\x13REASON_IMPORT_STATE\x10\x9d\x01:W\n" +
 	"\x06errors\x12\x1e.google.protobuf.MethodOptions\x18\xf2\xa2\x04 \x03(\x0e2\x1d.chapterhouse.error.v1.ReasonR\x06errorsBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1;errorv1b\x06proto3"
 
 var (

@@ -44,6 +44,10 @@ const (
 	Member_RESIGNED Member_State = 3
 	// The international body suspended the membership.
 	Member_SUSPENDED Member_State = 4
+	// The person was erased; nothing but figures is left.
+	Member_ERASED Member_State = 5
+	// The record was merged into another, which `mergedInto` names.
+	Member_MERGED Member_State = 6
 )
 
 // Enum value maps for Member_State.
@@ -54,6 +58,8 @@ var (
 		2: "LAPSED",
 		3: "RESIGNED",
 		4: "SUSPENDED",
+		5: "ERASED",
+		6: "MERGED",
 	}
 	Member_State_value = map[string]int32{
 		"STATE_UNSPECIFIED": 0,
@@ -61,6 +67,8 @@ var (
 		"LAPSED":            2,
 		"RESIGNED":          3,
 		"SUSPENDED":         4,
+		"ERASED":            5,
+		"MERGED":            6,
 	}
 )
 
@@ -91,6 +99,111 @@ func (Member_State) EnumDescriptor() ([]byte, []int) {
 	return file_chapterhouse_international_v1_members_proto_rawDescGZIP(), []int{0, 0}
 }
 
+// VerifyMethod is how it came to be known that the address is the member's.
+type Address_VerifyMethod int32
+
+const (
+	Address_VERIFY_METHOD_UNSPECIFIED Address_VerifyMethod = 0
+	// The person followed the link that was mailed there.
+	Address_LINK Address_VerifyMethod = 1
+	// Staff attested it.
+	Address_STAFF Address_VerifyMethod = 2
+)
+
+// Enum value maps for Address_VerifyMethod.
+var (
+	Address_VerifyMethod_name = map[int32]string{
+		0: "VERIFY_METHOD_UNSPECIFIED",
+		1: "LINK",
+		2: "STAFF",
+	}
+	Address_VerifyMethod_value = map[string]int32{
+		"VERIFY_METHOD_UNSPECIFIED": 0,
+		"LINK":                      1,
+		"STAFF":                     2,
+	}
+)
+
+func (x Address_VerifyMethod) Enum() *Address_VerifyMethod {
+	p := new(Address_VerifyMethod)
+	*p = x
+	return p
+}
+
+func (x Address_VerifyMethod) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Address_VerifyMethod) Descriptor() protoreflect.EnumDescriptor {
+	return file_chapterhouse_international_v1_members_proto_enumTypes[1].Descriptor()
+}
+
+func (Address_VerifyMethod) Type() protoreflect.EnumType {
+	return &file_chapterhouse_international_v1_members_proto_enumTypes[1]
+}
+
+func (x Address_VerifyMethod) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Address_VerifyMethod.Descriptor instead.
+func (Address_VerifyMethod) EnumDescriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_members_proto_rawDescGZIP(), []int{1, 0}
+}
+
+// State is how the term stands.
+type Term_State int32
+
+const (
+	Term_STATE_UNSPECIFIED Term_State = 0
+	Term_RUNNING           Term_State = 1
+	Term_LAPSED            Term_State = 2
+	Term_RESIGNED          Term_State = 3
+)
+
+// Enum value maps for Term_State.
+var (
+	Term_State_name = map[int32]string{
+		0: "STATE_UNSPECIFIED",
+		1: "RUNNING",
+		2: "LAPSED",
+		3: "RESIGNED",
+	}
+	Term_State_value = map[string]int32{
+		"STATE_UNSPECIFIED": 0,
+		"RUNNING":           1,
+		"LAPSED":            2,
+		"RESIGNED":          3,
+	}
+)
+
+func (x Term_State) Enum() *Term_State {
+	p := new(Term_State)
+	*p = x
+	return p
+}
+
+func (x Term_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Term_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_chapterhouse_international_v1_members_proto_enumTypes[2].Descriptor()
+}
+
+func (Term_State) Type() protoreflect.EnumType {
+	return &file_chapterhouse_international_v1_members_proto_enumTypes[2]
+}
+
+func (x Term_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Term_State.Descriptor instead.
+func (Term_State) EnumDescriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_members_proto_rawDescGZIP(), []int{21, 0}
+}
+
 // Member is a person in the international register.
 type Member struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -107,7 +220,14 @@ type Member struct {
 	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// Rises with every change of the member or the addresses.
-	Etag          string `protobuf:"bytes,9,opt,name=etag,proto3" json:"etag,omitempty"`
+	Etag string `protobuf:"bytes,9,opt,name=etag,proto3" json:"etag,omitempty"`
+	// Since when, and why, the membership is suspended.
+	SuspendTime   *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=suspend_time,json=suspendTime,proto3" json:"suspend_time,omitempty"`
+	SuspendReason string                 `protobuf:"bytes,11,opt,name=suspend_reason,json=suspendReason,proto3" json:"suspend_reason,omitempty"`
+	// Until when the member is ACTIVE if nothing is renewed: by the own term or by the last seat. Absent when not ACTIVE.
+	ActiveUntilTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=active_until_time,json=activeUntilTime,proto3" json:"active_until_time,omitempty"`
+	// `members/<id>`: where a MERGED record went.
+	MergedInto    string `protobuf:"bytes,13,opt,name=merged_into,json=mergedInto,proto3" json:"merged_into,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -205,6 +325,34 @@ func (x *Member) GetEtag() string {
 	return ""
 }
 
+func (x *Member) GetSuspendTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SuspendTime
+	}
+	return nil
+}
+
+func (x *Member) GetSuspendReason() string {
+	if x != nil {
+		return x.SuspendReason
+	}
+	return ""
+}
+
+func (x *Member) GetActiveUntilTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ActiveUntilTime
+	}
+	return nil
+}
+
+func (x *Member) GetMergedInto() string {
+	if x != nil {
+		return x.MergedInto
+	}
+	return ""
+}
+
 // Address is an e-mail address of a member.
 type Address struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -213,9 +361,12 @@ type Address struct {
 	// In canonical form (docs/addresses.md) when read.
 	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
 	// Only a verified address counts, and it belongs to one member.
-	Verified      bool                   `protobuf:"varint,3,opt,name=verified,proto3" json:"verified,omitempty"`
-	VerifyTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=verify_time,json=verifyTime,proto3" json:"verify_time,omitempty"`
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	Verified   bool                   `protobuf:"varint,3,opt,name=verified,proto3" json:"verified,omitempty"`
+	VerifyTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=verify_time,json=verifyTime,proto3" json:"verify_time,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// How it was verified, and by whom: `member` where the person did.
+	VerifyMethod  Address_VerifyMethod `protobuf:"varint,6,opt,name=verify_method,json=verifyMethod,proto3,enum=chapterhouse.international.v1.Address_VerifyMethod" json:"verify_method,omitempty"`
+	VerifiedBy    string               `protobuf:"bytes,7,opt,name=verified_by,json=verifiedBy,proto3" json:"verified_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -283,6 +434,20 @@ func (x *Address) GetCreateTime() *timestamppb.Timestamp {
 		return x.CreateTime
 	}
 	return nil
+}
+
+func (x *Address) GetVerifyMethod() Address_VerifyMethod {
+	if x != nil {
+		return x.VerifyMethod
+	}
+	return Address_VERIFY_METHOD_UNSPECIFIED
+}
+
+func (x *Address) GetVerifiedBy() string {
+	if x != nil {
+		return x.VerifiedBy
+	}
+	return ""
 }
 
 type CreateMemberRequest struct {
@@ -982,11 +1147,884 @@ func (x *DeleteAddressRequest) GetRequestId() string {
 	return ""
 }
 
+type SendVerificationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	RequestId     string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendVerificationRequest) Reset() {
+	*x = SendVerificationRequest{}
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendVerificationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendVerificationRequest) ProtoMessage() {}
+
+func (x *SendVerificationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendVerificationRequest.ProtoReflect.Descriptor instead.
+func (*SendVerificationRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_members_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *SendVerificationRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SendVerificationRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type SuspendMemberRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Why. The history keeps it until the person is erased.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Etag          string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SuspendMemberRequest) Reset() {
+	*x = SuspendMemberRequest{}
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SuspendMemberRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SuspendMemberRequest) ProtoMessage() {}
+
+func (x *SuspendMemberRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SuspendMemberRequest.ProtoReflect.Descriptor instead.
+func (*SuspendMemberRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_members_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SuspendMemberRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SuspendMemberRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *SuspendMemberRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *SuspendMemberRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type ReinstateMemberRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Etag          string                 `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId     string                 `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReinstateMemberRequest) Reset() {
+	*x = ReinstateMemberRequest{}
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReinstateMemberRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReinstateMemberRequest) ProtoMessage() {}
+
+func (x *ReinstateMemberRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReinstateMemberRequest.ProtoReflect.Descriptor instead.
+func (*ReinstateMemberRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_members_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ReinstateMemberRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ReinstateMemberRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ReinstateMemberRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *ReinstateMemberRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type MergeMemberRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The record that stays.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The record that goes.
+	From string `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	// Of the record that stays.
+	Etag      string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Check only; nothing is written.
+	ValidateOnly  bool `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MergeMemberRequest) Reset() {
+	*x = MergeMemberRequest{}
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MergeMemberRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MergeMemberRequest) ProtoMessage() {}
+
+func (x *MergeMemberRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MergeMemberRequest.ProtoReflect.Descriptor instead.
+func (*MergeMemberRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_members_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *MergeMemberRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MergeMemberRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *MergeMemberRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *MergeMemberRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *MergeMemberRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+type EraseMemberRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The subject under which the person signs in, where the person acts for a region or chapter: other tiers forget what
+	// they hold under it. It travels as a salted hash.
+	SignInSubject string `protobuf:"bytes,2,opt,name=sign_in_subject,json=signInSubject,proto3" json:"sign_in_subject,omitempty"`
+	Etag          string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EraseMemberRequest) Reset() {
+	*x = EraseMemberRequest{}
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EraseMemberRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EraseMemberRequest) ProtoMessage() {}
+
+func (x *EraseMemberRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EraseMemberRequest.ProtoReflect.Descriptor instead.
+func (*EraseMemberRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_members_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *EraseMemberRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *EraseMemberRequest) GetSignInSubject() string {
+	if x != nil {
+		return x.SignInSubject
+	}
+	return ""
+}
+
+func (x *EraseMemberRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *EraseMemberRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type SearchMembersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Beginnings of words of the display name, in any order: "ad ra" finds Ada Rao. Case does not matter.
+	DisplayName string `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	// An exact address, in any spelling of docs/addresses.md; verified or not.
+	Address       string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	PageSize      int32  `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchMembersRequest) Reset() {
+	*x = SearchMembersRequest{}
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchMembersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchMembersRequest) ProtoMessage() {}
+
+func (x *SearchMembersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchMembersRequest.ProtoReflect.Descriptor instead.
+func (*SearchMembersRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_members_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SearchMembersRequest) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *SearchMembersRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *SearchMembersRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *SearchMembersRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type SearchMembersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Members       []*Member              `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchMembersResponse) Reset() {
+	*x = SearchMembersResponse{}
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchMembersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchMembersResponse) ProtoMessage() {}
+
+func (x *SearchMembersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchMembersResponse.ProtoReflect.Descriptor instead.
+func (*SearchMembersResponse) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_members_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SearchMembersResponse) GetMembers() []*Member {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *SearchMembersResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// Term is a time for which somebody is a member by their own membership.
+type Term struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `members/<id>/terms/<number>`.
+	Name      string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// When it ends or ended: a resigned one at the resignation.
+	EndTime       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	State         Term_State             `protobuf:"varint,4,opt,name=state,proto3,enum=chapterhouse.international.v1.Term_State" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Term) Reset() {
+	*x = Term{}
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Term) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Term) ProtoMessage() {}
+
+func (x *Term) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Term.ProtoReflect.Descriptor instead.
+func (*Term) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_members_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Term) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Term) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *Term) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *Term) GetState() Term_State {
+	if x != nil {
+		return x.State
+	}
+	return Term_STATE_UNSPECIFIED
+}
+
+type ListTermsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Parent        string                 `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	PageSize      int32                  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string                 `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTermsRequest) Reset() {
+	*x = ListTermsRequest{}
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTermsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTermsRequest) ProtoMessage() {}
+
+func (x *ListTermsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTermsRequest.ProtoReflect.Descriptor instead.
+func (*ListTermsRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_members_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ListTermsRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *ListTermsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListTermsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListTermsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Terms         []*Term                `protobuf:"bytes,1,rep,name=terms,proto3" json:"terms,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTermsResponse) Reset() {
+	*x = ListTermsResponse{}
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTermsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTermsResponse) ProtoMessage() {}
+
+func (x *ListTermsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTermsResponse.ProtoReflect.Descriptor instead.
+func (*ListTermsResponse) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_members_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ListTermsResponse) GetTerms() []*Term {
+	if x != nil {
+		return x.Terms
+	}
+	return nil
+}
+
+func (x *ListTermsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// MemberChange is one change of a member.
+type MemberChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The member's etag after the change.
+	Etag string `protobuf:"bytes,1,opt,name=etag,proto3" json:"etag,omitempty"`
+	// ENTERED, RENAMED, RENEWED, RESIGNED, LAPSED, SUSPENDED, REINSTATED, ADDRESS_ADDED, ADDRESS_VERIFIED, ADDRESS_REMOVED,
+	// SEAT_TAKEN, SEAT_LEFT, SEAT_ENDED, SEAT_RENEWED, MERGED, MERGED_AWAY, IMPORTED, ERASED.
+	Verb string `protobuf:"bytes,2,opt,name=verb,proto3" json:"verb,omitempty"`
+	// After the change.
+	State Member_State `protobuf:"varint,3,opt,name=state,proto3,enum=chapterhouse.international.v1.Member_State" json:"state,omitempty"`
+	// Of the running or last own term, after the change.
+	TermEndTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=term_end_time,json=termEndTime,proto3" json:"term_end_time,omitempty"`
+	// How many addresses the member has after the change, and how many of them are verified.
+	AddressCount  int32 `protobuf:"varint,5,opt,name=address_count,json=addressCount,proto3" json:"address_count,omitempty"`
+	VerifiedCount int32 `protobuf:"varint,6,opt,name=verified_count,json=verifiedCount,proto3" json:"verified_count,omitempty"`
+	// Who: the subject that made the call, `member` for the person, `system` for what happens by itself.
+	Subject string `protobuf:"bytes,7,opt,name=subject,proto3" json:"subject,omitempty"`
+	// Why, where somebody said; empty after the person was erased.
+	Note          string                 `protobuf:"bytes,8,opt,name=note,proto3" json:"note,omitempty"`
+	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemberChange) Reset() {
+	*x = MemberChange{}
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemberChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemberChange) ProtoMessage() {}
+
+func (x *MemberChange) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemberChange.ProtoReflect.Descriptor instead.
+func (*MemberChange) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_members_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *MemberChange) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *MemberChange) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+func (x *MemberChange) GetState() Member_State {
+	if x != nil {
+		return x.State
+	}
+	return Member_STATE_UNSPECIFIED
+}
+
+func (x *MemberChange) GetTermEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.TermEndTime
+	}
+	return nil
+}
+
+func (x *MemberChange) GetAddressCount() int32 {
+	if x != nil {
+		return x.AddressCount
+	}
+	return 0
+}
+
+func (x *MemberChange) GetVerifiedCount() int32 {
+	if x != nil {
+		return x.VerifiedCount
+	}
+	return 0
+}
+
+func (x *MemberChange) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *MemberChange) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *MemberChange) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+type ListMemberHistoryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Parent        string                 `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	PageSize      int32                  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string                 `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListMemberHistoryRequest) Reset() {
+	*x = ListMemberHistoryRequest{}
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListMemberHistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListMemberHistoryRequest) ProtoMessage() {}
+
+func (x *ListMemberHistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListMemberHistoryRequest.ProtoReflect.Descriptor instead.
+func (*ListMemberHistoryRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_members_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ListMemberHistoryRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *ListMemberHistoryRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListMemberHistoryRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListMemberHistoryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Changes       []*MemberChange        `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListMemberHistoryResponse) Reset() {
+	*x = ListMemberHistoryResponse{}
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListMemberHistoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListMemberHistoryResponse) ProtoMessage() {}
+
+func (x *ListMemberHistoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_members_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListMemberHistoryResponse.ProtoReflect.Descriptor instead.
+func (*ListMemberHistoryResponse) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_members_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ListMemberHistoryResponse) GetChanges() []*MemberChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *ListMemberHistoryResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 var File_chapterhouse_international_v1_members_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_international_v1_members_proto_rawDesc = "" +
 	"\n" +
-	"+chapterhouse/international/v1/members.proto\x12\x1dchapterhouse.international.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\x04\n" +
+	"+chapterhouse/international/v1/members.proto\x12\x1dchapterhouse.international.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a,chapterhouse/international/v1/erasures.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x06\n" +
 	"\x06Member\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
 	"\fdisplay_name\x18\x02 \x01(\tB\n" +
@@ -999,7 +2037,13 @@ const file_chapterhouse_international_v1_members_proto_rawDesc = "" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12\x12\n" +
-	"\x04etag\x18\t \x01(\tR\x04etag\"S\n" +
+	"\x04etag\x18\t \x01(\tR\x04etag\x12=\n" +
+	"\fsuspend_time\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\vsuspendTime\x12%\n" +
+	"\x0esuspend_reason\x18\v \x01(\tR\rsuspendReason\x12F\n" +
+	"\x11active_until_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x0factiveUntilTime\x12\x1f\n" +
+	"\vmerged_into\x18\r \x01(\tR\n" +
+	"mergedInto\"k\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\n" +
 	"\n" +
@@ -1007,7 +2051,11 @@ const file_chapterhouse_international_v1_members_proto_rawDesc = "" +
 	"\n" +
 	"\x06LAPSED\x10\x02\x12\f\n" +
 	"\bRESIGNED\x10\x03\x12\r\n" +
-	"\tSUSPENDED\x10\x04\"\xd9\x01\n" +
+	"\tSUSPENDED\x10\x04\x12\n" +
+	"\n" +
+	"\x06ERASED\x10\x05\x12\n" +
+	"\n" +
+	"\x06MERGED\x10\x06\"\x98\x03\n" +
 	"\aAddress\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12$\n" +
 	"\aaddress\x18\x02 \x01(\tB\n" +
@@ -1016,7 +2064,14 @@ const file_chapterhouse_international_v1_members_proto_rawDesc = "" +
 	"\vverify_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"verifyTime\x12;\n" +
 	"\vcreate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\xb2\x02\n" +
+	"createTime\x12X\n" +
+	"\rverify_method\x18\x06 \x01(\x0e23.chapterhouse.international.v1.Address.VerifyMethodR\fverifyMethod\x12\x1f\n" +
+	"\vverified_by\x18\a \x01(\tR\n" +
+	"verifiedBy\"B\n" +
+	"\fVerifyMethod\x12\x1d\n" +
+	"\x19VERIFY_METHOD_UNSPECIFIED\x10\x00\x12\b\n" +
+	"\x04LINK\x10\x01\x12\t\n" +
+	"\x05STAFF\x10\x02\"\xb2\x02\n" +
 	"\x13CreateMemberRequest\x12E\n" +
 	"\x06member\x18\x01 \x01(\v2%.chapterhouse.international.v1.MemberB\x06\xbaH\x03\xc8\x01\x01R\x06member\x12\x85\x01\n" +
 	"\tmember_id\x18\x02 \x01(\tBh\xbaHerc2a^([a-z]([a-z0-9-]{0,61}[a-z0-9])?|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?$R\bmemberId\x12'\n" +
@@ -1070,26 +2125,120 @@ const file_chapterhouse_international_v1_members_proto_rawDesc = "" +
 	"\x14DeleteAddressRequest\x12D\n" +
 	"\x04name\x18\x01 \x01(\tB0\xbaH-r+2)^members/[a-z0-9-]+/addresses/[a-z0-9-]+$R\x04name\x12'\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId2\x82\x0e\n" +
+	"request_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\x88\x01\n" +
+	"\x17SendVerificationRequest\x12D\n" +
+	"\x04name\x18\x01 \x01(\tB0\xbaH-r+2)^members/[a-z0-9-]+/addresses/[a-z0-9-]+$R\x04name\x12'\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xa8\x01\n" +
+	"\x14SuspendMemberRequest\x12/\n" +
+	"\x04name\x18\x01 \x01(\tB\x1b\xbaH\x18r\x162\x14^members/[a-z0-9-]+$R\x04name\x12\"\n" +
+	"\x06reason\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\x12\x12\n" +
+	"\x04etag\x18\x03 \x01(\tR\x04etag\x12'\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xa8\x01\n" +
+	"\x16ReinstateMemberRequest\x12/\n" +
+	"\x04name\x18\x01 \x01(\tB\x1b\xbaH\x18r\x162\x14^members/[a-z0-9-]+$R\x04name\x12 \n" +
+	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\x06reason\x12\x12\n" +
+	"\x04etag\x18\x03 \x01(\tR\x04etag\x12'\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xd8\x01\n" +
+	"\x12MergeMemberRequest\x12/\n" +
+	"\x04name\x18\x01 \x01(\tB\x1b\xbaH\x18r\x162\x14^members/[a-z0-9-]+$R\x04name\x12/\n" +
+	"\x04from\x18\x02 \x01(\tB\x1b\xbaH\x18r\x162\x14^members/[a-z0-9-]+$R\x04from\x12\x12\n" +
+	"\x04etag\x18\x03 \x01(\tR\x04etag\x12'\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\x12#\n" +
+	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\"\xb4\x01\n" +
+	"\x12EraseMemberRequest\x12/\n" +
+	"\x04name\x18\x01 \x01(\tB\x1b\xbaH\x18r\x162\x14^members/[a-z0-9-]+$R\x04name\x120\n" +
+	"\x0fsign_in_subject\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\rsignInSubject\x12\x12\n" +
+	"\x04etag\x18\x03 \x01(\tR\x04etag\x12'\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xac\x01\n" +
+	"\x14SearchMembersRequest\x12+\n" +
+	"\fdisplay_name\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\vdisplayName\x12\"\n" +
+	"\aaddress\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc0\x02R\aaddress\x12$\n" +
+	"\tpage_size\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\"\x80\x01\n" +
+	"\x15SearchMembersResponse\x12?\n" +
+	"\amembers\x18\x01 \x03(\v2%.chapterhouse.international.v1.MemberR\amembers\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x94\x02\n" +
+	"\x04Term\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x129\n" +
+	"\n" +
+	"start_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12?\n" +
+	"\x05state\x18\x04 \x01(\x0e2).chapterhouse.international.v1.Term.StateR\x05state\"E\n" +
+	"\x05State\x12\x15\n" +
+	"\x11STATE_UNSPECIFIED\x10\x00\x12\v\n" +
+	"\aRUNNING\x10\x01\x12\n" +
+	"\n" +
+	"\x06LAPSED\x10\x02\x12\f\n" +
+	"\bRESIGNED\x10\x03\"\x8c\x01\n" +
+	"\x10ListTermsRequest\x123\n" +
+	"\x06parent\x18\x01 \x01(\tB\x1b\xbaH\x18r\x162\x14^members/[a-z0-9-]+$R\x06parent\x12$\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"v\n" +
+	"\x11ListTermsResponse\x129\n" +
+	"\x05terms\x18\x01 \x03(\v2#.chapterhouse.international.v1.TermR\x05terms\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xf0\x02\n" +
+	"\fMemberChange\x12\x12\n" +
+	"\x04etag\x18\x01 \x01(\tR\x04etag\x12\x12\n" +
+	"\x04verb\x18\x02 \x01(\tR\x04verb\x12A\n" +
+	"\x05state\x18\x03 \x01(\x0e2+.chapterhouse.international.v1.Member.StateR\x05state\x12>\n" +
+	"\rterm_end_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vtermEndTime\x12#\n" +
+	"\raddress_count\x18\x05 \x01(\x05R\faddressCount\x12%\n" +
+	"\x0everified_count\x18\x06 \x01(\x05R\rverifiedCount\x12\x18\n" +
+	"\asubject\x18\a \x01(\tR\asubject\x12\x12\n" +
+	"\x04note\x18\b \x01(\tR\x04note\x12;\n" +
+	"\vcreate_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\"\x94\x01\n" +
+	"\x18ListMemberHistoryRequest\x123\n" +
+	"\x06parent\x18\x01 \x01(\tB\x1b\xbaH\x18r\x162\x14^members/[a-z0-9-]+$R\x06parent\x12$\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"\x8a\x01\n" +
+	"\x19ListMemberHistoryResponse\x12E\n" +
+	"\achanges\x18\x01 \x03(\v2+.chapterhouse.international.v1.MemberChangeR\achanges\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xe0\x19\n" +
 	"\rMemberService\x12\xa2\x01\n" +
 	"\fCreateMember\x122.chapterhouse.international.v1.CreateMemberRequest\x1a%.chapterhouse.international.v1.Member\"7\x8a\x97\"\x10\n" +
 	"\x0emembers.create\x92\x97\"\x04\a\x1e\x1f!\x82\xd3\xe4\x93\x02\x15:\x06member\"\v/v1/members\x12\x99\x01\n" +
 	"\tGetMember\x12/.chapterhouse.international.v1.GetMemberRequest\x1a%.chapterhouse.international.v1.Member\"4\x8a\x97\"\x14\"\x04name\n" +
 	"\fmembers.read\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=members/*}\x12\x9b\x01\n" +
 	"\vListMembers\x121.chapterhouse.international.v1.ListMembersRequest\x1a2.chapterhouse.international.v1.ListMembersResponse\"%\x8a\x97\"\x0e\n" +
-	"\fmembers.list\x82\xd3\xe4\x93\x02\r\x12\v/v1/members\x12\xbc\x01\n" +
-	"\fUpdateMember\x122.chapterhouse.international.v1.UpdateMemberRequest\x1a%.chapterhouse.international.v1.Member\"Q\x8a\x97\"\x1d\"\vmember.name\n" +
-	"\x0emembers.update\x92\x97\"\x01\b\x82\xd3\xe4\x93\x02%:\x06member2\x1b/v1/{member.name=members/*}\x12\xae\x01\n" +
+	"\fmembers.list\x82\xd3\xe4\x93\x02\r\x12\v/v1/members\x12\xbd\x01\n" +
+	"\fUpdateMember\x122.chapterhouse.international.v1.UpdateMemberRequest\x1a%.chapterhouse.international.v1.Member\"R\x8a\x97\"\x1d\"\vmember.name\n" +
+	"\x0emembers.update\x92\x97\"\x02 \b\x82\xd3\xe4\x93\x02%:\x06member2\x1b/v1/{member.name=members/*}\x12\xae\x01\n" +
 	"\vRenewMember\x121.chapterhouse.international.v1.RenewMemberRequest\x1a%.chapterhouse.international.v1.Member\"E\x8a\x97\"\x15\"\x04name\n" +
 	"\rmembers.renew\x92\x97\"\x03! \b\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/{name=members/*}:renew\x12\xb1\x01\n" +
 	"\fResignMember\x122.chapterhouse.international.v1.ResignMemberRequest\x1a%.chapterhouse.international.v1.Member\"F\x8a\x97\"\x16\"\x04name\n" +
-	"\x0emembers.resign\x92\x97\"\x02 \b\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/{name=members/*}:resign\x12\xc1\x01\n" +
-	"\rCreateAddress\x123.chapterhouse.international.v1.CreateAddressRequest\x1a&.chapterhouse.international.v1.Address\"S\x8a\x97\"\x17\"\x06parent\n" +
-	"\raddresses.add\x92\x97\"\x03\a\x1e\x1f\x82\xd3\xe4\x93\x02+:\aaddress\" /v1/{parent=members/*}/addresses\x12\xc0\x01\n" +
+	"\x0emembers.resign\x92\x97\"\x02 \b\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/{name=members/*}:resign\x12\xb5\x01\n" +
+	"\rSuspendMember\x123.chapterhouse.international.v1.SuspendMemberRequest\x1a%.chapterhouse.international.v1.Member\"H\x8a\x97\"\x17\"\x04name\n" +
+	"\x0fmembers.suspend\x92\x97\"\x02 \b\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/{name=members/*}:suspend\x12\xbb\x01\n" +
+	"\x0fReinstateMember\x125.chapterhouse.international.v1.ReinstateMemberRequest\x1a%.chapterhouse.international.v1.Member\"J\x8a\x97\"\x17\"\x04name\n" +
+	"\x0fmembers.suspend\x92\x97\"\x02 \b\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/{name=members/*}:reinstate\x12\xaf\x01\n" +
+	"\vMergeMember\x121.chapterhouse.international.v1.MergeMemberRequest\x1a%.chapterhouse.international.v1.Member\"F\x8a\x97\"\x15\"\x04name\n" +
+	"\rmembers.merge\x92\x97\"\x04 \x96\x01\b\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/{name=members/*}:merge\x12\xae\x01\n" +
+	"\vEraseMember\x121.chapterhouse.international.v1.EraseMemberRequest\x1a&.chapterhouse.international.v1.Erasure\"D\x8a\x97\"\x15\"\x04name\n" +
+	"\rmembers.erase\x92\x97\"\x02 \b\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/{name=members/*}:erase\x12\xb0\x01\n" +
+	"\rSearchMembers\x123.chapterhouse.international.v1.SearchMembersRequest\x1a4.chapterhouse.international.v1.SearchMembersResponse\"4\x8a\x97\"\x0e\n" +
+	"\fmembers.list\x92\x97\"\x01\x1f\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/members:search\x12\xae\x01\n" +
+	"\tListTerms\x12/.chapterhouse.international.v1.ListTermsRequest\x1a0.chapterhouse.international.v1.ListTermsResponse\">\x8a\x97\"\x16\"\x06parent\n" +
+	"\fmembers.read\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/{parent=members/*}/terms\x12\xc8\x01\n" +
+	"\x11ListMemberHistory\x127.chapterhouse.international.v1.ListMemberHistoryRequest\x1a8.chapterhouse.international.v1.ListMemberHistoryResponse\"@\x8a\x97\"\x16\"\x06parent\n" +
+	"\fmembers.read\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{parent=members/*}/history\x12\xc2\x01\n" +
+	"\rCreateAddress\x123.chapterhouse.international.v1.CreateAddressRequest\x1a&.chapterhouse.international.v1.Address\"T\x8a\x97\"\x17\"\x06parent\n" +
+	"\raddresses.add\x92\x97\"\x04\a\x1e\x1f \x82\xd3\xe4\x93\x02+:\aaddress\" /v1/{parent=members/*}/addresses\x12\xc0\x01\n" +
 	"\rListAddresses\x123.chapterhouse.international.v1.ListAddressesRequest\x1a4.chapterhouse.international.v1.ListAddressesResponse\"D\x8a\x97\"\x18\"\x06parent\n" +
-	"\x0eaddresses.read\x82\xd3\xe4\x93\x02\"\x12 /v1/{parent=members/*}/addresses\x12\xc1\x01\n" +
-	"\rVerifyAddress\x123.chapterhouse.international.v1.VerifyAddressRequest\x1a&.chapterhouse.international.v1.Address\"S\x8a\x97\"\x18\"\x04name\n" +
-	"\x10addresses.verify\x92\x97\"\x01\x1e\x82\xd3\xe4\x93\x02,:\x01*\"'/v1/{name=members/*/addresses/*}:verify\x12\xa2\x01\n" +
+	"\x0eaddresses.read\x82\xd3\xe4\x93\x02\"\x12 /v1/{parent=members/*}/addresses\x12\xc2\x01\n" +
+	"\rVerifyAddress\x123.chapterhouse.international.v1.VerifyAddressRequest\x1a&.chapterhouse.international.v1.Address\"T\x8a\x97\"\x18\"\x04name\n" +
+	"\x10addresses.verify\x92\x97\"\x02\x1e \x82\xd3\xe4\x93\x02,:\x01*\"'/v1/{name=members/*/addresses/*}:verify\x12\xd0\x01\n" +
+	"\x10SendVerification\x126.chapterhouse.international.v1.SendVerificationRequest\x1a&.chapterhouse.international.v1.Address\"\\\x8a\x97\"\x15\"\x04name\n" +
+	"\raddresses.add\x92\x97\"\x03\x9b\x01 \x82\xd3\xe4\x93\x026:\x01*\"1/v1/{name=members/*/addresses/*}:sendVerification\x12\xa2\x01\n" +
 	"\rDeleteAddress\x123.chapterhouse.international.v1.DeleteAddressRequest\x1a\x16.google.protobuf.Empty\"D\x8a\x97\"\x18\"\x04name\n" +
 	"\x10addresses.remove\x82\xd3\xe4\x93\x02\"* /v1/{name=members/*/addresses/*}BXZVgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1;internationalv1b\x06proto3"
 
@@ -1105,70 +2254,114 @@ func file_chapterhouse_international_v1_members_proto_rawDescGZIP() []byte {
 	return file_chapterhouse_international_v1_members_proto_rawDescData
 }
 
-var file_chapterhouse_international_v1_members_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_chapterhouse_international_v1_members_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_chapterhouse_international_v1_members_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_chapterhouse_international_v1_members_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_chapterhouse_international_v1_members_proto_goTypes = []any{
-	(Member_State)(0),             // 0: chapterhouse.international.v1.Member.State
-	(*Member)(nil),                // 1: chapterhouse.international.v1.Member
-	(*Address)(nil),               // 2: chapterhouse.international.v1.Address
-	(*CreateMemberRequest)(nil),   // 3: chapterhouse.international.v1.CreateMemberRequest
-	(*GetMemberRequest)(nil),      // 4: chapterhouse.international.v1.GetMemberRequest
-	(*ListMembersRequest)(nil),    // 5: chapterhouse.international.v1.ListMembersRequest
-	(*ListMembersResponse)(nil),   // 6: chapterhouse.international.v1.ListMembersResponse
-	(*UpdateMemberRequest)(nil),   // 7: chapterhouse.international.v1.UpdateMemberRequest
-	(*RenewMemberRequest)(nil),    // 8: chapterhouse.international.v1.RenewMemberRequest
-	(*ResignMemberRequest)(nil),   // 9: chapterhouse.international.v1.ResignMemberRequest
-	(*CreateAddressRequest)(nil),  // 10: chapterhouse.international.v1.CreateAddressRequest
-	(*ListAddressesRequest)(nil),  // 11: chapterhouse.international.v1.ListAddressesRequest
-	(*ListAddressesResponse)(nil), // 12: chapterhouse.international.v1.ListAddressesResponse
-	(*VerifyAddressRequest)(nil),  // 13: chapterhouse.international.v1.VerifyAddressRequest
-	(*DeleteAddressRequest)(nil),  // 14: chapterhouse.international.v1.DeleteAddressRequest
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil), // 16: google.protobuf.FieldMask
-	(*emptypb.Empty)(nil),         // 17: google.protobuf.Empty
+	(Member_State)(0),                 // 0: chapterhouse.international.v1.Member.State
+	(Address_VerifyMethod)(0),         // 1: chapterhouse.international.v1.Address.VerifyMethod
+	(Term_State)(0),                   // 2: chapterhouse.international.v1.Term.State
+	(*Member)(nil),                    // 3: chapterhouse.international.v1.Member
+	(*Address)(nil),                   // 4: chapterhouse.international.v1.Address
+	(*CreateMemberRequest)(nil),       // 5: chapterhouse.international.v1.CreateMemberRequest
+	(*GetMemberRequest)(nil),          // 6: chapterhouse.international.v1.GetMemberRequest
+	(*ListMembersRequest)(nil),        // 7: chapterhouse.international.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),       // 8: chapterhouse.international.v1.ListMembersResponse
+	(*UpdateMemberRequest)(nil),       // 9: chapterhouse.international.v1.UpdateMemberRequest
+	(*RenewMemberRequest)(nil),        // 10: chapterhouse.international.v1.RenewMemberRequest
+	(*ResignMemberRequest)(nil),       // 11: chapterhouse.international.v1.ResignMemberRequest
+	(*CreateAddressRequest)(nil),      // 12: chapterhouse.international.v1.CreateAddressRequest
+	(*ListAddressesRequest)(nil),      // 13: chapterhouse.international.v1.ListAddressesRequest
+	(*ListAddressesResponse)(nil),     // 14: chapterhouse.international.v1.ListAddressesResponse
+	(*VerifyAddressRequest)(nil),      // 15: chapterhouse.international.v1.VerifyAddressRequest
+	(*DeleteAddressRequest)(nil),      // 16: chapterhouse.international.v1.DeleteAddressRequest
+	(*SendVerificationRequest)(nil),   // 17: chapterhouse.international.v1.SendVerificationRequest
+	(*SuspendMemberRequest)(nil),      // 18: chapterhouse.international.v1.SuspendMemberRequest
+	(*ReinstateMemberRequest)(nil),    // 19: chapterhouse.international.v1.ReinstateMemberRequest
+	(*MergeMemberRequest)(nil),        // 20: chapterhouse.international.v1.MergeMemberRequest
+	(*EraseMemberRequest)(nil),        // 21: chapterhouse.international.v1.EraseMemberRequest
+	(*SearchMembersRequest)(nil),      // 22: chapterhouse.international.v1.SearchMembersRequest
+	(*SearchMembersResponse)(nil),     // 23: chapterhouse.international.v1.SearchMembersResponse
+	(*Term)(nil),                      // 24: chapterhouse.international.v1.Term
+	(*ListTermsRequest)(nil),          // 25: chapterhouse.international.v1.ListTermsRequest
+	(*ListTermsResponse)(nil),         // 26: chapterhouse.international.v1.ListTermsResponse
+	(*MemberChange)(nil),              // 27: chapterhouse.international.v1.MemberChange
+	(*ListMemberHistoryRequest)(nil),  // 28: chapterhouse.international.v1.ListMemberHistoryRequest
+	(*ListMemberHistoryResponse)(nil), // 29: chapterhouse.international.v1.ListMemberHistoryResponse
+	(*timestamppb.Timestamp)(nil),     // 30: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil),     // 31: google.protobuf.FieldMask
+	(*Erasure)(nil),                   // 32: chapterhouse.international.v1.Erasure
+	(*emptypb.Empty)(nil),             // 33: google.protobuf.Empty
 }
 var file_chapterhouse_international_v1_members_proto_depIdxs = []int32{
-	2,  // 0: chapterhouse.international.v1.Member.addresses:type_name -> chapterhouse.international.v1.Address
+	4,  // 0: chapterhouse.international.v1.Member.addresses:type_name -> chapterhouse.international.v1.Address
 	0,  // 1: chapterhouse.international.v1.Member.state:type_name -> chapterhouse.international.v1.Member.State
-	15, // 2: chapterhouse.international.v1.Member.term_start_time:type_name -> google.protobuf.Timestamp
-	15, // 3: chapterhouse.international.v1.Member.term_end_time:type_name -> google.protobuf.Timestamp
-	15, // 4: chapterhouse.international.v1.Member.create_time:type_name -> google.protobuf.Timestamp
-	15, // 5: chapterhouse.international.v1.Member.update_time:type_name -> google.protobuf.Timestamp
-	15, // 6: chapterhouse.international.v1.Address.verify_time:type_name -> google.protobuf.Timestamp
-	15, // 7: chapterhouse.international.v1.Address.create_time:type_name -> google.protobuf.Timestamp
-	1,  // 8: chapterhouse.international.v1.CreateMemberRequest.member:type_name -> chapterhouse.international.v1.Member
-	0,  // 9: chapterhouse.international.v1.ListMembersRequest.state:type_name -> chapterhouse.international.v1.Member.State
-	1,  // 10: chapterhouse.international.v1.ListMembersResponse.members:type_name -> chapterhouse.international.v1.Member
-	1,  // 11: chapterhouse.international.v1.UpdateMemberRequest.member:type_name -> chapterhouse.international.v1.Member
-	16, // 12: chapterhouse.international.v1.UpdateMemberRequest.update_mask:type_name -> google.protobuf.FieldMask
-	15, // 13: chapterhouse.international.v1.RenewMemberRequest.term_end_time:type_name -> google.protobuf.Timestamp
-	2,  // 14: chapterhouse.international.v1.CreateAddressRequest.address:type_name -> chapterhouse.international.v1.Address
-	2,  // 15: chapterhouse.international.v1.ListAddressesResponse.addresses:type_name -> chapterhouse.international.v1.Address
-	3,  // 16: chapterhouse.international.v1.MemberService.CreateMember:input_type -> chapterhouse.international.v1.CreateMemberRequest
-	4,  // 17: chapterhouse.international.v1.MemberService.GetMember:input_type -> chapterhouse.international.v1.GetMemberRequest
-	5,  // 18: chapterhouse.international.v1.MemberService.ListMembers:input_type -> chapterhouse.international.v1.ListMembersRequest
-	7,  // 19: chapterhouse.international.v1.MemberService.UpdateMember:input_type -> chapterhouse.international.v1.UpdateMemberRequest
-	8,  // 20: chapterhouse.international.v1.MemberService.RenewMember:input_type -> chapterhouse.international.v1.RenewMemberRequest
-	9,  // 21: chapterhouse.international.v1.MemberService.ResignMember:input_type -> chapterhouse.international.v1.ResignMemberRequest
-	10, // 22: chapterhouse.international.v1.MemberService.CreateAddress:input_type -> chapterhouse.international.v1.CreateAddressRequest
-	11, // 23: chapterhouse.international.v1.MemberService.ListAddresses:input_type -> chapterhouse.international.v1.ListAddressesRequest
-	13, // 24: chapterhouse.international.v1.MemberService.VerifyAddress:input_type -> chapterhouse.international.v1.VerifyAddressRequest
-	14, // 25: chapterhouse.international.v1.MemberService.DeleteAddress:input_type -> chapterhouse.international.v1.DeleteAddressRequest
-	1,  // 26: chapterhouse.international.v1.MemberService.CreateMember:output_type -> chapterhouse.international.v1.Member
-	1,  // 27: chapterhouse.international.v1.MemberService.GetMember:output_type -> chapterhouse.international.v1.Member
-	6,  // 28: chapterhouse.international.v1.MemberService.ListMembers:output_type -> chapterhouse.international.v1.ListMembersResponse
-	1,  // 29: chapterhouse.international.v1.MemberService.UpdateMember:output_type -> chapterhouse.international.v1.Member
-	1,  // 30: chapterhouse.international.v1.MemberService.RenewMember:output_type -> chapterhouse.international.v1.Member
-	1,  // 31: chapterhouse.international.v1.MemberService.ResignMember:output_type -> chapterhouse.international.v1.Member
-	2,  // 32: chapterhouse.international.v1.MemberService.CreateAddress:output_type -> chapterhouse.international.v1.Address
-	12, // 33: chapterhouse.international.v1.MemberService.ListAddresses:output_type -> chapterhouse.international.v1.ListAddressesResponse
-	2,  // 34: chapterhouse.international.v1.MemberService.VerifyAddress:output_type -> chapterhouse.international.v1.Address
-	17, // 35: chapterhouse.international.v1.MemberService.DeleteAddress:output_type -> google.protobuf.Empty
-	26, // [26:36] is the sub-list for method output_type
-	16, // [16:26] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	30, // 2: chapterhouse.international.v1.Member.term_start_time:type_name -> google.protobuf.Timestamp
+	30, // 3: chapterhouse.international.v1.Member.term_end_time:type_name -> google.protobuf.Timestamp
+	30, // 4: chapterhouse.international.v1.Member.create_time:type_name -> google.protobuf.Timestamp
+	30, // 5: chapterhouse.international.v1.Member.update_time:type_name -> google.protobuf.Timestamp
+	30, // 6: chapterhouse.international.v1.Member.suspend_time:type_name -> google.protobuf.Timestamp
+	30, // 7: chapterhouse.international.v1.Member.active_until_time:type_name -> google.protobuf.Timestamp
+	30, // 8: chapterhouse.international.v1.Address.verify_time:type_name -> google.protobuf.Timestamp
+	30, // 9: chapterhouse.international.v1.Address.create_time:type_name -> google.protobuf.Timestamp
+	1,  // 10: chapterhouse.international.v1.Address.verify_method:type_name -> chapterhouse.international.v1.Address.VerifyMethod
+	3,  // 11: chapterhouse.international.v1.CreateMemberRequest.member:type_name -> chapterhouse.international.v1.Member
+	0,  // 12: chapterhouse.international.v1.ListMembersRequest.state:type_name -> chapterhouse.international.v1.Member.State
+	3,  // 13: chapterhouse.international.v1.ListMembersResponse.members:type_name -> chapterhouse.international.v1.Member
+	3,  // 14: chapterhouse.international.v1.UpdateMemberRequest.member:type_name -> chapterhouse.international.v1.Member
+	31, // 15: chapterhouse.international.v1.UpdateMemberRequest.update_mask:type_name -> google.protobuf.FieldMask
+	30, // 16: chapterhouse.international.v1.RenewMemberRequest.term_end_time:type_name -> google.protobuf.Timestamp
+	4,  // 17: chapterhouse.international.v1.CreateAddressRequest.address:type_name -> chapterhouse.international.v1.Address
+	4,  // 18: chapterhouse.international.v1.ListAddressesResponse.addresses:type_name -> chapterhouse.international.v1.Address
+	3,  // 19: chapterhouse.international.v1.SearchMembersResponse.members:type_name -> chapterhouse.international.v1.Member
+	30, // 20: chapterhouse.international.v1.Term.start_time:type_name -> google.protobuf.Timestamp
+	30, // 21: chapterhouse.international.v1.Term.end_time:type_name -> google.protobuf.Timestamp
+	2,  // 22: chapterhouse.international.v1.Term.state:type_name -> chapterhouse.international.v1.Term.State
+	24, // 23: chapterhouse.international.v1.ListTermsResponse.terms:type_name -> chapterhouse.international.v1.Term
+	0,  // 24: chapterhouse.international.v1.MemberChange.state:type_name -> chapterhouse.international.v1.Member.State
+	30, // 25: chapterhouse.international.v1.MemberChange.term_end_time:type_name -> google.protobuf.Timestamp
+	30, // 26: chapterhouse.international.v1.MemberChange.create_time:type_name -> google.protobuf.Timestamp
+	27, // 27: chapterhouse.international.v1.ListMemberHistoryResponse.changes:type_name -> chapterhouse.international.v1.MemberChange
+	5,  // 28: chapterhouse.international.v1.MemberService.CreateMember:input_type -> chapterhouse.international.v1.CreateMemberRequest
+	6,  // 29: chapterhouse.international.v1.MemberService.GetMember:input_type -> chapterhouse.international.v1.GetMemberRequest
+	7,  // 30: chapterhouse.international.v1.MemberService.ListMembers:input_type -> chapterhouse.international.v1.ListMembersRequest
+	9,  // 31: chapterhouse.international.v1.MemberService.UpdateMember:input_type -> chapterhouse.international.v1.UpdateMemberRequest
+	10, // 32: chapterhouse.international.v1.MemberService.RenewMember:input_type -> chapterhouse.international.v1.RenewMemberRequest
+	11, // 33: chapterhouse.international.v1.MemberService.ResignMember:input_type -> chapterhouse.international.v1.ResignMemberRequest
+	18, // 34: chapterhouse.international.v1.MemberService.SuspendMember:input_type -> chapterhouse.international.v1.SuspendMemberRequest
+	19, // 35: chapterhouse.international.v1.MemberService.ReinstateMember:input_type -> chapterhouse.international.v1.ReinstateMemberRequest
+	20, // 36: chapterhouse.international.v1.MemberService.MergeMember:input_type -> chapterhouse.international.v1.MergeMemberRequest
+	21, // 37: chapterhouse.international.v1.MemberService.EraseMember:input_type -> chapterhouse.international.v1.EraseMemberRequest
+	22, // 38: chapterhouse.international.v1.MemberService.SearchMembers:input_type -> chapterhouse.international.v1.SearchMembersRequest
+	25, // 39: chapterhouse.international.v1.MemberService.ListTerms:input_type -> chapterhouse.international.v1.ListTermsRequest
+	28, // 40: chapterhouse.international.v1.MemberService.ListMemberHistory:input_type -> chapterhouse.international.v1.ListMemberHistoryRequest
+	12, // 41: chapterhouse.international.v1.MemberService.CreateAddress:input_type -> chapterhouse.international.v1.CreateAddressRequest
+	13, // 42: chapterhouse.international.v1.MemberService.ListAddresses:input_type -> chapterhouse.international.v1.ListAddressesRequest
+	15, // 43: chapterhouse.international.v1.MemberService.VerifyAddress:input_type -> chapterhouse.international.v1.VerifyAddressRequest
+	17, // 44: chapterhouse.international.v1.MemberService.SendVerification:input_type -> chapterhouse.international.v1.SendVerificationRequest
+	16, // 45: chapterhouse.international.v1.MemberService.DeleteAddress:input_type -> chapterhouse.international.v1.DeleteAddressRequest
+	3,  // 46: chapterhouse.international.v1.MemberService.CreateMember:output_type -> chapterhouse.international.v1.Member
+	3,  // 47: chapterhouse.international.v1.MemberService.GetMember:output_type -> chapterhouse.international.v1.Member
+	8,  // 48: chapterhouse.international.v1.MemberService.ListMembers:output_type -> chapterhouse.international.v1.ListMembersResponse
+	3,  // 49: chapterhouse.international.v1.MemberService.UpdateMember:output_type -> chapterhouse.international.v1.Member
+	3,  // 50: chapterhouse.international.v1.MemberService.RenewMember:output_type -> chapterhouse.international.v1.Member
+	3,  // 51: chapterhouse.international.v1.MemberService.ResignMember:output_type -> chapterhouse.international.v1.Member
+	3,  // 52: chapterhouse.international.v1.MemberService.SuspendMember:output_type -> chapterhouse.international.v1.Member
+	3,  // 53: chapterhouse.international.v1.MemberService.ReinstateMember:output_type -> chapterhouse.international.v1.Member
+	3,  // 54: chapterhouse.international.v1.MemberService.MergeMember:output_type -> chapterhouse.international.v1.Member
+	32, // 55: chapterhouse.international.v1.MemberService.EraseMember:output_type -> chapterhouse.international.v1.Erasure
+	23, // 56: chapterhouse.international.v1.MemberService.SearchMembers:output_type -> chapterhouse.international.v1.SearchMembersResponse
+	26, // 57: chapterhouse.international.v1.MemberService.ListTerms:output_type -> chapterhouse.international.v1.ListTermsResponse
+	29, // 58: chapterhouse.international.v1.MemberService.ListMemberHistory:output_type -> chapterhouse.international.v1.ListMemberHistoryResponse
+	4,  // 59: chapterhouse.international.v1.MemberService.CreateAddress:output_type -> chapterhouse.international.v1.Address
+	14, // 60: chapterhouse.international.v1.MemberService.ListAddresses:output_type -> chapterhouse.international.v1.ListAddressesResponse
+	4,  // 61: chapterhouse.international.v1.MemberService.VerifyAddress:output_type -> chapterhouse.international.v1.Address
+	4,  // 62: chapterhouse.international.v1.MemberService.SendVerification:output_type -> chapterhouse.international.v1.Address
+	33, // 63: chapterhouse.international.v1.MemberService.DeleteAddress:output_type -> google.protobuf.Empty
+	46, // [46:64] is the sub-list for method output_type
+	28, // [28:46] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_international_v1_members_proto_init() }
@@ -1176,13 +2369,14 @@ func file_chapterhouse_international_v1_members_proto_init() {
 	if File_chapterhouse_international_v1_members_proto != nil {
 		return
 	}
+	file_chapterhouse_international_v1_erasures_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chapterhouse_international_v1_members_proto_rawDesc), len(file_chapterhouse_international_v1_members_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   14,
+			NumEnums:      3,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,16 +23,24 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	MemberService_CreateMember_FullMethodName  = "/chapterhouse.international.v1.MemberService/CreateMember"
-	MemberService_GetMember_FullMethodName     = "/chapterhouse.international.v1.MemberService/GetMember"
-	MemberService_ListMembers_FullMethodName   = "/chapterhouse.international.v1.MemberService/ListMembers"
-	MemberService_UpdateMember_FullMethodName  = "/chapterhouse.international.v1.MemberService/UpdateMember"
-	MemberService_RenewMember_FullMethodName   = "/chapterhouse.international.v1.MemberService/RenewMember"
-	MemberService_ResignMember_FullMethodName  = "/chapterhouse.international.v1.MemberService/ResignMember"
-	MemberService_CreateAddress_FullMethodName = "/chapterhouse.international.v1.MemberService/CreateAddress"
-	MemberService_ListAddresses_FullMethodName = "/chapterhouse.international.v1.MemberService/ListAddresses"
-	MemberService_VerifyAddress_FullMethodName = "/chapterhouse.international.v1.MemberService/VerifyAddress"
-	MemberService_DeleteAddress_FullMethodName = "/chapterhouse.international.v1.MemberService/DeleteAddress"
+	MemberService_CreateMember_FullMethodName      = "/chapterhouse.international.v1.MemberService/CreateMember"
+	MemberService_GetMember_FullMethodName         = "/chapterhouse.international.v1.MemberService/GetMember"
+	MemberService_ListMembers_FullMethodName       = "/chapterhouse.international.v1.MemberService/ListMembers"
+	MemberService_UpdateMember_FullMethodName      = "/chapterhouse.international.v1.MemberService/UpdateMember"
+	MemberService_RenewMember_FullMethodName       = "/chapterhouse.international.v1.MemberService/RenewMember"
+	MemberService_ResignMember_FullMethodName      = "/chapterhouse.international.v1.MemberService/ResignMember"
+	MemberService_SuspendMember_FullMethodName     = "/chapterhouse.international.v1.MemberService/SuspendMember"
+	MemberService_ReinstateMember_FullMethodName   = "/chapterhouse.international.v1.MemberService/ReinstateMember"
+	MemberService_MergeMember_FullMethodName       = "/chapterhouse.international.v1.MemberService/MergeMember"
+	MemberService_EraseMember_FullMethodName       = "/chapterhouse.international.v1.MemberService/EraseMember"
+	MemberService_SearchMembers_FullMethodName     = "/chapterhouse.international.v1.MemberService/SearchMembers"
+	MemberService_ListTerms_FullMethodName         = "/chapterhouse.international.v1.MemberService/ListTerms"
+	MemberService_ListMemberHistory_FullMethodName = "/chapterhouse.international.v1.MemberService/ListMemberHistory"
+	MemberService_CreateAddress_FullMethodName     = "/chapterhouse.international.v1.MemberService/CreateAddress"
+	MemberService_ListAddresses_FullMethodName     = "/chapterhouse.international.v1.MemberService/ListAddresses"
+	MemberService_VerifyAddress_FullMethodName     = "/chapterhouse.international.v1.MemberService/VerifyAddress"
+	MemberService_SendVerification_FullMethodName  = "/chapterhouse.international.v1.MemberService/SendVerification"
+	MemberService_DeleteAddress_FullMethodName     = "/chapterhouse.international.v1.MemberService/DeleteAddress"
 )
 
 // MemberServiceClient is the client API for MemberService service.
@@ -55,12 +63,34 @@ type MemberServiceClient interface {
 	RenewMember(ctx context.Context, in *RenewMemberRequest, opts ...grpc.CallOption) (*Member, error)
 	// Ends the running term now, at the member's own wish.
 	ResignMember(ctx context.Context, in *ResignMemberRequest, opts ...grpc.CallOption) (*Member, error)
-	// Adds an address. Only staff may say that it is verified already.
+	// Stops the membership from counting, with a reason that the history keeps. Terms and seats run on beneath it.
+	SuspendMember(ctx context.Context, in *SuspendMemberRequest, opts ...grpc.CallOption) (*Member, error)
+	// Ends the suspension and gives back what is left: the term, if it has not run out meanwhile, and the seats.
+	ReinstateMember(ctx context.Context, in *ReinstateMemberRequest, opts ...grpc.CallOption) (*Member, error)
+	// Makes two records of one person one: addresses, terms and seats of `from` move to this member, and its name answers
+	// from then on with where it went. Two people become one in every standing that holds both. With validateOnly the
+	// merged member is shown and nothing is written.
+	MergeMember(ctx context.Context, in *MergeMemberRequest, opts ...grpc.CallOption) (*Member, error)
+	// Erases a person: the name and the addresses are deleted here at once, and every other tier and site is told to forget
+	// the person, by tokens and never by address. The history keeps figures and states. `GET /v1/erasures` shows who has
+	// confirmed. Erasing again answers the same erasure.
+	EraseMember(ctx context.Context, in *EraseMemberRequest, opts ...grpc.CallOption) (*Erasure, error)
+	// Finds members by the beginnings of the words of the display name, or by an exact address. It is a POST, since an
+	// address in a URL would stand in logs.
+	SearchMembers(ctx context.Context, in *SearchMembersRequest, opts ...grpc.CallOption) (*SearchMembersResponse, error)
+	// Lists the terms of a member, the first one first. What was renewed before its end is one term.
+	ListTerms(ctx context.Context, in *ListTermsRequest, opts ...grpc.CallOption) (*ListTermsResponse, error)
+	// Lists what became of a member, the first change first: who, when, what, as figures and states.
+	ListMemberHistory(ctx context.Context, in *ListMemberHistoryRequest, opts ...grpc.CallOption) (*ListMemberHistoryResponse, error)
+	// Adds an address. Only staff may say that it is verified already; any other is mailed a link to confirm it.
 	CreateAddress(ctx context.Context, in *CreateAddressRequest, opts ...grpc.CallOption) (*Address, error)
 	// Lists the addresses of one member.
 	ListAddresses(ctx context.Context, in *ListAddressesRequest, opts ...grpc.CallOption) (*ListAddressesResponse, error)
 	// Attests that the address is the member's own. From now on it counts for the member.
 	VerifyAddress(ctx context.Context, in *VerifyAddressRequest, opts ...grpc.CallOption) (*Address, error)
+	// Mails the address a link by which the person confirms that it is theirs, at most once an hour; the link works for a
+	// week. Nothing changes until it is followed. A verified address gets none.
+	SendVerification(ctx context.Context, in *SendVerificationRequest, opts ...grpc.CallOption) (*Address, error)
 	// Removes an address. On lists that hold it, it is an unknown person's from now on.
 	DeleteAddress(ctx context.Context, in *DeleteAddressRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 }
@@ -133,6 +163,76 @@ func (c *memberServiceClient) ResignMember(ctx context.Context, in *ResignMember
 	return out, nil
 }
 
+func (c *memberServiceClient) SuspendMember(ctx context.Context, in *SuspendMemberRequest, opts ...grpc.CallOption) (*Member, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Member)
+	err := c.cc.Invoke(ctx, MemberService_SuspendMember_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *memberServiceClient) ReinstateMember(ctx context.Context, in *ReinstateMemberRequest, opts ...grpc.CallOption) (*Member, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Member)
+	err := c.cc.Invoke(ctx, MemberService_ReinstateMember_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *memberServiceClient) MergeMember(ctx context.Context, in *MergeMemberRequest, opts ...grpc.CallOption) (*Member, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Member)
+	err := c.cc.Invoke(ctx, MemberService_MergeMember_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *memberServiceClient) EraseMember(ctx context.Context, in *EraseMemberRequest, opts ...grpc.CallOption) (*Erasure, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Erasure)
+	err := c.cc.Invoke(ctx, MemberService_EraseMember_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *memberServiceClient) SearchMembers(ctx context.Context, in *SearchMembersRequest, opts ...grpc.CallOption) (*SearchMembersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SearchMembersResponse)
+	err := c.cc.Invoke(ctx, MemberService_SearchMembers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *memberServiceClient) ListTerms(ctx context.Context, in *ListTermsRequest, opts ...grpc.CallOption) (*ListTermsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTermsResponse)
+	err := c.cc.Invoke(ctx, MemberService_ListTerms_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *memberServiceClient) ListMemberHistory(ctx context.Context, in *ListMemberHistoryRequest, opts ...grpc.CallOption) (*ListMemberHistoryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListMemberHistoryResponse)
+	err := c.cc.Invoke(ctx, MemberService_ListMemberHistory_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *memberServiceClient) CreateAddress(ctx context.Context, in *CreateAddressRequest, opts ...grpc.CallOption) (*Address, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Address)
@@ -157,6 +257,16 @@ func (c *memberServiceClient) VerifyAddress(ctx context.Context, in *VerifyAddre
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Address)
 	err := c.cc.Invoke(ctx, MemberService_VerifyAddress_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *memberServiceClient) SendVerification(ctx context.Context, in *SendVerificationRequest, opts ...grpc.CallOption) (*Address, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Address)
+	err := c.cc.Invoke(ctx, MemberService_SendVerification_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -193,12 +303,34 @@ type MemberServiceServer interface {
 	RenewMember(context.Context, *RenewMemberRequest) (*Member, error)
 	// Ends the running term now, at the member's own wish.
 	ResignMember(context.Context, *ResignMemberRequest) (*Member, error)
-	// Adds an address. Only staff may say that it is verified already.
+	// Stops the membership from counting, with a reason that the history keeps. Terms and seats run on beneath it.
+	SuspendMember(context.Context, *SuspendMemberRequest) (*Member, error)
+	// Ends the suspension and gives back what is left: the term, if it has not run out meanwhile, and the seats.
+	ReinstateMember(context.Context, *ReinstateMemberRequest) (*Member, error)
+	// Makes two records of one person one: addresses, terms and seats of `from` move to this member, and its name answers
+	// from then on with where it went. Two people become one in every standing that holds both. With validateOnly the
+	// merged member is shown and nothing is written.
+	MergeMember(context.Context, *MergeMemberRequest) (*Member, error)
+	// Erases a person: the name and the addresses are deleted here at once, and every other tier and site is told to forget
+	// the person, by tokens and never by address. The history keeps figures and states. `GET /v1/erasures` shows who has
+	// confirmed. Erasing again answers the same erasure.
+	EraseMember(context.Context, *EraseMemberRequest) (*Erasure, error)
+	// Finds members by the beginnings of the words of the display name, or by an exact address. It is a POST, since an
+	// address in a URL would stand in logs.
+	SearchMembers(context.Context, *SearchMembersRequest) (*SearchMembersResponse, error)
+	// Lists the terms of a member, the first one first. What was renewed before its end is one term.
+	ListTerms(context.Context, *ListTermsRequest) (*ListTermsResponse, error)
+	// Lists what became of a member, the first change first: who, when, what, as figures and states.
+	ListMemberHistory(context.Context, *ListMemberHistoryRequest) (*ListMemberHistoryResponse, error)
+	// Adds an address. Only staff may say that it is verified already; any other is mailed a link to confirm it.
 	CreateAddress(context.Context, *CreateAddressRequest) (*Address, error)
 	// Lists the addresses of one member.
 	ListAddresses(context.Context, *ListAddressesRequest) (*ListAddressesResponse, error)
 	// Attests that the address is the member's own. From now on it counts for the member.
 	VerifyAddress(context.Context, *VerifyAddressRequest) (*Address, error)
+	// Mails the address a link by which the person confirms that it is theirs, at most once an hour; the link works for a
+	// week. Nothing changes until it is followed. A verified address gets none.
+	SendVerification(context.Context, *SendVerificationRequest) (*Address, error)
 	// Removes an address. On lists that hold it, it is an unknown person's from now on.
 	DeleteAddress(context.Context, *DeleteAddressRequest) (*emptypb.Empty, error)
 	mustEmbedUnimplementedMemberServiceServer()
@@ -229,6 +361,27 @@ func (UnimplementedMemberServiceServer) RenewMember(context.Context, *RenewMembe
 func (UnimplementedMemberServiceServer) ResignMember(context.Context, *ResignMemberRequest) (*Member, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResignMember not implemented")
 }
+func (UnimplementedMemberServiceServer) SuspendMember(context.Context, *SuspendMemberRequest) (*Member, error) {
+	return nil, status.Error(codes.Unimplemented, "method SuspendMember not implemented")
+}
+func (UnimplementedMemberServiceServer) ReinstateMember(context.Context, *ReinstateMemberRequest) (*Member, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReinstateMember not implemented")
+}
+func (UnimplementedMemberServiceServer) MergeMember(context.Context, *MergeMemberRequest) (*Member, error) {
+	return nil, status.Error(codes.Unimplemented, "method MergeMember not implemented")
+}
+func (UnimplementedMemberServiceServer) EraseMember(context.Context, *EraseMemberRequest) (*Erasure, error) {
+	return nil, status.Error(codes.Unimplemented, "method EraseMember not implemented")
+}
+func (UnimplementedMemberServiceServer) SearchMembers(context.Context, *SearchMembersRequest) (*SearchMembersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SearchMembers not implemented")
+}
+func (UnimplementedMemberServiceServer) ListTerms(context.Context, *ListTermsRequest) (*ListTermsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTerms not implemented")
+}
+func (UnimplementedMemberServiceServer) ListMemberHistory(context.Context, *ListMemberHistoryRequest) (*ListMemberHistoryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListMemberHistory not implemented")
+}
 func (UnimplementedMemberServiceServer) CreateAddress(context.Context, *CreateAddressRequest) (*Address, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateAddress not implemented")
 }
@@ -237,6 +390,9 @@ func (UnimplementedMemberServiceServer) ListAddresses(context.Context, *ListAddr
 }
 func (UnimplementedMemberServiceServer) VerifyAddress(context.Context, *VerifyAddressRequest) (*Address, error) {
 	return nil, status.Error(codes.Unimplemented, "method VerifyAddress not implemented")
+}
+func (UnimplementedMemberServiceServer) SendVerification(context.Context, *SendVerificationRequest) (*Address, error) {
+	return nil, status.Error(codes.Unimplemented, "method SendVerification not implemented")
 }
 func (UnimplementedMemberServiceServer) DeleteAddress(context.Context, *DeleteAddressRequest) (*emptypb.Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteAddress not implemented")
@@ -370,6 +526,132 @@ func _MemberService_ResignMember_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MemberService_SuspendMember_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SuspendMemberRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MemberServiceServer).SuspendMember(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MemberService_SuspendMember_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MemberServiceServer).SuspendMember(ctx, req.(*SuspendMemberRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MemberService_ReinstateMember_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReinstateMemberRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MemberServiceServer).ReinstateMember(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MemberService_ReinstateMember_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MemberServiceServer).ReinstateMember(ctx, req.(*ReinstateMemberRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MemberService_MergeMember_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MergeMemberRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MemberServiceServer).MergeMember(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MemberService_MergeMember_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MemberServiceServer).MergeMember(ctx, req.(*MergeMemberRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MemberService_EraseMember_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EraseMemberRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MemberServiceServer).EraseMember(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MemberService_EraseMember_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MemberServiceServer).EraseMember(ctx, req.(*EraseMemberRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MemberService_SearchMembers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SearchMembersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MemberServiceServer).SearchMembers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MemberService_SearchMembers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MemberServiceServer).SearchMembers(ctx, req.(*SearchMembersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MemberService_ListTerms_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTermsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MemberServiceServer).ListTerms(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MemberService_ListTerms_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MemberServiceServer).ListTerms(ctx, req.(*ListTermsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MemberService_ListMemberHistory_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListMemberHistoryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MemberServiceServer).ListMemberHistory(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MemberService_ListMemberHistory_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MemberServiceServer).ListMemberHistory(ctx, req.(*ListMemberHistoryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MemberService_CreateAddress_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CreateAddressRequest)
 	if err := dec(in); err != nil {
@@ -424,6 +706,24 @@ func _MemberService_VerifyAddress_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MemberService_SendVerification_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SendVerificationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MemberServiceServer).SendVerification(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MemberService_SendVerification_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MemberServiceServer).SendVerification(ctx, req.(*SendVerificationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MemberService_DeleteAddress_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteAddressRequest)
 	if err := dec(in); err != nil {
@@ -474,6 +774,34 @@ var MemberService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _MemberService_ResignMember_Handler,
 		},
 		{
+			MethodName: "SuspendMember",
+			Handler:    _MemberService_SuspendMember_Handler,
+		},
+		{
+			MethodName: "ReinstateMember",
+			Handler:    _MemberService_ReinstateMember_Handler,
+		},
+		{
+			MethodName: "MergeMember",
+			Handler:    _MemberService_MergeMember_Handler,
+		},
+		{
+			MethodName: "EraseMember",
+			Handler:    _MemberService_EraseMember_Handler,
+		},
+		{
+			MethodName: "SearchMembers",
+			Handler:    _MemberService_SearchMembers_Handler,
+		},
+		{
+			MethodName: "ListTerms",
+			Handler:    _MemberService_ListTerms_Handler,
+		},
+		{
+			MethodName: "ListMemberHistory",
+			Handler:    _MemberService_ListMemberHistory_Handler,
+		},
+		{
 			MethodName: "CreateAddress",
 			Handler:    _MemberService_CreateAddress_Handler,
 		},
@@ -484,6 +812,10 @@ var MemberService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "VerifyAddress",
 			Handler:    _MemberService_VerifyAddress_Handler,
+		},
+		{
+			MethodName: "SendVerification",
+			Handler:    _MemberService_SendVerification_Handler,
 		},
 		{
 			MethodName: "DeleteAddress",

@@ -22,7 +22,7 @@ ORDER BY l.id;
 
 -- When the memberships of the people on each basis end if nobody renews.
 -- name: EndsAhead :many
-SELECT m.term_end::timestamptz AS at, here.basis, count(*)::integer AS ending
+SELECT m.active_until::timestamptz AS at, here.basis, count(*)::integer AS ending
 FROM (
     SELECT DISTINCT l.basis, t.member_no
     FROM list_tokens lt

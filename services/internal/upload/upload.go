@@ -1,4 +1,6 @@
-package local
+// Package upload reads a source from the network: it fails when nothing arrives for too long, or too much arrives, and
+// says in our reasons why a source cannot be used.
+package upload
 
 import (
 	"context"
@@ -13,8 +15,16 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/internal/source"
 )
 
-// upload reads a source from the network. It fails when nothing arrives for too long, or too much arrives.
-type upload struct {
+// Limits are how long an upload may take, and how large it may be.
+type Limits struct {
+	// Idle is how long nothing may arrive, and Whole how long all of it may take.
+	Idle, Whole time.Duration
+	Bytes       int64
+	Rows        int
+}
+
+// Reader reads a source. It implements io.Reader.
+type Reader struct {
 	ctx    context.Context // of the call, with the limit of the whole upload
 	chunks <-chan received
 	idle   time.Duration
@@ -51,15 +61,18 @@ func receive(ctx context.Context, recv func() ([]byte, error)) <-chan received {
 	return chunks
 }
 
-func (s *Service) newUpload(ctx context.Context, recv func() ([]byte, error)) *upload {
-	return &upload{
-		ctx: ctx, chunks: receive(ctx, recv), hash: sha256.New(),
-		idle: s.config.UploadIdle, limit: s.config.MaxUploadBytes,
-	}
+// WithLimit bounds the whole upload; its Reader knows the cause.
+func (l Limits) WithLimit(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, l.Whole, errTooLong)
+}
+
+// NewReader reads what recv gives until its io.EOF. ctx has the limit of the whole upload.
+func NewReader(ctx context.Context, recv func() ([]byte, error), limits Limits) *Reader {
+	return &Reader{ctx: ctx, chunks: receive(ctx, recv), hash: sha256.New(), idle: limits.Idle, limit: limits.Bytes}
 }
 
 // Read implements io.Reader.
-func (u *upload) Read(p []byte) (int, error) {
+func (u *Reader) Read(p []byte) (int, error) {
 	for len(u.rest) == 0 && u.err == nil {
 		u.rest, u.err = u.next()
 	}
@@ -71,7 +84,7 @@ func (u *upload) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (u *upload) next() ([]byte, error) {
+func (u *Reader) next() ([]byte, error) {
 	idle := time.NewTimer(u.idle)
 	defer idle.Stop()
 	select {
@@ -87,25 +100,25 @@ func (u *upload) next() ([]byte, error) {
 	case <-idle.C:
 		return nil, rpc.Invalid(errorv1.Reason_REASON_UPLOAD_INTERRUPTED, "", "nothing of the upload arrived for %s", u.idle)
 	case <-u.ctx.Done():
-		if errors.Is(context.Cause(u.ctx), errUploadLimit) {
+		if errors.Is(context.Cause(u.ctx), errTooLong) {
 			return nil, rpc.Invalid(errorv1.Reason_REASON_UPLOAD_INTERRUPTED, "", "the upload took too long")
 		}
 		return nil, u.ctx.Err()
 	}
 }
 
-var errUploadLimit = errors.New("the upload took too long")
+var errTooLong = errors.New("the upload took too long")
 
-// sum is the hash of all that was sent, what follows the last row too.
-func (u *upload) sum() ([]byte, error) {
+// Sum is the hash of all that was sent, what follows the last row too.
+func (u *Reader) Sum() ([]byte, error) {
 	if _, err := io.Copy(io.Discard, u); err != nil {
 		return nil, err
 	}
 	return u.hash.Sum(nil), nil
 }
 
-// sourceError says in our reasons why a source cannot be used; what is no fault of the source stays as it is.
-func (s *Service) sourceError(err error) error {
+// Refusal says in our reasons why a source cannot be used; what is no fault of the source stays as it is.
+func (l Limits) Refusal(err error) error {
 	refusal, ok := errors.AsType[*source.Error](err)
 	if !ok {
 		return err
@@ -113,7 +126,7 @@ func (s *Service) sourceError(err error) error {
 	reason := errorv1.Reason_REASON_SOURCE_UNREADABLE
 	switch refusal.Kind {
 	case source.TooLarge:
-		return rpc.Exhausted(errorv1.Reason_REASON_TOO_LARGE, "%s", refusal.Text).With("limit", s.config.MaxUploadRows)
+		return rpc.Exhausted(errorv1.Reason_REASON_TOO_LARGE, "%s", refusal.Text).With("limit", l.Rows)
 	case source.UnsupportedMediaType:
 		return rpc.Invalid(errorv1.Reason_REASON_UNSUPPORTED_MEDIA_TYPE, "", "%s", refusal.Text)
 	case source.Empty:
