@@ -107,9 +107,6 @@ type stagedImport struct {
 	sum      []byte
 }
 
-// scanFrom is the number of rows from which it is faster to read the register once than to look members up.
-const scanFrom = 1000
-
 // stageImport writes a file into import_rows, as it arrives and in short steps: while the network is waited for, no
 // transaction is open.
 func (s *Service) stageImport(ctx context.Context, header *internationalv1.ImportMembersHeader, recv func() ([]byte, error)) (stagedImport, error) {
@@ -228,13 +225,8 @@ func (s *Service) planImport(ctx context.Context, staged stagedImport) (db.Impor
 	}
 	return postgres.InTxOptions(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) (db.Import, error) {
 		q, now := db.New(tx), s.clock.Now()
-		if err := q.PrepareToImport(ctx); err != nil {
+		if err := prepareToImport(ctx, q, staged.rows); err != nil {
 			return db.Import{}, err
-		}
-		if staged.rows >= scanFrom {
-			if err := q.ScanImport(ctx); err != nil {
-				return db.Import{}, err
-			}
 		}
 		if err := q.PlanImport(ctx, staged.importNo); err != nil {
 			return db.Import{}, fmt.Errorf("plan the import: %w", err)

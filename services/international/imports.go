@@ -139,7 +139,7 @@ func (s *Service) onImport(ctx context.Context, name, given, to string, change f
 // applyImport does what a plan says, set-wise. Whatever needs no lock of tokens is written first: lists wait for those.
 func (s *Service) applyImport(ctx context.Context, tx pgx.Tx, plan db.Import, now time.Time) (db.Import, error) {
 	q, no := db.New(tx), plan.ImportNo
-	if err := q.PrepareToImport(ctx); err != nil {
+	if err := prepareToImport(ctx, q, int(plan.Added+plan.Renewed+plan.Updated)); err != nil {
 		return plan, err
 	}
 	touched, err := lockImported(ctx, q, plan, now)
@@ -170,6 +170,18 @@ func (s *Service) applyImport(ctx context.Context, tx pgx.Tx, plan db.Import, no
 		return plan, fmt.Errorf("apply memberImports/%s: %w", plan.ID, err)
 	}
 	return q.SetImportState(ctx, db.SetImportStateParams{State: importApplied, ApplyTime: &now, ImportNo: no})
+}
+
+// scanFrom is the number of rows from which a table is rather read once than looked up in. What was just staged, and the
+// members that were just entered, are nothing that the planner knows of: left to itself it would look at each row of the
+// one once for every row of the other.
+const scanFrom = 5000
+
+func prepareToImport(ctx context.Context, q *db.Queries, rows int) error {
+	if err := q.PrepareToImport(ctx); err != nil || rows < scanFrom {
+		return err
+	}
+	return q.ScanImport(ctx)
 }
 
 func staleImport(plan db.Import, why string) error {
