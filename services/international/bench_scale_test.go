@@ -124,7 +124,10 @@ func (w *world) federation(b *testing.B, members int) {
 	}
 	var entries int
 	w.must(w.pool.QueryRow(b.Context(), "SELECT count(*) FROM list_tokens").Scan(&entries))
-	b.Logf("%d members, %d chapters, %d entries", members, chapters, entries)
+	var size string
+	w.must(w.pool.QueryRow(b.Context(), `SELECT string_agg(relname || ' ' || pg_size_pretty(pg_total_relation_size(oid)), ', ' ORDER BY pg_total_relation_size(oid) DESC)
+		FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND reltuples >= 1000`).Scan(&size))
+	b.Logf("%d members, %d chapters, %d entries: %s", members, chapters, entries, size)
 	w.audit()
 }
 

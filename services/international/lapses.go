@@ -98,12 +98,18 @@ func (s *Service) runJobs(ctx context.Context) error {
 	return nil
 }
 
-// lapse ends all terms that ran out, thousands in one transaction, and returns how many.
+// lapseAim is how long one transaction of lapses should take: whoever changes one of the members, chapters or lists that it
+// touches waits for it.
+const lapseAim = 100 * time.Millisecond
+
+// lapse ends all terms that ran out, as many in one transaction as lapseAim has room for, and returns how many.
 func (s *Service) lapse(ctx context.Context) (int, error) {
+	size := min(s.config.LapseBatch, 500)
 	for total := 0; ; {
+		start := time.Now()
 		n, err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) (int, error) {
 			now := s.clock.Now()
-			members, err := db.New(tx).LapsingMembers(ctx, db.LapsingMembersParams{Now: now, Size: s.config.LapseBatch})
+			members, err := db.New(tx).LapsingMembers(ctx, db.LapsingMembersParams{Now: now, Size: size})
 			if err != nil || len(members) == 0 {
 				return 0, err
 			}
@@ -114,6 +120,14 @@ func (s *Service) lapse(ctx context.Context) (int, error) {
 		if err != nil || n == 0 {
 			return total, err
 		}
+		size = nextLapseBatch(size, s.config.LapseBatch, time.Since(start))
 		s.publisher.Wake()
 	}
+}
+
+// nextLapseBatch nears the size that takes lapseAim, by at most a factor of two at once.
+func nextLapseBatch(size, most int32, took time.Duration) int32 {
+	near := float64(size) * float64(lapseAim) / float64(max(took, time.Millisecond))
+	near = max(min(near, 2*float64(size)), float64(size)/2, 1)
+	return min(int32(near), most)
 }
