@@ -115,8 +115,11 @@ func (s *Service) runJobs(ctx context.Context) error {
 	return nil
 }
 
-// lapse ends all terms that ran out, those of members and of organisations, thousands in one transaction, and returns how
-// many.
+// lapseAim is how long one transaction of lapses should take: whoever changes one of the members, chapters or lists that it
+// touches waits for it.
+const lapseAim = 100 * time.Millisecond
+
+// lapse ends all terms that ran out, those of members and of organisations, and returns how many.
 func (s *Service) lapse(ctx context.Context) (int, error) {
 	members, err := s.lapseBatches(ctx, s.lapseMembers)
 	if err != nil {
@@ -126,21 +129,31 @@ func (s *Service) lapse(ctx context.Context) (int, error) {
 	return members + organizations, err
 }
 
-// lapseBatches lapses a batch a transaction until none is left.
-func (s *Service) lapseBatches(ctx context.Context, batch func(context.Context, pgx.Tx) (int, error)) (int, error) {
+// lapseBatches lapses until nobody is left, as many in one transaction as lapseAim has room for.
+func (s *Service) lapseBatches(ctx context.Context, batch func(ctx context.Context, tx pgx.Tx, size int32) (int, error)) (int, error) {
+	size := min(s.config.LapseBatch, 500)
 	for total := 0; ; {
-		n, err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) (int, error) { return batch(ctx, tx) })
+		start := time.Now()
+		n, err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) (int, error) { return batch(ctx, tx, size) })
 		total += n
 		if err != nil || n == 0 {
 			return total, err
 		}
+		size = nextLapseBatch(size, s.config.LapseBatch, time.Since(start))
 		s.publisher.Wake()
 	}
 }
 
-func (s *Service) lapseMembers(ctx context.Context, tx pgx.Tx) (int, error) {
+// nextLapseBatch nears the size that takes lapseAim, by at most a factor of two at once.
+func nextLapseBatch(size, most int32, took time.Duration) int32 {
+	near := float64(size) * float64(lapseAim) / float64(max(took, time.Millisecond))
+	near = max(min(near, 2*float64(size)), float64(size)/2, 1)
+	return min(int32(near), most)
+}
+
+func (s *Service) lapseMembers(ctx context.Context, tx pgx.Tx, size int32) (int, error) {
 	now := s.clock.Now()
-	rows, err := db.New(tx).LapsingMembers(ctx, db.LapsingMembersParams{Now: now, Size: s.config.LapseBatch})
+	rows, err := db.New(tx).LapsingMembers(ctx, db.LapsingMembersParams{Now: now, Size: size})
 	if err != nil || len(rows) == 0 {
 		return 0, err
 	}
