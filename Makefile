@@ -53,6 +53,10 @@ fuzz: ## fuzz what reads strangers' files and addresses, each for 30 s (FUZZ=5m 
 bench: ## measure what is promised, as ratios (ARGS=./services/... for every benchmark)
 	go test -run='^$$' -bench=. -timeout=60m $(or $(ARGS),./services/international ./services/local ./services/internal/platformtest)
 
+.PHONY: bench-scale
+bench-scale: ## load a million members (SCALE=100000 for fewer) and measure what must not depend on their number
+	CHAPTERHOUSE_SCALE=$(or $(SCALE),1000000) go test -run='^$$' -bench='^BenchmarkScale$$' -benchtime=1x -timeout=60m $(or $(ARGS),./services/international)
+
 .PHONY: soak
 soak: ## run the kill test for an hour (SOAK=10m for less)
 	CHAPTERHOUSE_SOAK=$(or $(SOAK),1h) go test -count=1 -v -run='^TestKillsLoseNothing' -timeout=3h $(or $(ARGS),./services/internal/platformtest)

@@ -4,6 +4,8 @@ import "time"
 
 // Config is every setting of the gateway that is not an address.
 type Config struct {
+	PublicURL string `help:"The gateway as the world sees it, for the links in feeds; as each caller sees it without it." placeholder:"URL" env:"CHAPTERHOUSE_PUBLIC_URL"`
+
 	MaxBodyBytes   int64 `help:"Largest JSON body." default:"1048576" env:"CHAPTERHOUSE_GATEWAY_MAX_BODY_BYTES"`
 	MaxUploadBytes int64 `help:"Largest source of a sync, after decompression too." default:"268435456" env:"CHAPTERHOUSE_GATEWAY_MAX_UPLOAD_BYTES"`
 

@@ -49,6 +49,7 @@ type gateway struct {
 	metrics prometheus.Gatherer
 
 	subscriptions localv1.SubscriptionServiceClient
+	public        regionalv1.FeedServiceClient
 	members       internationalv1.MemberServiceClient
 	memberLinks   internationalv1.MemberLinkServiceClient
 	imports       internationalv1.MemberImportServiceClient
@@ -71,6 +72,7 @@ func New(ctx context.Context, deps Deps) (http.Handler, error) {
 		tiers: []tier{{"international", deps.International}, {"regional", deps.Regional}, {"local", deps.Local}},
 
 		subscriptions: localv1.NewSubscriptionServiceClient(deps.Local),
+		public:        regionalv1.NewFeedServiceClient(deps.Regional),
 		members:       internationalv1.NewMemberServiceClient(deps.International),
 		memberLinks:   internationalv1.NewMemberLinkServiceClient(deps.International),
 		imports:       internationalv1.NewMemberImportServiceClient(deps.International),
@@ -115,6 +117,7 @@ func (g *gateway) register(ctx context.Context) error {
 		runtime.WithOutgoingTrailerMatcher(func(string) (string, bool) { return "", false }),
 		runtime.WithMetadata(metadataOf),
 		runtime.WithForwardResponseOption(setETag),
+		runtime.WithForwardResponseOption(setFile),
 		runtime.WithErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
 			g.fail(w, r, err)
 		}),
@@ -134,7 +137,7 @@ func (g *gateway) register(ctx context.Context) error {
 		with(internationalv1.RegisterMemberLinkServiceHandlerClient, g.memberLinks),
 		with(internationalv1.RegisterMemberImportServiceHandlerClient, g.imports),
 		with(internationalv1.RegisterStandingServiceHandlerClient, internationalv1.NewStandingServiceClient(international)),
-		with(internationalv1.RegisterCharterServiceHandlerClient, internationalv1.NewCharterServiceClient(international)),
+		with(internationalv1.RegisterCharterServiceHandlerClient, internationalv1.CharterServiceClient(roomyCharters{internationalv1.NewCharterServiceClient(international)})),
 		with(internationalv1.RegisterAnnouncementServiceHandlerClient, internationalv1.NewAnnouncementServiceClient(international)),
 		with(internationalv1.RegisterEscalationServiceHandlerClient, internationalv1.NewEscalationServiceClient(international)),
 		with(regionalv1.RegisterRegionServiceHandlerClient, regionalv1.NewRegionServiceClient(regional)),
@@ -142,6 +145,7 @@ func (g *gateway) register(ctx context.Context) error {
 		with(regionalv1.RegisterTransferServiceHandlerClient, regionalv1.NewTransferServiceClient(regional)),
 		with(regionalv1.RegisterCaseServiceHandlerClient, regionalv1.NewCaseServiceClient(regional)),
 		with(regionalv1.RegisterDigestServiceHandlerClient, regionalv1.NewDigestServiceClient(regional)),
+		with(regionalv1.RegisterFeedServiceHandlerClient, g.public),
 		with(regionalv1.RegisterRelayServiceHandlerClient, regionalv1.NewRelayServiceClient(regional)),
 		with(regionalv1.RegisterRegionalAnnouncementServiceHandlerClient, regionalv1.NewRegionalAnnouncementServiceClient(regional)),
 		with(localv1.RegisterChapterServiceHandlerClient, localv1.NewChapterServiceClient(local)),
@@ -150,6 +154,7 @@ func (g *gateway) register(ctx context.Context) error {
 		with(localv1.RegisterSubscriptionServiceHandlerClient, g.subscriptions),
 		with(localv1.RegisterConnectorServiceHandlerClient, localv1.NewConnectorServiceClient(local)),
 		with(localv1.RegisterInboxServiceHandlerClient, localv1.NewInboxServiceClient(local)),
+		with(localv1.RegisterOfficerServiceHandlerClient, localv1.NewOfficerServiceClient(local)),
 		with(localv1.RegisterConcernServiceHandlerClient, localv1.NewConcernServiceClient(local)),
 	} {
 		if err := register(ctx, g.api); err != nil {
@@ -193,6 +198,10 @@ func (g *gateway) dispatch(w http.ResponseWriter, r *http.Request) {
 	}
 	if strings.HasPrefix(r.URL.Path, linksPath) {
 		g.serveLink(w, r)
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, feedsPath) {
+		g.serveFeed(w, r)
 		return
 	}
 	if strings.HasPrefix(r.URL.Path, memberLinksPath) {

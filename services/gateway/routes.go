@@ -37,6 +37,7 @@ func services() []protoreflect.ServiceDescriptor {
 		regionalv1.File_chapterhouse_regional_v1_transfers_proto,
 		regionalv1.File_chapterhouse_regional_v1_concerns_proto,
 		regionalv1.File_chapterhouse_regional_v1_digest_proto,
+		regionalv1.File_chapterhouse_regional_v1_feeds_proto,
 		regionalv1.File_chapterhouse_regional_v1_relays_proto,
 		localv1.File_chapterhouse_local_v1_chapters_proto,
 		localv1.File_chapterhouse_local_v1_lists_proto,
@@ -44,6 +45,7 @@ func services() []protoreflect.ServiceDescriptor {
 		localv1.File_chapterhouse_local_v1_subscriptions_proto,
 		localv1.File_chapterhouse_local_v1_connectors_proto,
 		localv1.File_chapterhouse_local_v1_inbox_proto,
+		localv1.File_chapterhouse_local_v1_officers_proto,
 		localv1.File_chapterhouse_local_v1_concerns_proto,
 	} {
 		for i := range file.Services().Len() {

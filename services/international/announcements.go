@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
@@ -95,7 +96,8 @@ func deadlineSeconds(a *internationalv1.Announcement) int64 {
 	return int64(a.GetRelayDeadline().AsDuration() / time.Second)
 }
 
-// encodeContent is what a row keeps as protobuf. It refuses two texts in one language, and what would not fit into one event.
+// encodeContent is what a row keeps as protobuf. It refuses two texts in one language, a public announcement that is for some
+// states of charters alone, and what would not fit into one event.
 // within is where the texts lie in the request, with a dot.
 func encodeContent(a *internationalv1.Announcement, within string) ([]byte, error) {
 	seen := map[string]bool{}
@@ -105,8 +107,11 @@ func encodeContent(a *internationalv1.Announcement, within string) ([]byte, erro
 		}
 		seen[one.GetLanguage()] = true
 	}
+	if a.GetPublic() && len(a.GetAudience().GetCharterStates()) > 0 {
+		return nil, rpc.Invalid(errorv1.Reason_REASON_PUBLIC_NARROWED, within+"public", "contradicts audience.charterStates: its feeds would tell who is in these states; leave out either")
+	}
 	content, err := proto.Marshal(&internationalv1.Announcement{
-		Body: a.GetBody(), Translations: a.GetTranslations(), Links: a.GetLinks(), Audience: a.GetAudience(),
+		Body: a.GetBody(), Translations: a.GetTranslations(), Links: a.GetLinks(), Audience: a.GetAudience(), Public: a.GetPublic(),
 	})
 	if err == nil && len(content) > maxContent {
 		err = rpc.Exhausted(errorv1.Reason_REASON_TOO_LARGE, "the announcement with its translations is larger than %d bytes", maxContent).With("limit", maxContent)
@@ -185,6 +190,9 @@ func (s *Service) ListAnnouncements(ctx context.Context, req *internationalv1.Li
 		}
 		answer.Announcements = append(answer.Announcements, short)
 	}
+	if n := rpc.Fit(answer.GetAnnouncements()); n < len(rows) {
+		answer.Announcements, answer.NextPageToken = answer.GetAnnouncements()[:n], page.seal(rows[n-1].ID.String())
+	}
 	return answer, nil
 }
 
@@ -200,7 +208,7 @@ func (s *Service) UpdateAnnouncement(ctx context.Context, req *internationalv1.U
 			return err
 		}
 		if err := rpc.Merge(merged, given, req.GetUpdateMask(), "announcement",
-			"subject", "body", "language", "translations", "links", "audience", "priority", "relay_deadline"); err != nil {
+			"subject", "body", "language", "translations", "links", "audience", "priority", "relay_deadline", "public"); err != nil {
 			return err
 		}
 		if row.Content, err = encodeContent(merged, "announcement."); err != nil {
@@ -210,6 +218,33 @@ func (s *Service) UpdateAnnouncement(ctx context.Context, req *internationalv1.U
 		row.Urgent, row.RelayDeadline = merged.GetPriority() == internationalv1.Announcement_URGENT, deadlineSeconds(merged)
 		return nil
 	})
+}
+
+// DeleteAnnouncement removes what nobody else has heard of.
+func (s *Service) DeleteAnnouncement(ctx context.Context, req *internationalv1.DeleteAnnouncementRequest) (*emptypb.Empty, error) {
+	return inTx(ctx, s, func(tx pgx.Tx) (*emptypb.Empty, error) {
+		row, err := lockAnnouncement(ctx, tx, req.GetName(), req.GetEtag())
+		if err != nil {
+			return nil, err
+		}
+		if row.State != draft && row.State != scheduled {
+			return nil, announcementState(row, "deleted; :recall takes back what is published")
+		}
+		return &emptypb.Empty{}, db.New(tx).DeleteAnnouncement(ctx, row.ID)
+	})
+}
+
+// lockAnnouncement finds one that must be as the caller read it.
+func lockAnnouncement(ctx context.Context, tx pgx.Tx, name, given string) (db.Announcement, error) {
+	id, err := announcementID(name)
+	if err != nil {
+		return db.Announcement{}, err
+	}
+	row, err := db.New(tx).AnnouncementForUpdate(ctx, id)
+	if err != nil {
+		return row, noAnnouncement(err, name)
+	}
+	return row, rpc.CheckEtags(ctx, given, etag(row.Epoch, row.Version))
 }
 
 // PublishAnnouncement publishes a draft, now or at a time to come.
@@ -285,16 +320,9 @@ func announcementState(row db.Announcement, verb string) error {
 
 // onAnnouncement runs a verb on an announcement, writes what it made of the row, and tells of it when others know it.
 func (s *Service) onAnnouncement(ctx context.Context, name, given string, verb func(pgx.Tx, *db.Announcement) error) (*internationalv1.Announcement, error) {
-	id, err := announcementID(name)
-	if err != nil {
-		return nil, err
-	}
 	return inTx(ctx, s, func(tx pgx.Tx) (*internationalv1.Announcement, error) {
-		row, err := db.New(tx).AnnouncementForUpdate(ctx, id)
+		row, err := lockAnnouncement(ctx, tx, name, given)
 		if err != nil {
-			return nil, noAnnouncement(err, name)
-		}
-		if err := rpc.CheckEtags(ctx, given, etag(row.Epoch, row.Version)); err != nil {
 			return nil, err
 		}
 		before := row.Edition
@@ -440,6 +468,7 @@ func announcementEvent(row db.Announcement) (*eventv1.AnnouncementChanged, error
 		Recalled:          row.State == recalled,
 		RecallReason:      row.RecallReason,
 		UpdateTime:        timestamppb.New(row.UpdateTime),
+		Public:            content.GetPublic(),
 	}
 	for _, one := range content.GetTranslations() {
 		said.Translations = append(said.Translations, &eventv1.AnnouncementText{Language: one.GetLanguage(), Subject: one.GetSubject(), Body: one.GetBody()})

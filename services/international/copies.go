@@ -58,8 +58,13 @@ func (s *Service) putChapter(ctx context.Context, tx pgx.Tx, siteNo int16, chapt
 		CountryCode: chapter.GetCountryCode(),
 		City:        chapter.GetCity(),
 		Language:    chapter.GetLanguageCode(),
+		Latitude:    chapter.GetLatitude(),
+		Longitude:   chapter.GetLongitude(),
 	})
 	if err != nil {
+		return fmt.Errorf("put chapter %s: %w", id, err)
+	}
+	if err := s.setOfficers(ctx, tx, chapterNo, chapter.GetOfficers()); err != nil {
 		return fmt.Errorf("put chapter %s: %w", id, err)
 	}
 	return s.beginStanding(ctx, tx, chapterNo, id)
@@ -114,6 +119,8 @@ type listChange struct {
 	others []int64
 	now    time.Time
 	total  delta
+	// Tokens that came and went.
+	added, removed int
 }
 
 func (s *Service) applyList(ctx context.Context, tx pgx.Tx, siteNo int16, parts []bus.Event) error {
@@ -150,7 +157,7 @@ func (s *Service) applyList(ctx context.Context, tx pgx.Tx, siteNo int16, parts 
 			return fmt.Errorf("apply %s %s: %w", first.GetList(), parts[0].Version, err)
 		}
 	}
-	return s.endListChange(ctx, tx, change, parts[0].Version)
+	return s.endListChange(ctx, tx, change, parts[0].Version, change.day(first.GetAddedFromNewDomain()))
 }
 
 // replaceList sets a list to its owner's snapshot by applying the difference.
@@ -181,7 +188,7 @@ func (s *Service) replaceList(ctx context.Context, tx pgx.Tx, siteNo int16, aggr
 	if err := change.replace(ctx, tx, tokens); err != nil {
 		return fmt.Errorf("replace %s: %w", aggregate, err)
 	}
-	return s.endListChange(ctx, tx, change, snapshot.Version)
+	return s.endListChange(ctx, tx, change, snapshot.Version, nil) // what was missed is no change of today's
 }
 
 // beginListChange takes the locks, in the order that move.go sets, and finds the list.
@@ -235,10 +242,29 @@ func (s *Service) lockList(ctx context.Context, tx pgx.Tx, chapterID, listID str
 	return change, nil
 }
 
-func (s *Service) endListChange(ctx context.Context, tx pgx.Tx, change *listChange, version bus.Version) error {
+func (s *Service) endListChange(ctx context.Context, tx pgx.Tx, change *listChange, version bus.Version, today *listDay) error {
 	var write pipeline
-	write.exec(db.SetListVersion, version.Epoch, version.Number, change.list.ListNo)
-	return s.settle(ctx, tx, deltas{change.list.ChapterNo: change.total}, byList, change.now, &write)
+	var changed *time.Time
+	if today != nil {
+		changed = &change.now
+		write.exec(db.PutListDay, change.list.ListNo, dateOf(change.now), today.added, today.removed, today.fromNewDomain)
+	}
+	write.exec(db.SetListVersion, version.Epoch, version.Number, changed, change.list.ListNo)
+	return s.settle(ctx, tx, deltas{change.list.ChapterNo: change.total}, byList(change.list.ListNo, version), change.now, &write)
+}
+
+// listDay is what a change adds to the record of its day.
+type listDay struct {
+	added, removed int
+	fromNewDomain  int32
+}
+
+// day is nil where nothing came or went.
+func (c *listChange) day(fromNewDomain int32) *listDay {
+	if c.added+c.removed == 0 {
+		return nil
+	}
+	return &listDay{added: c.added, removed: c.removed, fromNewDomain: fromNewDomain}
 }
 
 // apply adds and removes tokens and counts what that does to the people on the basis. Tokens that no member has are people
@@ -247,6 +273,8 @@ func (c *listChange) apply(ctx context.Context, tx pgx.Tx, added, removed [][]by
 	if len(added)+len(removed) == 0 {
 		return nil
 	}
+	c.added += len(added)
+	c.removed += len(removed)
 	q := db.New(tx)
 	siblings, err := q.CloseTokens(ctx, slices.Concat(added, removed))
 	if err != nil {

@@ -28,7 +28,7 @@ func (s *Service) announceStandings(ctx context.Context, tx pgx.Tx, all []moved)
 	if err := bus.Append(ctx, tx, events...); err != nil {
 		return fmt.Errorf("announce %d standings: %w", len(all), err)
 	}
-	return nil
+	return s.noteCrossings(ctx, tx, all)
 }
 
 func standingChanged(chapter string, row db.Standing, state *eventv1.StandingChanged) bus.Event {
@@ -65,12 +65,20 @@ func charterChanged(row db.Charter) bus.Event {
 
 func charterEvent(row db.Charter) *eventv1.CharterChanged {
 	return &eventv1.CharterChanged{
-		Charter:    "charters/" + row.ChapterID,
-		State:      row.State,
-		ApplyTime:  timestamppb.New(row.ApplyTime),
-		DecideTime: optionalTime(row.DecideTime),
-		CureByTime: optionalTime(row.CureByTime),
-		UpdateTime: timestamppb.New(row.UpdateTime),
+		Charter:           "charters/" + row.ChapterID,
+		State:             row.State,
+		ApplyTime:         timestamppb.New(row.ApplyTime),
+		DecideTime:        optionalTime(row.DecideTime),
+		CureByTime:        optionalTime(row.CureByTime),
+		UpdateTime:        timestamppb.New(row.UpdateTime),
+		ReviewDueTime:     optionalTime(row.ReviewDueTime),
+		ChangesDueTime:    optionalTime(row.ChangesDueTime),
+		RenewalDueTime:    optionalTime(row.RenewalDueTime),
+		ProtectUntilTime:  optionalTime(row.ProtectUntilTime),
+		OverrideUntilTime: optionalTime(row.OverrideUntilTime),
+		ReapplyTime:       optionalTime(row.ReapplyTime),
+		Verb:              row.Verb,
+		Reasons:           row.Reasons,
 	}
 }
 
@@ -80,6 +88,7 @@ func owners() []bus.Owner {
 		{Kind: "standing", Versions: standingVersions, Snapshot: standingSnapshot},
 		{Kind: "charter", Versions: charterVersions, Snapshot: charterSnapshot},
 		escalationOwner(),
+		noticeOwner(),
 		erasureOwner(),
 		{Kind: "announcement", Versions: announcementVersions, Snapshot: announcementSnapshot},
 	}
@@ -141,7 +150,7 @@ func charterSnapshot(ctx context.Context, tx pgx.Tx, aggregate string, send func
 // versions for a second time, with other figures behind them.
 func (s *Service) beginEpoch(ctx context.Context, tx pgx.Tx, epoch int64) error {
 	q := db.New(tx)
-	for _, move := range []func(context.Context, int64) error{q.BeginEpoch, q.MoveStandingsToEpoch, q.MoveChartersToEpoch, q.MoveAnnouncementsToEpoch} {
+	for _, move := range []func(context.Context, int64) error{q.BeginEpoch, q.MoveStandingsToEpoch, q.MoveChartersToEpoch, q.MovePolicyToEpoch, q.MoveAnnouncementsToEpoch} {
 		if err := move(ctx, epoch); err != nil {
 			return fmt.Errorf("begin epoch %d: %w", epoch, err)
 		}
@@ -182,5 +191,13 @@ func (s *Service) beginEpoch(ctx context.Context, tx pgx.Tx, epoch int64) error 
 		}
 		events = append(events, event)
 	}
-	return bus.Append(ctx, tx, events...)
+	book, err := readPolicies(ctx, q, s.clock.Now())
+	if err != nil {
+		return err
+	}
+	policy, err := policyChanged(ctx, q, book)
+	if err != nil {
+		return fmt.Errorf("read the policy: %w", err)
+	}
+	return bus.Append(ctx, tx, append(events, policy)...)
 }

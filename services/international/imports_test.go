@@ -139,7 +139,7 @@ third@example.org,Bob B,bob,
 		t.Errorf("bob is %v", bob)
 	}
 	newton := w.expectState("members/newton-2", internationalv1.Member_LAPSED)
-	if got, want := w.history(newton.GetName()), "IMPORTED:LAPSED"; got != want {
+	if got, want := w.memberHistory(newton.GetName()), "IMPORTED:LAPSED"; got != want {
 		t.Errorf("the history is %s, want %s", got, want)
 	}
 	// The same file again finds everybody as it left them.

@@ -62,7 +62,10 @@ func (w *pruneWorker) Work(ctx context.Context, _ *river.Job[pruneArgs]) error {
 		return err
 	}
 	q := db.New(w.service.pool)
-	return errors.Join(q.PrunePreviewAudit(ctx, now.Add(-keepPreviews)), q.PruneRegisterMails(ctx, now.Add(-keepMails)), w.service.pruneImports(ctx, now))
+	return errors.Join(
+		q.RetireNotices(ctx, now.Add(-answerNotices)), q.PruneListDays(ctx, dateOf(now.AddDate(-1, 0, 0))), q.RecountOfficers(ctx, now),
+		q.PrunePreviewAudit(ctx, now.Add(-keepPreviews)), q.PruneRegisterMails(ctx, now.Add(-keepMails)), w.service.pruneImports(ctx, now),
+	)
 }
 
 func (s *Service) newRiver() (*river.Client[pgx.Tx], error) {
@@ -70,6 +73,10 @@ func (s *Service) newRiver() (*river.Client[pgx.Tx], error) {
 	river.AddWorker(workers, &lapseWorker{service: s})
 	river.AddWorker(workers, &pruneWorker{service: s})
 	river.AddWorker(workers, &remindWorker{service: s})
+	river.AddWorker(workers, &noticeWorker{service: s})
+	river.AddWorker(workers, &deadlineWorker{service: s})
+	river.AddWorker(workers, &enforceWorker{service: s})
+	river.AddWorker(workers, &compactWorker{service: s})
 	return river.NewClient(riverpgxv5.New(s.pool), &river.Config{
 		Logger:  s.log,
 		Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 2}},
@@ -81,6 +88,14 @@ func (s *Service) newRiver() (*river.Client[pgx.Tx], error) {
 				func() (river.JobArgs, *river.InsertOpts) { return pruneArgs{}, onceIn(time.Hour) }, &river.PeriodicJobOpts{RunOnStart: true}),
 			river.NewPeriodicJob(river.PeriodicInterval(s.config.RemindEvery),
 				func() (river.JobArgs, *river.InsertOpts) { return remindArgs{}, onceIn(s.config.RemindEvery) }, &river.PeriodicJobOpts{RunOnStart: true}),
+			river.NewPeriodicJob(river.PeriodicInterval(s.config.NoticeEvery),
+				func() (river.JobArgs, *river.InsertOpts) { return noticeArgs{}, onceIn(s.config.NoticeEvery) }, &river.PeriodicJobOpts{RunOnStart: true}),
+			river.NewPeriodicJob(river.PeriodicInterval(s.config.DeadlinesEvery),
+				func() (river.JobArgs, *river.InsertOpts) { return deadlineArgs{}, onceIn(s.config.DeadlinesEvery) }, &river.PeriodicJobOpts{RunOnStart: true}),
+			river.NewPeriodicJob(river.PeriodicInterval(s.config.PolicyEvery),
+				func() (river.JobArgs, *river.InsertOpts) { return enforceArgs{}, onceIn(s.config.PolicyEvery) }, &river.PeriodicJobOpts{RunOnStart: true}),
+			river.NewPeriodicJob(river.PeriodicInterval(day),
+				func() (river.JobArgs, *river.InsertOpts) { return compactArgs{}, onceIn(day) }, &river.PeriodicJobOpts{RunOnStart: true}),
 		},
 	})
 }
@@ -100,8 +115,11 @@ func (s *Service) runJobs(ctx context.Context) error {
 	return nil
 }
 
-// lapse ends all terms that ran out, those of members and of organisations, thousands in one transaction, and returns how
-// many.
+// lapseAim is how long one transaction of lapses should take: whoever changes one of the members, chapters or lists that it
+// touches waits for it.
+const lapseAim = 100 * time.Millisecond
+
+// lapse ends all terms that ran out, those of members and of organisations, and returns how many.
 func (s *Service) lapse(ctx context.Context) (int, error) {
 	members, err := s.lapseBatches(ctx, s.lapseMembers)
 	if err != nil {
@@ -111,21 +129,31 @@ func (s *Service) lapse(ctx context.Context) (int, error) {
 	return members + organizations, err
 }
 
-// lapseBatches lapses a batch a transaction until none is left.
-func (s *Service) lapseBatches(ctx context.Context, batch func(context.Context, pgx.Tx) (int, error)) (int, error) {
+// lapseBatches lapses until nobody is left, as many in one transaction as lapseAim has room for.
+func (s *Service) lapseBatches(ctx context.Context, batch func(ctx context.Context, tx pgx.Tx, size int32) (int, error)) (int, error) {
+	size := min(s.config.LapseBatch, 500)
 	for total := 0; ; {
-		n, err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) (int, error) { return batch(ctx, tx) })
+		start := time.Now()
+		n, err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) (int, error) { return batch(ctx, tx, size) })
 		total += n
 		if err != nil || n == 0 {
 			return total, err
 		}
+		size = nextLapseBatch(size, s.config.LapseBatch, time.Since(start))
 		s.publisher.Wake()
 	}
 }
 
-func (s *Service) lapseMembers(ctx context.Context, tx pgx.Tx) (int, error) {
+// nextLapseBatch nears the size that takes lapseAim, by at most a factor of two at once.
+func nextLapseBatch(size, most int32, took time.Duration) int32 {
+	near := float64(size) * float64(lapseAim) / float64(max(took, time.Millisecond))
+	near = max(min(near, 2*float64(size)), float64(size)/2, 1)
+	return min(int32(near), most)
+}
+
+func (s *Service) lapseMembers(ctx context.Context, tx pgx.Tx, size int32) (int, error) {
 	now := s.clock.Now()
-	rows, err := db.New(tx).LapsingMembers(ctx, db.LapsingMembersParams{Now: now, Size: s.config.LapseBatch})
+	rows, err := db.New(tx).LapsingMembers(ctx, db.LapsingMembersParams{Now: now, Size: size})
 	if err != nil || len(rows) == 0 {
 		return 0, err
 	}

@@ -68,6 +68,8 @@ func (s *Service) learnChapter(ctx context.Context, siteNo int16, chapter *local
 			City:         chapter.GetCity(),
 			CountryCode:  chapter.GetCountryCode(),
 			LanguageCode: chapter.GetLanguageCode(),
+			Latitude:     chapter.GetLatitude(),
+			Longitude:    chapter.GetLongitude(),
 			CreateTime:   timestamppb.New(s.clock.Now()),
 		})
 	})

@@ -213,7 +213,7 @@ func (s *Service) holderOf(ctx context.Context, tx pgx.Tx, seat db.Seat, now tim
 	if err := s.addAddressesBy(ctx, tx, member, given, []string{seat.Address}, byLink, now); err != nil {
 		return member, err
 	}
-	return member, record(ctx, tx, deed{verb: entered, subject: thePerson}, member.MemberNo, now)
+	return member, recordDeed(ctx, tx, deed{verb: entered, subject: thePerson}, member.MemberNo, now)
 }
 
 // masked leaves of an address what its owner recognises.

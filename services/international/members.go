@@ -57,7 +57,7 @@ func (s *Service) CreateMember(ctx context.Context, req *internationalv1.CreateM
 		if err := s.addAddresses(ctx, tx, row, given.GetAddresses(), canonical, now); err != nil {
 			return nil, err
 		}
-		if err := record(ctx, tx, deed{verb: entered, subject: actor(ctx, id)}, row.MemberNo, now); err != nil {
+		if err := recordDeed(ctx, tx, deed{verb: entered, subject: actor(ctx, id)}, row.MemberNo, now); err != nil {
 			return nil, err
 		}
 		if err := s.askAllToVerify(ctx, tx, row, now); err != nil {
@@ -331,5 +331,8 @@ func cutPage[T any](p page, rows []T, cursor func(T) string) ([]T, string) {
 		return rows, ""
 	}
 	rows = rows[:p.size]
-	return rows, p.sealer.Seal(p.method, p.filter, cursor(rows[len(rows)-1]))
+	return rows, p.seal(cursor(rows[len(rows)-1]))
 }
+
+// seal makes the token of the page that begins after a cursor.
+func (p page) seal(cursor string) string { return p.sealer.Seal(p.method, p.filter, cursor) }

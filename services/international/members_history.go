@@ -61,8 +61,8 @@ func (d deed) record(write *pipeline, now time.Time, memberNos ...int64) {
 	write.exec(db.RecordHistory, d.verb, d.subject, d.note, now, memberNos)
 }
 
-// record appends to the history of one member.
-func record(ctx context.Context, tx pgx.Tx, d deed, memberNo int64, now time.Time) error {
+// recordDeed appends to the history of one member.
+func recordDeed(ctx context.Context, tx pgx.Tx, d deed, memberNo int64, now time.Time) error {
 	var write pipeline
 	d.record(&write, now, memberNo)
 	if err := write.run(ctx, tx); err != nil {

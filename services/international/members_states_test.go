@@ -34,8 +34,8 @@ func (w *world) renew(member string, days int) *internationalv1.Member {
 	return row
 }
 
-// history is a member's verbs and the states that they led to.
-func (w *world) history(member string) string {
+// memberHistory is a member's verbs and the states that they led to.
+func (w *world) memberHistory(member string) string {
 	w.t.Helper()
 	answer, err := w.members.ListMemberHistory(w.t.Context(), &internationalv1.ListMemberHistoryRequest{Parent: member})
 	w.must(err)
@@ -94,7 +94,7 @@ func TestSuspendedMembersDoNotCount(t *testing.T) {
 	w.figures("paris", people{2, 2}, people{})
 	_, err := w.members.ReinstateMember(t.Context(), &internationalv1.ReinstateMemberRequest{Name: ada})
 	refuses(t, err, errorv1.Reason_REASON_MEMBER_STATE)
-	if got, want := w.history(ada), "ENTERED:ACTIVE SUSPENDED:SUSPENDED REINSTATED:ACTIVE"; got != want {
+	if got, want := w.memberHistory(ada), "ENTERED:ACTIVE SUSPENDED:SUSPENDED REINSTATED:ACTIVE"; got != want {
 		t.Errorf("the history is %s, want %s", got, want)
 	}
 	if got := w.standing("lyon").GetEtag(); got != lyon {
@@ -128,7 +128,7 @@ func TestTermsRunOutBeneathASuspension(t *testing.T) {
 			}
 			w.renew(ada, 30)
 			w.figures("paris", people{1, 1}, people{})
-			if got, want := w.history(ada), "ENTERED:ACTIVE SUSPENDED:SUSPENDED LAPSED:SUSPENDED REINSTATED:LAPSED RENEWED:ACTIVE"; got != want {
+			if got, want := w.memberHistory(ada), "ENTERED:ACTIVE SUSPENDED:SUSPENDED LAPSED:SUSPENDED REINSTATED:LAPSED RENEWED:ACTIVE"; got != want {
 				t.Errorf("the history is %s, want %s", got, want)
 			}
 		})

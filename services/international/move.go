@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	internationalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1"
+	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 	"github.com/chapterhouse/chapterhouse/services/international/db"
 )
 
@@ -75,13 +76,22 @@ func (d deltas) addPeople(rows []db.PeopleByTokensRow, sign int32) {
 	}
 }
 
-// cause says which side moved standings.
-type cause bool
+// cause says what moved standings; the history keeps it.
+type cause struct {
+	kind internationalv1.StandingRecord_Cause
+	// Of a list: which one, and its version.
+	listNo  *int64
+	version bus.Version
+}
 
-const (
-	byList     cause = false
-	byRegister cause = true
+var (
+	byRegister = cause{kind: internationalv1.StandingRecord_REGISTER}
+	byPolicy   = cause{kind: internationalv1.StandingRecord_POLICY}
 )
+
+func byList(listNo int64, version bus.Version) cause {
+	return cause{kind: internationalv1.StandingRecord_LIST, listNo: &listNo, version: version}
+}
 
 // moved is a standing that changed, before and after.
 type moved struct {
@@ -98,9 +108,7 @@ func (s *Service) settle(ctx context.Context, tx pgx.Tx, changes deltas, by caus
 	if len(changes) == 0 {
 		return write.run(ctx, tx)
 	}
-	rows, err := db.New(tx).StandingsForUpdate(ctx, db.StandingsForUpdateParams{
-		Now: now, ChapterNos: slices.Sorted(maps.Keys(changes)),
-	})
+	rows, err := lockStandings(ctx, tx, slices.Sorted(maps.Keys(changes)), now)
 	if err != nil {
 		return fmt.Errorf("lock standings: %w", err)
 	}
@@ -111,6 +119,28 @@ func (s *Service) settle(ctx context.Context, tx pgx.Tx, changes deltas, by caus
 	for _, row := range rows {
 		all = append(all, apply(row, changes[row.Standing.ChapterNo], now))
 	}
+	return s.moveAll(ctx, tx, all, by, now, write)
+}
+
+// lockStandings locks standings and reads the policy that they are to be judged by. A standing that was judged by a newer
+// revision while this waited for its lock is not taken back to an older one.
+func lockStandings(ctx context.Context, tx pgx.Tx, chapterNos []int64, now time.Time) ([]db.StandingsForUpdateRow, error) {
+	args := db.StandingsForUpdateParams{Now: now, AtLeast: 1, ChapterNos: chapterNos}
+	rows, err := db.New(tx).StandingsForUpdate(ctx, args)
+	if err != nil || len(rows) == 0 {
+		return rows, err
+	}
+	for _, row := range rows {
+		args.AtLeast = max(args.AtLeast, row.Standing.PolicyRevision)
+	}
+	if args.AtLeast <= rows[0].Policy.Revision {
+		return rows, nil
+	}
+	return db.New(tx).StandingsForUpdate(ctx, args)
+}
+
+// moveAll writes standings as they are after a change, with what else the change writes, and tells whoever follows them.
+func (s *Service) moveAll(ctx context.Context, tx pgx.Tx, all []moved, by cause, now time.Time, write *pipeline) error {
 	moveStandings(write, all, by, now)
 	if err := write.run(ctx, tx); err != nil {
 		return fmt.Errorf("move %d standings: %w", len(all), err)
@@ -127,11 +157,18 @@ func apply(row db.StandingsForUpdateRow, d delta, now time.Time) moved {
 	after.MembershipInternational += d.membership.international
 	after.MailingTotal += d.mailing.total
 	after.MailingInternational += d.mailing.international
-	after.Eligible = judgeRow(row.Policy, after).eligible
-	after.PolicyRevision = row.Policy.Revision
-	after.Version++
-	after.UpdateTime = now
-	return moved{chapter: row.ChapterID, before: row.Standing, after: after, policy: row.Policy}
+	return moved{chapter: row.ChapterID, before: row.Standing, after: judged(after, row.Policy, now), policy: row.Policy}
+}
+
+// judged is a standing's next version, by the policy. Its time never goes back, whatever the clock of this process says.
+func judged(row db.Standing, policy db.Policy, now time.Time) db.Standing {
+	row.Eligible = judgeRow(policy, row).eligible
+	row.PolicyRevision = policy.Revision
+	row.Version++
+	if now.After(row.UpdateTime) {
+		row.UpdateTime = now
+	}
+	return row
 }
 
 func judgeRow(policy db.Policy, row db.Standing) verdict {
@@ -141,7 +178,10 @@ func judgeRow(policy db.Policy, row db.Standing) verdict {
 }
 
 func moveStandings(write *pipeline, all []moved, by cause, now time.Time) {
-	args := db.MoveStandingsParams{PolicyRevision: all[0].policy.Revision, ByRegister: by == byRegister, Now: now}
+	args := db.MoveStandingsParams{PolicyRevision: all[0].policy.Revision, Cause: int16(by.kind), Now: now, ListNo: by.listNo}
+	if by.listNo != nil {
+		args.ListEpoch, args.ListVersion = &by.version.Epoch, &by.version.Number
+	}
 	for _, m := range all {
 		args.ChapterNos = append(args.ChapterNos, m.after.ChapterNo)
 		args.MembershipTotals = append(args.MembershipTotals, m.after.MembershipTotal)
@@ -150,8 +190,9 @@ func moveStandings(write *pipeline, all []moved, by cause, now time.Time) {
 		args.MailingInternationals = append(args.MailingInternationals, m.after.MailingInternational)
 		args.Eligibles = append(args.Eligibles, m.after.Eligible)
 	}
-	write.exec(db.MoveStandings, args.PolicyRevision, args.ByRegister, args.Now, args.ChapterNos, args.MembershipTotals,
-		args.MembershipInternationals, args.MailingTotals, args.MailingInternationals, args.Eligibles)
+	write.exec(db.MoveStandings, args.Cause, args.ListNo, args.ListEpoch, args.ListVersion, args.PolicyRevision, args.Now,
+		args.ChapterNos, args.MembershipTotals, args.MembershipInternationals, args.MailingTotals, args.MailingInternationals,
+		args.Eligibles)
 }
 
 // turns are members whose state begins to count, and those whose state ceases to.

@@ -145,12 +145,12 @@ func (s *Service) setOrganizationTerm(ctx context.Context, tx pgx.Tx, term db.Se
 }
 
 // lapseOrganizations ends a batch of terms of organisations that ran out, with all who were members by their seats.
-func (s *Service) lapseOrganizations(ctx context.Context, tx pgx.Tx) (int, error) {
+func (s *Service) lapseOrganizations(ctx context.Context, tx pgx.Tx, size int32) (int, error) {
 	q, now := db.New(tx), s.clock.Now()
 	if err := q.LockSeats(ctx); err != nil {
 		return 0, err
 	}
-	rows, err := q.LapsingOrganizations(ctx, db.LapsingOrganizationsParams{Now: now, Size: organizationBatch})
+	rows, err := q.LapsingOrganizations(ctx, db.LapsingOrganizationsParams{Now: now, Size: min(size, organizationBatch)})
 	if err != nil || len(rows) == 0 {
 		return 0, err
 	}

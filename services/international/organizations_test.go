@@ -117,7 +117,7 @@ func TestOrganizationsLapseEndAndReturn(t *testing.T) {
 		t.Errorf("ended: %v", over)
 	}
 	w.figures("paris", people{2, 1}, people{})
-	if got, want := w.history(ada), "ENTERED:LAPSED SEAT_TAKEN:ACTIVE SEAT_ENDED:LAPSED SEAT_RENEWED:ACTIVE SEAT_ENDED:LAPSED"; got != want {
+	if got, want := w.memberHistory(ada), "ENTERED:LAPSED SEAT_TAKEN:ACTIVE SEAT_ENDED:LAPSED SEAT_RENEWED:ACTIVE SEAT_ENDED:LAPSED"; got != want {
 		t.Errorf("the history is %s, want %s", got, want)
 	}
 }

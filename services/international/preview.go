@@ -146,7 +146,7 @@ func predict(ctx context.Context, tx pgx.Tx, site site, chapter, list string, ch
 	if errors.Is(err, pgx.ErrNoRows) {
 		return answer, nil // it has not applied
 	}
-	answer.CharterBefore, answer.CharterAfter = charter.State, follows(charter.State, answer.GetAfter().GetEligible())
+	answer.CharterBefore, answer.CharterAfter = charter.State, follows(charter, answer.GetAfter().GetEligible())
 	return answer, err
 }
 

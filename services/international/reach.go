@@ -49,6 +49,7 @@ func relayRow(id uuid.UUID, relay *eventv1.RelayChanged) db.PutRelayParams {
 		ChaptersReached: reach.GetChaptersReached(), ChaptersSent: reach.GetChaptersSent(), ChaptersDismissed: reach.GetChaptersDismissed(),
 		PeopleQueued: reach.GetPeopleQueued(), PeopleMailed: reach.GetPeopleMailed(), PeopleBounced: reach.GetPeopleBounced(),
 		PeopleFailed: reach.GetPeopleFailed(), PeopleUncertain: reach.GetPeopleUncertain(), PeopleUnsubscribed: reach.GetPeopleUnsubscribed(),
+		WaitingWith: append([]string{}, relay.GetWaitingWith()...), ActingRegion: relay.GetActingRegion(), WaitingSince: givenTime(relay.GetWaitingSinceTime()),
 	}
 }
 
@@ -171,5 +172,6 @@ func viewRegionReach(row db.RelaysOfRow) *internationalv1.RegionReach {
 			PeopleQueued: r.PeopleQueued, PeopleMailed: r.PeopleMailed, PeopleBounced: r.PeopleBounced,
 			PeopleFailed: r.PeopleFailed, PeopleUncertain: r.PeopleUncertain, PeopleUnsubscribed: r.PeopleUnsubscribed,
 		},
+		WaitingWith: r.WaitingWith, ActingRegion: r.ActingRegion, WaitingSinceTime: optionalTime(r.WaitingSince),
 	}
 }

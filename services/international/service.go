@@ -145,7 +145,7 @@ func (s *Service) Run(ctx context.Context) error {
 	group.Go(func() error { return s.publisher.Run(ctx) })
 	responder := bus.NewResponder(bus.ResponderConfig{
 		Pool: s.pool, NATS: s.nats, Tier: bus.International, Site: bus.MainSite, Log: s.log, Registerer: s.registerer,
-	}, owners()...)
+	}, append(owners(), s.policyOwner())...)
 	group.Go(func() error { return responder.Run(ctx) })
 	consumers, err := s.consumers()
 	if err != nil {

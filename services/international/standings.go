@@ -14,11 +14,18 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/international/db"
 )
 
-// GetStanding reads a chapter's live figures and what they are based on.
+// maxForecastPeople bounds what a read of a standing costs: looking ahead takes 1 ms for a chapter of 250 people, and 50 ms
+// for one of so many.
+const maxForecastPeople = 20_000
+
+// GetStanding reads a chapter's live figures, what they are based on and how long they would last.
 func (s *Service) GetStanding(ctx context.Context, req *internationalv1.GetStandingRequest) (*internationalv1.Standing, error) {
 	chapter := idOf(req.GetName())
 	if err := s.knowChapter(ctx, chapter); err != nil {
 		return nil, err
+	}
+	if req.GetAsOfTime() != nil {
+		return s.standingAsOf(ctx, chapter, req.GetAsOfTime())
 	}
 	return snapshot(ctx, s, func(tx pgx.Tx) (*internationalv1.Standing, error) {
 		q := db.New(tx)
@@ -26,20 +33,34 @@ func (s *Service) GetStanding(ctx context.Context, req *internationalv1.GetStand
 		if err != nil {
 			return nil, fmt.Errorf("read the standing of %s: %w", chapter, err)
 		}
-		lists, err := q.ListVersions(ctx, row.Standing.ChapterNo)
+		standing, err := viewLive(ctx, q, row)
+		if err != nil || !row.Standing.Eligible || row.Standing.MembershipTotal+row.Standing.MailingTotal > maxForecastPeople {
+			return standing, err
+		}
+		ahead, err := readOutlook(ctx, tx, row, s.clock.Now())
 		if err != nil {
-			return nil, fmt.Errorf("read the lists of %s: %w", chapter, err)
+			return nil, err
 		}
-		standing := viewStanding(chapter, row.Standing, row.Policy)
-		standing.BasedOn = &internationalv1.StandingBasedOn{RegisterPosition: fmt.Sprint(row.Standing.RegisterPosition)}
-		for _, list := range lists {
-			standing.BasedOn.Lists = append(standing.BasedOn.Lists, &internationalv1.ListVersion{
-				List:    "chapters/" + chapter + "/lists/" + list.ID,
-				Version: etag(list.Epoch, list.Version),
-			})
-		}
+		standing.ForecastLossTime = ahead.lossTime()
 		return standing, nil
 	})
+}
+
+// viewLive is a standing with what it is based on.
+func viewLive(ctx context.Context, q *db.Queries, row db.ReadStandingRow) (*internationalv1.Standing, error) {
+	lists, err := q.ListVersions(ctx, row.Standing.ChapterNo)
+	if err != nil {
+		return nil, fmt.Errorf("read the lists of %s: %w", row.ChapterID, err)
+	}
+	standing := viewStanding(row.ChapterID, row.Standing, row.Policy)
+	standing.BasedOn = &internationalv1.StandingBasedOn{RegisterPosition: fmt.Sprint(row.Standing.RegisterPosition)}
+	for _, list := range lists {
+		standing.BasedOn.Lists = append(standing.BasedOn.Lists, &internationalv1.ListVersion{
+			List:    "chapters/" + row.ChapterID + "/lists/" + list.ID,
+			Version: etag(list.Epoch, list.Version),
+		})
+	}
+	return standing, nil
 }
 
 // maxDifferences bounds the answer of an audit; the count goes on beyond it.

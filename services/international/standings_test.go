@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -127,6 +128,27 @@ func TestTermsLapseInOneBatch(t *testing.T) {
 	w.must(err)
 	if member.GetState() != internationalv1.Member_LAPSED {
 		t.Errorf("the state is %s", member.GetState())
+	}
+}
+
+func TestLapseBatchesNearTheirAim(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		size int32
+		took time.Duration
+		want int32
+	}{
+		{1000, lapseAim, 1000},
+		{1000, lapseAim * 4 / 5, 1250},
+		{1000, lapseAim / 10, 2000}, // one quick batch may be chance
+		{1000, lapseAim * 10, 500},
+		{4000, lapseAim / 2, 5000}, // the configured most
+		{1, time.Hour, 1},
+		{1, 0, 2},
+	} {
+		if got := nextLapseBatch(test.size, 5000, test.took); got != test.want {
+			t.Errorf("after %d in %s come %d, want %d", test.size, test.took, got, test.want)
+		}
 	}
 }
 

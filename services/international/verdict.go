@@ -30,8 +30,7 @@ type verdict struct {
 
 // judge applies the policy to the figures: integers only, the threshold is inclusive, and nobody is eligible with nobody.
 func judge(policy db.Policy, membership, mailing people) verdict {
-	onMembership := basisRule{int64(policy.ThresholdPercent), int64(policy.MinimumMembership), policy.AllowMembership}
-	onMailing := basisRule{int64(policy.ThresholdPercent), int64(policy.MinimumMailing), policy.AllowMailing}
+	onMembership, onMailing := rules(policy)
 
 	if basis := eligibleBasis(onMembership, membership, onMailing, mailing); basis != internationalv1.Basis_BASIS_UNSPECIFIED {
 		rule, figures := onMembership, membership
@@ -48,6 +47,12 @@ func judge(policy db.Policy, membership, mailing people) verdict {
 		rule, figures = onMailing, mailing
 	}
 	return verdict{gapBasis: basis, margin: rule.margin(figures), convert: rule.convert(figures), recruit: rule.recruit(figures)}
+}
+
+// rules are what the policy asks of each basis.
+func rules(policy db.Policy) (onMembership, onMailing basisRule) {
+	return basisRule{int64(policy.ThresholdPercent), int64(policy.MinimumMembership), policy.AllowMembership},
+		basisRule{int64(policy.ThresholdPercent), int64(policy.MinimumMailing), policy.AllowMailing}
 }
 
 // eligibleBasis picks the eligible basis with the larger margin; membership on a tie.

@@ -1,7 +1,6 @@
 package local
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -20,6 +19,9 @@ const (
 	relayForwarded = "FORWARDED"
 	relayRecalled  = "RECALLED"
 )
+
+// inboxLock is the advisory lock of all who fill inboxes: "inboxes ".
+const inboxLock = 0x696e626f78657320
 
 // announcementTopic keeps the announcements of a tier above, each once.
 func (s *Service) announcementTopic() bus.Topic {
@@ -60,7 +62,10 @@ func (s *Service) putAnnouncement(ctx context.Context, tx pgx.Tx, given *eventv1
 		return err
 	}
 	q := db.New(tx)
-	before, err := q.LockAnnouncement(ctx, db.LockAnnouncementParams{ID: id, Name: given.GetAnnouncement()})
+	if err := q.LockAnnouncement(ctx, db.LockAnnouncementParams{Key: inboxLock, ID: id, Name: given.GetAnnouncement()}); err != nil {
+		return err
+	}
+	before, err := q.AnnouncementEdition(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -79,7 +84,7 @@ func (s *Service) putAnnouncement(ctx context.Context, tx pgx.Tx, given *eventv1
 	if given.GetRecalled() {
 		return s.recall(ctx, tx, id)
 	}
-	if before.Edition > 0 {
+	if before > 0 {
 		return q.TouchInboxItems(ctx, db.TouchInboxItemsParams{AnnouncementID: id, Now: s.clock.Now()})
 	}
 	return s.fill(ctx, tx, id, "", "")
@@ -110,22 +115,13 @@ func (s *Service) putRelay(ctx context.Context, tx pgx.Tx, given *eventv1.RelayC
 	if err != nil {
 		return err
 	}
-	q, region := db.New(tx), element(given.GetRelay(), 1)
-	if _, err := q.LockAnnouncement(ctx, db.LockAnnouncementParams{ID: id, Name: given.GetAnnouncement()}); err != nil {
-		return err
-	}
-	before, err := q.Relay(ctx, db.RelayParams{AnnouncementID: id, Region: region})
-	if err := ignoreNoRows(err); err != nil {
-		return err
-	}
-	if bytes.Equal(before.Content, content) {
-		return nil
-	}
-	err = q.PutRelay(ctx, db.PutRelayParams{
-		AnnouncementID: id, Region: region, ParentRegion: optional(element(given.GetParentRelay(), 1)), State: given.GetState(),
-		Content: content, Chapters: array(given.GetChapters()), ChaptersChosen: given.GetChaptersChosen(), ForwardTime: timeOf(given.GetForwardTime()),
+	region := element(given.GetRelay(), 1)
+	news, err := db.New(tx).PutRelay(ctx, db.PutRelayParams{
+		Key: inboxLock, Name: given.GetAnnouncement(), AnnouncementID: id, Region: region, ParentRegion: optional(element(given.GetParentRelay(), 1)),
+		State: given.GetState(), Content: content, Chapters: array(given.GetChapters()), ChaptersChosen: given.GetChaptersChosen(),
+		LeftChapters: array(given.GetLeftChapters()), ForwardTime: timeOf(given.GetForwardTime()),
 	})
-	if err != nil {
+	if err != nil || news == 0 {
 		return err
 	}
 	switch given.GetState() {
@@ -137,10 +133,11 @@ func (s *Service) putRelay(ctx context.Context, tx pgx.Tx, given *eventv1.RelayC
 	return nil
 }
 
-// relayContent is a relay without what moves with every receipt.
+// relayContent is a relay without what moves with every receipt, and without what is no business of chapters.
 func relayContent(given *eventv1.RelayChanged) ([]byte, error) {
 	kept, _ := proto.Clone(given).(*eventv1.RelayChanged)
 	kept.Reach, kept.UpdateTime = nil, nil
+	kept.WaitingWith, kept.ActingRegion, kept.WaitingSinceTime = nil, "", nil
 	return proto.MarshalOptions{Deterministic: true}.Marshal(kept)
 }
 
@@ -148,6 +145,9 @@ func relayContent(given *eventv1.RelayChanged) ([]byte, error) {
 // the chapter now.
 func (s *Service) putCharter(ctx context.Context, tx pgx.Tx, given *eventv1.CharterChanged) error {
 	q, chapter, since := db.New(tx), chapterID(given.GetCharter()), given.GetUpdateTime().AsTime()
+	if err := q.LockInboxes(ctx, inboxLock); err != nil {
+		return err
+	}
 	err := q.PutCharter(ctx, db.PutCharterParams{ChapterID: chapter, State: given.GetState(), UpdateTime: since})
 	if err != nil {
 		return err
@@ -156,10 +156,12 @@ func (s *Service) putCharter(ctx context.Context, tx pgx.Tx, given *eventv1.Char
 	if err != nil {
 		return err
 	}
+	return s.fillMissed(ctx, tx, missed, chapter)
+}
+
+// fillMissed gives announcements to a chapter that was not known to be among those that they are for.
+func (s *Service) fillMissed(ctx context.Context, tx pgx.Tx, missed []uuid.UUID, chapter string) error {
 	for _, id := range missed { // a handful: those of the last moments
-		if _, err := q.LockAnnouncement(ctx, db.LockAnnouncementParams{ID: id}); err != nil {
-			return err
-		}
 		if err := s.fill(ctx, tx, id, "", chapter); err != nil {
 			return err
 		}
@@ -167,11 +169,14 @@ func (s *Service) putCharter(ctx context.Context, tx pgx.Tx, given *eventv1.Char
 	return nil
 }
 
-// fill gives an announcement to the chapters that have not got it, of a region, or to one chapter. The caller holds it.
+// fill gives an announcement to the chapters that have not got it, of a region, or to one chapter. The caller has the lock.
 func (s *Service) fill(ctx context.Context, tx pgx.Tx, id uuid.UUID, region, chapter string) error {
-	now := s.clock.Now()
+	now, last := s.clock.Now(), region
+	if region == "" {
+		last = "~" // after all ids
+	}
 	_, err := db.New(tx).FillInboxes(ctx, db.FillInboxesParams{
-		AnnouncementID: id, Region: region, Chapter: chapter, Now: now, Epoch: now.UnixMicro(),
+		AnnouncementID: id, FirstRegion: region, LastRegion: last, Chapter: chapter, Now: now, Epoch: now.UnixMicro(),
 	})
 	if err != nil {
 		return fmt.Errorf("fill the inboxes: %w", err)

@@ -77,6 +77,10 @@ func applyChanges(ctx context.Context, tx pgx.Tx, sync db.Sync, list db.List, no
 		return list, nil
 	}
 	q := db.New(tx)
+	fresh, err := addedFromNewDomain(ctx, q, sync, list)
+	if err != nil {
+		return list, fmt.Errorf("count the additions from a new domain: %w", err)
+	}
 	if err := writeEntries(ctx, q, sync, list, now); err != nil {
 		return list, err
 	}
@@ -92,7 +96,25 @@ func applyChanges(ctx context.Context, tx pgx.Tx, sync db.Sync, list db.List, no
 	if err != nil {
 		return list, fmt.Errorf("log the changes: %w", err)
 	}
-	return after, appendSync(ctx, tx, sync, after)
+	return after, appendSync(ctx, tx, sync, after, fresh)
+}
+
+// Others are told of additions from a new domain when they are at least so many, since fewer could say where one person's
+// address is, and one in so many of the list: looking reads the whole list, and must not be most of what a small change costs.
+const (
+	tellDomainFrom  = 10
+	tellDomainShare = 20
+)
+
+// addedFromNewDomain is the one thing about domains that leaves this tier: a number, which tells reviewers of a charter that
+// many came at once from where nobody was before. A list's first people are not news, nor those that a revert brings back.
+func addedFromNewDomain(ctx context.Context, q *db.Queries, sync db.Sync, list db.List) (int32, error) {
+	held := list.Subscribed + list.Pending + list.Unsubscribed + list.Bounced
+	least := max(tellDomainFrom, held/tellDomainShare)
+	if held == 0 || sync.Reverts != nil || sync.Added-sync.AddedPending < least {
+		return 0, nil
+	}
+	return q.AddedFromNewDomain(ctx, db.AddedFromNewDomainParams{SyncNo: sync.SyncNo, Least: least, ListNo: list.ListNo})
 }
 
 // scanFrom is the share of a list, one in so many, from which it is faster to read all of it than to look up entries.
@@ -140,7 +162,7 @@ func writeEntries(ctx context.Context, q *db.Queries, sync db.Sync, list db.List
 }
 
 // appendSync tells of a sync's version of the list, in as many parts as its tokens fill.
-func appendSync(ctx context.Context, tx pgx.Tx, sync db.Sync, list db.List) error {
+func appendSync(ctx context.Context, tx pgx.Tx, sync db.Sync, list db.List, fromNewDomain int32) error {
 	tokens := int(sync.Removed-sync.RemovedPending) + int(sync.Added-sync.AddedPending)
 	if tokens == 0 {
 		return bus.Append(ctx, tx, listChanged(list))
@@ -148,7 +170,11 @@ func appendSync(ctx context.Context, tx pgx.Tx, sync db.Sync, list db.List) erro
 	part, parts := 0, (tokens+tokensPerPart-1)/tokensPerPart
 	return tokenBatches(ctx, db.New(tx), sync.SyncNo, tokensPerPart, func(added, removed [][]byte) error {
 		part++
-		event := listEvent(list, &eventv1.ListChanged{Added: added, Removed: removed})
+		change := &eventv1.ListChanged{Added: added, Removed: removed}
+		if part == 1 {
+			change.AddedFromNewDomain = fromNewDomain
+		}
+		event := listEvent(list, change)
 		event.Part, event.Parts = part, parts
 		return bus.Append(ctx, tx, event)
 	})

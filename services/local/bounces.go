@@ -32,35 +32,46 @@ func (s *Service) ReportBounce(ctx context.Context, req *localv1.ReportBounceReq
 			return nil, rpc.Invalid(errorv1.Reason_REASON_BOUNCE_UNREADABLE, "raw", "%s", err)
 		}
 	}
-	id, err := s.mailID(given.messageID)
-	if err != nil {
+	id, found := given.mail()
+	if !found {
 		return nil, rpc.Invalid(errorv1.Reason_REASON_BOUNCE_UNREADABLE, "messageId", "is not that of a mail from here")
 	}
-	chapter := chapterID(req.GetParent())
 	return inTx(ctx, s, func(tx pgx.Tx) (*localv1.ReportBounceResponse, error) {
-		found, err := db.New(tx).MailByID(ctx, id)
-		if err == nil && found.ChapterID != chapter {
-			err = pgx.ErrNoRows
-		}
-		if err != nil {
-			return nil, orNotFound(err, "the mail "+id.String())
-		}
 		answer := &localv1.ReportBounceResponse{Bounced: given.hard(), Status: given.status, Mail: id.String()}
-		if !answer.GetBounced() {
-			return answer, nil
-		}
-		said := (&mail.Error{Kind: mail.Permanent, At: "report", Code: given.code, Status: given.status}).Error()
-		if err := db.New(tx).BounceMail(ctx, db.BounceMailParams{MailNo: found.MailNo, Failure: said}); err != nil {
-			return nil, err
-		}
-		return answer, buryBounced(ctx, tx, found.ListNo, found.AnnouncementID, found.Token, said, s.clock.Now())
+		return answer, orNotFound(takeBounce(ctx, tx, given, id, chapterID(req.GetParent()), s.clock.Now()), "the mail "+id.String())
 	})
 }
 
-// mailID reads the ID of a mail of ours.
-func (s *Service) mailID(messageID string) (uuid.UUID, error) {
-	id, _, _ := strings.Cut(strings.Trim(strings.TrimSpace(messageID), "<>"), "@")
-	return uuid.Parse(id)
+// takeBounce takes what came back for a mail, of this chapter or, where none is given, of any. Only a hard bounce changes
+// anything.
+func takeBounce(ctx context.Context, tx pgx.Tx, given bounceReport, id uuid.UUID, chapter string, now time.Time) error {
+	q := db.New(tx)
+	found, err := q.MailByID(ctx, id)
+	if err == nil && chapter != "" && found.ChapterID != chapter {
+		err = pgx.ErrNoRows
+	}
+	if err != nil || !given.hard() {
+		return err
+	}
+	said := (&mail.Error{Kind: mail.Permanent, At: "report", Code: given.code, Status: given.status}).Error()
+	if err := q.BounceMail(ctx, db.BounceMailParams{MailNo: found.MailNo, Failure: said}); err != nil {
+		return err
+	}
+	if found.Kind == mailNotice {
+		return bounceOfficers(ctx, tx, found.Token, said, now)
+	}
+	return buryBounced(ctx, tx, found.ListNo, found.AnnouncementID, found.Token, said, now)
+}
+
+// mail is the mail of ours that it is about.
+func (r bounceReport) mail() (uuid.UUID, bool) {
+	local, _, _ := strings.Cut(strings.Trim(strings.TrimSpace(r.messageID), "<>"), "@")
+	for _, text := range []string{local, r.returnPath} {
+		if id, err := uuid.Parse(text); err == nil {
+			return id, true
+		}
+	}
+	return uuid.UUID{}, false
 }
 
 // buryBounced makes a tombstone of a person on every list that a mail stood for.
@@ -80,6 +91,8 @@ func buryBounced(ctx context.Context, tx pgx.Tx, listNo int64, announcement *uui
 // bounceReport is what came back, as far as it matters.
 type bounceReport struct {
 	messageID string
+	// returnPath is the mail's ID as the address has it that the report came to (VERP).
+	returnPath string
 	// status is the enhanced one (RFC 3463), and code the server's answer where that is known.
 	status string
 	code   int
@@ -99,6 +112,7 @@ const reportDepth = 5
 var (
 	errNoReport    = errors.New("is no delivery status notification (RFC 3464)")
 	smtpCode       = regexp.MustCompile(`\b([245]\d\d)\b`)
+	verpTag        = regexp.MustCompile(`\+([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})@`)
 	enhancedStatus = regexp.MustCompile(`^[245]\.\d{1,3}\.\d{1,3}`)
 )
 
@@ -115,7 +129,12 @@ func readReport(raw []byte) (bounceReport, error) {
 	if report.messageID == "" { // some leave the mail out, but answer it
 		report.messageID = entity.Header.Get("In-Reply-To")
 	}
-	if report.status == "" || report.messageID == "" {
+	for _, name := range []string{"Delivered-To", "X-Original-To", "To"} {
+		if tag := verpTag.FindStringSubmatch(entity.Header.Get(name)); tag != nil && report.returnPath == "" {
+			report.returnPath = tag[1]
+		}
+	}
+	if report.status == "" || report.messageID == "" && report.returnPath == "" {
 		return report, errNoReport
 	}
 	return report, nil

@@ -9,6 +9,7 @@ import (
 	eventv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/event/v1"
 	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/mailsink"
+	"github.com/chapterhouse/chapterhouse/services/internal/testkit"
 )
 
 // returned is a delivery status notification as mail servers write it.
@@ -124,4 +125,33 @@ func TestBounceDuringAMailing(t *testing.T) {
 	}
 	w.mails(1) // and no second one to bob
 	w.countsAreTrue()
+}
+
+// TestBounceBeforeTheAnswer reports a mail as returned while its server has not even answered.
+func TestBounceBeforeTheAnswer(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	answer := make(chan struct{})
+	w.sink.Inject("ada@example.org", mailsink.Fault{At: mailsink.Content, Until: answer})
+	w.add(members, "ada@example.org")
+	a := w.above()
+	name := a.delivered(announcement("news"))
+	w.send(name, members)
+	var id string
+	testkit.Eventually(t, patience, func() (bool, string) {
+		err := w.pool.QueryRow(t.Context(), "SELECT id::text FROM mails m JOIN mail_queue q USING (mail_no) JOIN mail_notes n ON m.mail_no = ANY (n.handed)").Scan(&id)
+		return err == nil, fmt.Sprint(err)
+	})
+	said, err := w.inbox.ReportBounce(t.Context(), &localv1.ReportBounceRequest{Parent: paris, MessageId: id + "@chapterhouse.example", Status: "5.1.1"})
+	w.must(err)
+	if !said.GetBounced() {
+		t.Errorf("reported: %v", said)
+	}
+	close(answer)
+	reach := w.receipt(name, func(r *eventv1.ReceiptChanged) bool {
+		return r.GetReach().GetPeopleBounced()+r.GetReach().GetPeopleMailed() > 0
+	}).GetReach()
+	if reach.GetPeopleBounced() != 1 || reach.GetPeopleMailed() != 0 {
+		t.Errorf("it counts as %v", reach)
+	}
 }

@@ -43,7 +43,7 @@ func (s *Service) CreateChapter(ctx context.Context, req *localv1.CreateChapterR
 		if err != nil {
 			return nil, err
 		}
-		return viewChapter(chapter), bus.Append(ctx, tx, chapterChanged(chapter), listChanged(members))
+		return viewChapter(chapter), errors.Join(s.tellChapters(ctx, tx, chapter), bus.Append(ctx, tx, listChanged(members)))
 	})
 }
 
@@ -145,7 +145,7 @@ func (s *Service) UpdateChapter(ctx context.Context, req *localv1.UpdateChapterR
 		if err != nil {
 			return nil, err
 		}
-		return viewChapter(after), bus.Append(ctx, tx, chapterChanged(after))
+		return viewChapter(after), s.tellChapters(ctx, tx, after)
 	})
 }
 

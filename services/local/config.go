@@ -38,10 +38,13 @@ type Config struct {
 	CompareEvery time.Duration `hidden:"" default:"10m"`
 }
 
-// MailingsConfig is how fast announcements are mailed.
+// MailingsConfig is how fast announcements are mailed, and where comes back what could not be delivered.
 type MailingsConfig struct {
 	DomainRate  int            `help:"The most mails of announcements a minute to the addresses of one domain; 0 for no limit. A tenth of it may go at once." default:"0" env:"CHAPTERHOUSE_MAILINGS_DOMAIN_RATE"`
 	DomainRates map[string]int `help:"The same for single domains: example.org=600." placeholder:"DOMAIN=N" env:"CHAPTERHOUSE_MAILINGS_DOMAIN_RATES"`
+
+	BounceMaildir string        `help:"Maildir in which the return path's mail arrives: bounces are read from it and deleted, the rest is left for people." placeholder:"DIR" env:"CHAPTERHOUSE_MAILINGS_BOUNCE_MAILDIR"`
+	BounceEvery   time.Duration `help:"How often it is looked into." default:"30s" env:"CHAPTERHOUSE_MAILINGS_BOUNCE_EVERY"`
 }
 
 // ConnectorsConfig is where the connectors of chapters may reach, and how often they are looked after.
@@ -75,6 +78,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.PlanLifetime, time.Hour)
 	orDefault(&c.KeepChanges, 24*time.Hour)
 	orDefault(&c.PublicURL, "http://127.0.0.1:8080")
+	orDefault(&c.Mailings.BounceEvery, 30*time.Second)
 	orDefault(&c.Connectors.Tick, 10*time.Second)
 	if c.Connectors.Networks == nil {
 		c.Connectors.Networks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}

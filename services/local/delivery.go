@@ -3,15 +3,13 @@ package local
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
-	"github.com/chapterhouse/chapterhouse/services/internal/mail"
-	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
 	"github.com/chapterhouse/chapterhouse/services/local/db"
 )
 
@@ -26,18 +24,17 @@ const (
 	mailLimit = 15 * time.Minute
 	// statementLimit is how long the database may take to answer.
 	statementLimit = time.Minute
-	// mailPatience is how long a mail is tried. A server that is away for a weekend costs nobody a mail.
-	mailPatience = 3 * 24 * time.Hour
 	// mailOwners is the class of the advisory locks by which senders of mail see that others live.
 	mailOwners = int32(0x6d61696c)
 )
 
 // delivery hands mails to the server, one for each of its connections at a time.
 //
-// Mails are taken in batches, which is committed: SENDING by this process. In the moment in which one is handed over it is
-// noted as in the air, and so is what became of it; the notes wait for no disk and outlive the process. So when a process
-// dies, what is uncertain is at most one mail a connection: those in the air. All others are as they were, or as they ended.
-// The notes are gone after a crash of the database, and then everything that was taken is uncertain: up to a batch.
+// Mails are taken in batches, which is committed with the owner's number. In the moment in which some are handed over it is
+// noted that they are in the air, and what became of those before them; the notes wait for no disk and outlive the process.
+// So when a process dies, what is uncertain is at most one mail a connection: those in the air. All others are as they were,
+// or as they ended. The notes are gone after a crash of the database, and then everything that was taken is uncertain: up to
+// a batch.
 //
 // Any number of processes deliver side by side. Each holds an advisory lock on a connection to the database of its own,
 // which the database lets go when the process is gone.
@@ -53,11 +50,15 @@ type delivery struct {
 	owner int32
 	// taken are this process's, and not handed over yet.
 	taken []db.TakeMailsRow
+	// air are those that were handed over and have not been answered.
+	air map[int64]struct{}
 	// last is where the last look for mails ended; a tick begins anew.
 	last db.TakeMailsRow
 	// done is what became of mails and is not written yet; the first so many are noted.
 	done  []outcome
 	noted int
+	// stale are the notes when anything was handed over or answered since they were last written anew.
+	stale bool
 	// dry says that nothing more is due for now.
 	dry bool
 	// without are domains that have had enough for now.
@@ -66,14 +67,14 @@ type delivery struct {
 
 // outcome is what became of a mail.
 type outcome struct {
-	mailNo  int64
-	owner   int32
-	state   string
-	bounced bool
-	failure string
-	dueTime time.Time
-	// tried says that it was handed over.
-	tried bool
+	MailNo  int64
+	Owner   int32
+	State   string
+	Bounced bool
+	Failure string
+	DueTime time.Time
+	// Tried says that it was handed over.
+	Tried bool
 }
 
 // runMail sends what is due until ctx ends.
@@ -84,7 +85,7 @@ func (s *Service) runMail(ctx context.Context) error {
 	connections := s.mail.Connections()
 	d := &delivery{
 		Service: s, limits: s.newLimits(), frames: map[int64]*frame{}, results: make(chan outcome, connections), idle: connections,
-		without: map[string]bool{},
+		without: map[string]bool{}, air: map[int64]struct{}{},
 	}
 	repeat(ctx, mailTick, func() {
 		if err := d.session(ctx); err != nil && ctx.Err() == nil {
@@ -129,7 +130,10 @@ func (d *delivery) session(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statementLimit)
 	defer cancel()
-	return p.write(ctx)
+	if err := p.write(ctx); err != nil {
+		return err
+	}
+	return db.New(p.pipe.conn).ForgetOwner(ctx, p.owner)
 }
 
 // deliver works until ctx ends or the database fails.
@@ -137,6 +141,13 @@ func (p *post) deliver(ctx context.Context) error {
 	tick := time.NewTicker(mailTick)
 	defer tick.Stop()
 	for ctx.Err() == nil {
+		select {
+		case <-tick.C: // however busy it is: what mails say may have been corrected
+			if err := p.look(ctx); err != nil {
+				return err
+			}
+		default:
+		}
 		busy, err := p.round(ctx)
 		if err != nil {
 			return err
@@ -177,17 +188,23 @@ func (d *delivery) gatherHalf() {
 
 // gather takes in what became of mails so far.
 func (d *delivery) gather(first ...outcome) {
-	d.idle += len(first)
-	d.done = append(d.done, first...)
+	for _, o := range first {
+		d.landed(o)
+	}
 	for {
 		select {
 		case o := <-d.results:
-			d.idle++
-			d.done = append(d.done, o)
+			d.landed(o)
 		default:
 			return
 		}
 	}
+}
+
+func (d *delivery) landed(o outcome) {
+	d.idle++
+	delete(d.air, o.MailNo)
+	d.done, d.stale = append(d.done, o), true
 }
 
 // land waits for all mails in the air, and gives back what was taken and not handed over.
@@ -205,7 +222,7 @@ func (d *delivery) land() {
 func (d *delivery) lookAgain() { d.dry, d.last = false, db.TakeMailsRow{} }
 
 func (d *delivery) giveBack(one db.TakeMailsRow) {
-	d.done = append(d.done, outcome{mailNo: one.MailNo, owner: d.owner, state: mailQueued, dueTime: one.DueTime})
+	d.done = append(d.done, outcome{MailNo: one.MailNo, Owner: d.owner, State: mailQueued, DueTime: one.DueTime})
 }
 
 // post is a delivery with its connection to the database.
@@ -215,93 +232,10 @@ type post struct {
 	pipe *pipeline
 }
 
-// byKey makes the statements of the connection look up rows by their keys, by plans that are kept until the next tick:
-// planning what hands over a few mails costs as much as running it.
-const byKey = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off"
-
-// begin takes a number that nobody has, and says what became of mails that were under way when the last connection broke,
-// before they count as lost.
-func (p *post) begin(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, statementLimit)
-	defer cancel()
-	if _, err := p.pipe.conn.Exec(ctx, byKey); err != nil {
-		return err
-	}
-	q := db.New(p.pipe.conn)
-	owner, err := q.NewOwner(ctx)
-	if err != nil {
-		return fmt.Errorf("take a number: %w", err)
-	}
-	if err := q.BecomeOwner(ctx, db.BecomeOwnerParams{Class: mailOwners, Owner: owner}); err != nil {
-		return fmt.Errorf("lock the number: %w", err)
-	}
-	if err := p.write(ctx); err != nil {
-		return err
-	}
-	p.owner = owner
-	// A database that was set back may have mails of this number.
-	if err := p.forsake(ctx, owner); err != nil {
-		return err
-	}
-	return q.OwnerLives(ctx, owner)
-}
-
-// look does what is due once a tick, and lets what had enough be looked at again.
-func (p *post) look(ctx context.Context) error {
-	p.lookAgain()
-	clear(p.without)
-	clear(p.frames)
-	ctx, cancel := context.WithTimeout(ctx, statementLimit)
-	defer cancel()
-	if _, err := p.pipe.conn.Exec(ctx, "DISCARD PLANS"); err != nil {
-		return err
-	}
-	owners, err := db.New(p.pipe.conn).TakenOwners(ctx, p.owner)
-	if err != nil {
-		return fmt.Errorf("look for mails that were forsaken: %w", err)
-	}
-	for _, owner := range owners {
-		if err := p.forsake(ctx, owner); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// forsake writes what is known of the mails of somebody who is gone.
-func (p *post) forsake(ctx context.Context, owner int32) error {
-	_, err := postgres.InTx(ctx, p.pool, func(tx pgx.Tx) (struct{}, error) {
-		q := db.New(tx)
-		if owner != p.owner {
-			gone, err := q.OwnerGone(ctx, db.OwnerGoneParams{Class: mailOwners, Owner: owner})
-			if err != nil || !gone {
-				return struct{}{}, err
-			}
-		}
-		rows, err := q.Forsaken(ctx, owner)
-		if err != nil {
-			return struct{}{}, err
-		}
-		known := make([]outcome, 0, len(rows))
-		for _, row := range rows {
-			o := outcome{
-				mailNo: row.MailNo, owner: owner, state: row.State, bounced: row.Bounced, failure: row.Failure, dueTime: row.DueTime, tried: row.Handed,
-			}
-			if o.state == mailUncertain && o.failure == "" {
-				o.failure = "the process ended while the mail was on its way"
-			}
-			known = append(known, o)
-		}
-		if err := p.end(ctx, q, known); err != nil {
-			return struct{}{}, err
-		}
-		return struct{}{}, q.ForgetOwner(ctx, owner)
-	})
-	if err != nil {
-		return fmt.Errorf("take over mails that were forsaken: %w", err)
-	}
-	return nil
-}
+// byKey makes the statements of the connection look up rows by their keys and take them in the order of an index, by plans
+// that are kept until the next tick: planning what hands over a few mails costs as much as running it. A queue that has just
+// been filled has no statistics yet, and the planner would sort all of it for each batch.
+const byKey = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off"
 
 // round hands a mail to each connection that is free; false when there is nothing to do but to wait.
 func (p *post) round(ctx context.Context) (bool, error) {
@@ -313,10 +247,10 @@ func (p *post) round(ctx context.Context) (bool, error) {
 			return false, err
 		}
 	}
-	numbers := p.pick()
+	picked := p.pick()
 	switch {
-	case len(numbers) > 0:
-		return true, p.handOver(ctx, numbers)
+	case len(picked) > 0:
+		return true, p.handOver(ctx, picked)
 	case len(p.done) >= mailBatch || len(p.done) > 0 && p.idle > 0:
 		return true, p.write(ctx)
 	}
@@ -326,7 +260,7 @@ func (p *post) round(ctx context.Context) (bool, error) {
 // take takes the mails that are due next, and writes what became of others with it.
 func (p *post) take(ctx context.Context) (err error) {
 	q := db.New(p.pipe)
-	if err := errors.Join(q.PlanAnew(ctx), p.end(ctx, q, p.done)); err != nil {
+	if err := errors.Join(q.PlanAnew(ctx), p.end(ctx, q, p.done), p.noteAir(ctx, q)); err != nil {
 		return err
 	}
 	without, now := make([]string, 0, len(p.without)), p.clock.Now()
@@ -334,13 +268,13 @@ func (p *post) take(ctx context.Context) (err error) {
 		without = append(without, domain)
 	}
 	p.taken, err = q.TakeMails(ctx, db.TakeMailsParams{
-		Owner: p.owner, Due: &now, Without: without, Size: mailBatch,
+		Owner: p.owner, Due: now, Without: without, Size: mailBatch,
 		AfterKind: p.last.Kind, AfterDue: p.last.DueTime, AfterNo: p.last.MailNo,
 	})
 	if err != nil {
 		return fmt.Errorf("take mails: %w", err)
 	}
-	p.done, p.noted = p.done[:0], 0
+	p.done, p.noted, p.stale = p.done[:0], 0, false
 	p.dry = len(p.taken) < mailBatch
 	slices.SortFunc(p.taken, func(a, b db.TakeMailsRow) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), a.DueTime.Compare(b.DueTime), cmp.Compare(a.MailNo, b.MailNo))
@@ -351,10 +285,18 @@ func (p *post) take(ctx context.Context) (err error) {
 	return nil
 }
 
+// noteAir notes which mails are in the air, in place of all notes before: what they say is written.
+func (p *post) noteAir(ctx context.Context, q *db.Queries) error {
+	if !p.stale {
+		return nil // one who has nothing to do writes nothing
+	}
+	return q.NoteMails(ctx, db.NoteMailsParams{Owner: p.owner, Handed: slices.AppendSeq([]int64{}, maps.Keys(p.air))})
+}
+
 // pick chooses a mail for each connection that is free. Those of domains that have had enough are given back.
-func (p *post) pick() (numbers []int64) {
+func (p *post) pick() (picked []db.TakeMailsRow) {
 	now := p.clock.Now()
-	for len(numbers) < p.idle && len(p.taken) > 0 {
+	for len(picked) < p.idle && len(p.taken) > 0 {
 		next := p.taken[0]
 		p.taken = p.taken[1:]
 		if p.without[next.Domain] || !p.limits.allow(next.Domain, now) {
@@ -362,59 +304,71 @@ func (p *post) pick() (numbers []int64) {
 			p.giveBack(next)
 			continue
 		}
-		numbers = append(numbers, next.MailNo)
+		picked = append(picked, next)
 	}
-	return numbers
+	return picked
 }
 
-// handOver notes that mails are handed over, and what became of others, and sends them.
-func (p *post) handOver(ctx context.Context, numbers []int64) error {
+// handOver notes that mails are handed over, and what became of others, and sends them. Those that it could not send it has
+// still.
+func (p *post) handOver(ctx context.Context, picked []db.TakeMailsRow) (err error) {
+	waiting := map[int64]db.TakeMailsRow{}
+	for _, one := range picked {
+		waiting[one.MailNo] = one
+	}
+	defer func() {
+		if err != nil {
+			p.taken = slices.AppendSeq(p.taken, maps.Values(waiting))
+		}
+	}()
 	q := db.New(p.pipe)
-	if err := q.CommitSoon(ctx); err != nil {
+	args, err := p.note(picked)
+	if err := errors.Join(err, q.CommitSoon(ctx)); err != nil {
 		return err
 	}
-	if err := p.note(ctx, q); err != nil {
-		return err
-	}
-	handed, err := q.HandMails(ctx, db.HandMailsParams{MailNos: numbers, Owner: p.owner})
+	handed, err := q.HandMails(ctx, args)
 	if err != nil {
 		return fmt.Errorf("hand over mails: %w", err)
 	}
-	p.noted = len(p.done)
-	for _, one := range handed {
-		if err := p.launch(ctx, one); err != nil {
+	p.noted, p.stale = len(p.done), true
+	for _, now := range handed {
+		if err := p.launch(ctx, taken{waiting[now.MailNo], now}); err != nil {
 			return err
 		}
+		delete(waiting, now.MailNo)
 	}
 	return nil
 }
 
-// note notes what became of mails that were handed over.
-func (p *post) note(ctx context.Context, q *db.Queries) error {
-	var args db.NoteOutcomesParams
+// note is what is noted when mails are handed over: these, and what became of those that were in the air.
+func (p *post) note(picked []db.TakeMailsRow) (args db.HandMailsParams, err error) {
+	args = db.HandMailsParams{Owner: p.owner, Sent: []int64{}}
+	for _, one := range picked {
+		args.Handed = append(args.Handed, one.MailNo)
+	}
+	others := []outcome{}
 	for _, o := range p.done[p.noted:] {
-		if !o.tried {
-			continue // not in the air
+		switch {
+		case o.Tried && o.State == mailSent:
+			args.Sent = append(args.Sent, o.MailNo)
+		case o.Tried:
+			others = append(others, o)
 		}
-		args.MailNos, args.States, args.Bounces = append(args.MailNos, o.mailNo), append(args.States, o.state), append(args.Bounces, o.bounced)
-		args.Failures, args.DueTimes = append(args.Failures, o.failure), append(args.DueTimes, o.dueTime)
 	}
-	if len(args.MailNos) == 0 {
-		return nil
-	}
-	return q.NoteOutcomes(ctx, args)
+	args.Others, err = json.Marshal(others)
+	return args, err
 }
 
 // write writes what became of mails.
 func (p *post) write(ctx context.Context) error {
 	q := db.New(p.pipe)
-	if err := errors.Join(q.PlanAnew(ctx), p.end(ctx, q, p.done)); err != nil {
+	if err := errors.Join(q.PlanAnew(ctx), p.end(ctx, q, p.done), p.noteAir(ctx, q)); err != nil {
 		return err
 	}
 	if err := p.pipe.flush(ctx); err != nil {
 		return fmt.Errorf("record what became of mails: %w", err)
 	}
-	p.done, p.noted = p.done[:0], 0
+	p.done, p.noted, p.stale = p.done[:0], 0, false
 	return nil
 }
 
@@ -425,118 +379,14 @@ func (p *post) end(ctx context.Context, q *db.Queries, done []outcome) error {
 	now := p.clock.Now()
 	args := db.EndMailsParams{Now: &now}
 	for _, o := range done {
-		args.MailNos, args.Owners = append(args.MailNos, o.mailNo), append(args.Owners, o.owner)
-		args.States, args.Bounces = append(args.States, o.state), append(args.Bounces, o.bounced)
-		args.Failures, args.DueTimes = append(args.Failures, o.failure), append(args.DueTimes, o.dueTime)
+		args.MailNos, args.Owners = append(args.MailNos, o.MailNo), append(args.Owners, o.Owner)
+		args.States, args.Bounces = append(args.States, o.State), append(args.Bounces, o.Bounced)
+		args.Failures, args.DueTimes = append(args.Failures, o.Failure), append(args.DueTimes, o.DueTime)
 		tries := int32(0)
-		if o.tried {
+		if o.Tried {
 			tries = 1
 		}
 		args.Tries = append(args.Tries, tries)
 	}
 	return q.EndMails(ctx, args)
-}
-
-// launch sends a mail, beside everything else. What is not wanted any more is not sent.
-func (p *post) launch(ctx context.Context, one db.HandMailsRow) error {
-	result := outcome{mailNo: one.MailNo, owner: p.owner, state: mailCancelled, dueTime: p.clock.Now(), tried: true}
-	if !wanted(one) {
-		moved, err := p.moveToOtherList(ctx, one)
-		if err != nil || moved {
-			p.lookAgain()
-			return err
-		}
-		p.done = append(p.done, result)
-		return nil
-	}
-	message, err := p.compose(ctx, one)
-	if err != nil {
-		p.log.ErrorContext(ctx, "a mail cannot be written", "mail", one.MailNo, "error", err)
-		result.state, result.failure, result.dueTime = mailQueued, "it could not be written", p.clock.Now().Add(backOff(one.Attempts+1))
-		p.done = append(p.done, result)
-		return nil
-	}
-	p.idle--
-	go func() { p.results <- p.hand(context.WithoutCancel(ctx), one, result, message) }()
-	return nil
-}
-
-// hand gives a mail to the server, and says what became of it.
-func (p *post) hand(ctx context.Context, taken db.HandMailsRow, result outcome, message mail.Message) outcome {
-	ctx, cancel := context.WithTimeout(ctx, mailLimit)
-	defer cancel()
-	err := p.mail.Send(ctx, message)
-	if err == nil {
-		result.state = mailSent
-		return result
-	}
-	result.failure = err.Error()
-	failure, _ := errors.AsType[*mail.Error](err)
-	now := p.clock.Now()
-	switch {
-	case mail.KindOf(err) == mail.Uncertain:
-		result.state = mailUncertain
-	case mail.KindOf(err) == mail.Temporary && now.Sub(taken.CreateTime) < mailPatience:
-		result.state, result.dueTime = mailQueued, now.Add(backOff(taken.Attempts+1))
-		return result
-	case failure.Bounce():
-		result.state, result.bounced = mailFailed, taken.Kind != mailPosting
-		if err := p.bounced(ctx, taken, result.failure); err != nil {
-			p.log.ErrorContext(ctx, "a bounce is not recorded", "mail", taken.MailNo, "error", err)
-			result.state, result.bounced, result.dueTime = mailQueued, false, now.Add(backOff(taken.Attempts+1))
-			return result
-		}
-	default:
-		result.state = mailFailed
-	}
-	p.log.WarnContext(ctx, "a mail was not sent", "mail", taken.MailNo, "state", result.state, "error", err)
-	return result
-}
-
-// backOff is the wait before another try: a minute, and twice as long each time, up to six hours.
-func backOff(attempts int32) time.Duration {
-	return min(time.Minute<<min(max(attempts-1, 0), 10), 6*time.Hour)
-}
-
-// wanted says whether a mail is still to be sent: asked in the moment in which it is handed over.
-func wanted(taken db.HandMailsRow) bool {
-	if taken.Deleted || taken.Recalled || taken.MailingState == mailingCancelled {
-		return false
-	}
-	switch taken.Kind {
-	case mailPosting:
-		return taken.PostingAddress != ""
-	case mailAnnouncement:
-		return taken.EntryState == subscribed
-	}
-	// Something to confirm: an entry that waits, or somebody who asked to come back.
-	return taken.Address != "" &&
-		(taken.EntryState == pending || taken.EntryState > pending && !taken.CreateTime.Before(taken.EntryTime))
-}
-
-// moveToOtherList gives the mail of somebody who has left its list to another list that the announcement is mailed to and
-// that has the person still.
-func (p *post) moveToOtherList(ctx context.Context, taken db.HandMailsRow) (bool, error) {
-	if taken.Kind != mailAnnouncement || taken.Recalled {
-		return false, nil
-	}
-	q := db.New(p.pipe.conn)
-	other, err := q.OtherListOf(ctx, db.OtherListOfParams{AnnouncementID: *taken.AnnouncementID, ListNo: taken.ListNo, Token: taken.Token})
-	if err != nil {
-		return false, ignoreNoRows(err)
-	}
-	now := p.clock.Now()
-	return true, q.MoveMail(ctx, db.MoveMailParams{
-		MailNo: taken.MailNo, Owner: p.owner, ListNo: other.ListNo, FromMailing: *taken.MailingNo, ToMailing: other.MailingNo, Now: now,
-	})
-}
-
-// bounced records that nobody is reached at the address of a mail.
-func (s *Service) bounced(ctx context.Context, taken db.HandMailsRow, said string) error {
-	_, err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) (struct{}, error) {
-		return struct{}{}, buryBounced(ctx, tx, taken.ListNo, taken.AnnouncementID, taken.Token, said, s.clock.Now())
-	})
-	s.publisher.Wake()
-	s.moves.wake()
-	return err
 }

@@ -13,7 +13,8 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/local/db"
 )
 
-// ErasePerson forgets a person on all lists of a chapter and leaves keyed tombstones. Erasing again changes nothing.
+// ErasePerson forgets a person on all lists of a chapter, where it leaves keyed tombstones, and among its officers. Erasing
+// again changes nothing.
 func (s *Service) ErasePerson(ctx context.Context, req *localv1.ErasePersonRequest) (*localv1.ErasePersonResponse, error) {
 	canonical, err := address.Canonical(req.GetAddress())
 	if err != nil {
@@ -43,6 +44,9 @@ func (s *Service) ErasePerson(ctx context.Context, req *localv1.ErasePersonReque
 			for _, id := range holding {
 				answer.Connectors = append(answer.Connectors, name+"/connectors/"+id)
 			}
+		}
+		if answer.Officers, err = s.eraseOfficers(ctx, tx, chapter, token[:]); err != nil {
+			return nil, fmt.Errorf("erase from the officers of %s: %w", req.GetParent(), err)
 		}
 		return answer, forgetPlans(ctx, tx, chapter, canonical, token[:])
 	})

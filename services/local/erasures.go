@@ -27,15 +27,16 @@ func (s *Service) erasureTopic() bus.Topic {
 				return fmt.Errorf("%s carries a %T", parts[0].Subject, parts[0].Data)
 			}
 			now := s.clock.Now()
-			erased, err := erasePerson(ctx, tx, erasure.TokensAt(order, s.config.Site), now)
+			tokens := erasure.TokensAt(order, s.config.Site)
+			erased, err := erasePerson(ctx, tx, tokens, now)
 			if err != nil {
 				return fmt.Errorf("carry out %s: %w", order.GetErasure(), err)
 			}
-			raised, err := eraseRaiser(ctx, tx, order)
+			known, err := s.eraseSubject(ctx, tx, order, tokens)
 			if err != nil {
 				return fmt.Errorf("carry out %s: %w", order.GetErasure(), err)
 			}
-			return confirmErasure(ctx, tx, s.config.Site, order, erased+raised, now)
+			return confirmErasure(ctx, tx, s.config.Site, order, erased+known, now)
 		},
 	}
 }
@@ -112,19 +113,31 @@ func erasePlans(ctx context.Context, tx pgx.Tx, tokens [][]byte, addresses map[s
 	return erased, nil
 }
 
-// eraseRaiser takes the name for signing in off the concerns that the person raised.
-func eraseRaiser(ctx context.Context, tx pgx.Tx, order *eventv1.MemberErased) (int32, error) {
+// eraseSubject takes the name for signing in off the concerns that the person raised, and the person out of all offices.
+func (s *Service) eraseSubject(ctx context.Context, tx pgx.Tx, order *eventv1.MemberErased, tokens [][]byte) (int32, error) {
 	q := db.New(tx)
-	raisers, err := q.Raisers(ctx)
+	subjects, err := q.Subjects(ctx)
 	if err != nil {
 		return 0, err
 	}
-	raiser := erasure.Subject(order, raisers)
-	if raiser == "" {
-		return 0, nil
+	subject := erasure.Subject(order, subjects)
+	officers, err := q.OfficersOfPerson(ctx, db.OfficersOfPersonParams{Tokens: tokens, Subject: subject})
+	if err != nil {
+		return 0, err
 	}
-	erased, err := q.EraseRaiser(ctx, db.EraseRaiserParams{Nobody: erasure.Nobody, Raiser: raiser})
-	return int32(erased), err
+	for _, officer := range officers { // one person holds a handful of offices
+		if _, err := q.ChapterForUpdate(ctx, officer.ChapterID); err != nil {
+			return 0, err
+		}
+		if err := s.removeOfficers(ctx, tx, officer); err != nil {
+			return 0, err
+		}
+	}
+	if subject == "" {
+		return int32(len(officers)), nil
+	}
+	raised, err := q.EraseRaiser(ctx, db.EraseRaiserParams{Nobody: erasure.Nobody, Raiser: subject})
+	return int32(raised) + int32(len(officers)), err
 }
 
 // confirmErasure keeps that a person was forgotten, and says so. Every time: after a restore the confirmation is new.

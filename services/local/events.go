@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	eventv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/event/v1"
+	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 	"github.com/chapterhouse/chapterhouse/services/local/db"
 )
@@ -28,10 +29,10 @@ func (s *Service) connectBus(deps Deps) error {
 	s.responder = bus.NewResponder(bus.ResponderConfig{
 		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Local, Site: s.config.Site,
 		Log: deps.Log, Registerer: deps.Registerer,
-	}, owners(s.config.Site)...)
+	}, s.owners()...)
 	for tier, topics := range map[string][]bus.Topic{
 		bus.Regional:      {regionTopic(), s.placementTopic(), caseTopic(), s.relayTopic(), s.announcementTopic()},
-		bus.International: {s.charterTopic(), s.announcementTopic(), s.erasureTopic()},
+		bus.International: {s.charterTopic(), s.announcementTopic(), s.policyTopic(), s.noticeTopic(), s.erasureTopic()},
 	} {
 		// One worker takes events as they come, so that a charter is known before what is for the chartered.
 		consumer, err := bus.NewConsumer(bus.ConsumerConfig{
@@ -47,18 +48,26 @@ func (s *Service) connectBus(deps Deps) error {
 	return nil
 }
 
-// chapterChanged tells of a chapter as it stands.
-func chapterChanged(c db.Chapter) bus.Event {
-	return bus.Event{
-		Subject:   "chapter." + c.ID + ".changed",
-		Aggregate: chapterName(c.ID),
-		Version:   bus.Version{Epoch: c.Epoch, Number: c.Version},
-		Data:      chapterMessage(c),
+// chaptersChanged tells of chapters as they stand, with their officers.
+func (s *Service) chaptersChanged(ctx context.Context, tx pgx.Tx, chapters ...db.Chapter) ([]bus.Event, error) {
+	officers, err := officersByChapter(ctx, tx, chapters...)
+	if err != nil {
+		return nil, err
 	}
+	events := make([]bus.Event, 0, len(chapters))
+	for _, c := range chapters {
+		events = append(events, bus.Event{
+			Subject:   "chapter." + c.ID + ".changed",
+			Aggregate: chapterName(c.ID),
+			Version:   bus.Version{Epoch: c.Epoch, Number: c.Version},
+			Data:      s.chapterMessage(c, officers[c.ID]),
+		})
+	}
+	return events, nil
 }
 
-func chapterMessage(c db.Chapter) *eventv1.ChapterChanged {
-	return &eventv1.ChapterChanged{
+func (s *Service) chapterMessage(c db.Chapter, officers []db.Officer) *eventv1.ChapterChanged {
+	message := &eventv1.ChapterChanged{
 		Chapter:      chapterName(c.ID),
 		DisplayName:  c.DisplayName,
 		Region:       regionName(c.Region),
@@ -71,6 +80,21 @@ func chapterMessage(c db.Chapter) *eventv1.ChapterChanged {
 		CreateTime:   timestamppb.New(c.CreateTime),
 		UpdateTime:   timestamppb.New(c.UpdateTime),
 	}
+	now, people := s.clock.Now(), map[string]bool{}
+	for _, o := range officers {
+		told := &eventv1.ChapterOfficer{TermStartTime: timestamppb.New(o.TermStart), TermEndTime: timestamppb.New(o.TermEnd)}
+		person := o.ID.String()
+		if o.Subject != "" {
+			told.SubjectToken = s.siteKey.SubjectToken(o.Subject)
+			person = string(told.GetSubjectToken())
+		}
+		message.Officers = append(message.Officers, told)
+		if officerState(o, now) == localv1.Officer_CURRENT {
+			people[person] = true
+		}
+	}
+	message.OfficerCount = int32(len(people))
+	return message
 }
 
 // listChanged tells of a list's version that moves no token.
@@ -113,9 +137,9 @@ func (s *Service) beginEpoch(ctx context.Context, tx pgx.Tx, epoch int64) error 
 	if err := q.DoubtMails(ctx, &now); err != nil {
 		return fmt.Errorf("doubt the mails: %w", err)
 	}
-	events := make([]bus.Event, 0, len(chapters)+len(lists))
-	for _, chapter := range chapters {
-		events = append(events, chapterChanged(chapter))
+	events, err := s.chaptersChanged(ctx, tx, chapters...)
+	if err != nil {
+		return err
 	}
 	for _, list := range lists {
 		events = append(events, listChanged(list))
@@ -131,13 +155,13 @@ func (s *Service) beginEpoch(ctx context.Context, tx pgx.Tx, epoch int64) error 
 	return bus.Append(ctx, tx, append(append(events, concerns...), erasures...)...)
 }
 
-func owners(site string) []bus.Owner {
+func (s *Service) owners() []bus.Owner {
 	return []bus.Owner{
-		{Kind: "chapter", Versions: chapterVersions, Snapshot: chapterSnapshot},
+		{Kind: "chapter", Versions: chapterVersions, Snapshot: s.chapterSnapshot},
 		{Kind: "list", Versions: listVersions, Snapshot: listSnapshot},
 		{Kind: "receipt", Versions: receiptVersions, Snapshot: receiptSnapshot},
 		concernOwner(),
-		erasureOwner(site),
+		erasureOwner(s.config.Site),
 	}
 }
 
@@ -155,12 +179,16 @@ func chapterVersions(ctx context.Context, tx pgx.Tx, after string, limit int) ([
 	return versions, nil
 }
 
-func chapterSnapshot(ctx context.Context, tx pgx.Tx, aggregate string, send func(proto.Message) error) (bus.Version, bool, error) {
+func (s *Service) chapterSnapshot(ctx context.Context, tx pgx.Tx, aggregate string, send func(proto.Message) error) (bus.Version, bool, error) {
 	chapter, err := db.New(tx).Chapter(ctx, chapterID(aggregate))
 	if err != nil {
 		return bus.Version{}, false, ignoreNoRows(err)
 	}
-	return bus.Version{Epoch: chapter.Epoch, Number: chapter.Version}, true, send(chapterMessage(chapter))
+	officers, err := officersByChapter(ctx, tx, chapter)
+	if err != nil {
+		return bus.Version{}, false, err
+	}
+	return bus.Version{Epoch: chapter.Epoch, Number: chapter.Version}, true, send(s.chapterMessage(chapter, officers[chapter.ID]))
 }
 
 func listVersions(ctx context.Context, tx pgx.Tx, after string, limit int) ([]bus.AggregateVersion, error) {

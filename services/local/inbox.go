@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -42,22 +43,43 @@ func (s *Service) ListInboxItems(ctx context.Context, req *localv1.ListInboxItem
 	if !args.First {
 		args.BeforeTime, args.BeforeID = openItemCursor(page.after)
 	}
+	var announcements, notices []*localv1.InboxItem
+	if req.GetKind() != localv1.InboxItem_NOTICE {
+		if announcements, err = announcementsBefore(ctx, q, args); err != nil {
+			return nil, err
+		}
+	}
+	if req.GetKind() != localv1.InboxItem_ANNOUNCEMENT {
+		rows, err := q.NoticesBefore(ctx, db.NoticesBeforeParams(args))
+		if err != nil {
+			return nil, err
+		}
+		if notices, err = viewNotices(ctx, q, rows); err != nil {
+			return nil, err
+		}
+	}
+	answer := &localv1.ListInboxItemsResponse{}
+	answer.Items, answer.NextPageToken = cut(page, inOrder(announcements, notices), itemCursor)
+	if n := rpc.Fit(answer.GetItems()); n < len(answer.GetItems()) {
+		answer.Items, answer.NextPageToken = answer.GetItems()[:n], page.seal(itemCursor(answer.GetItems()[n-1]))
+	}
+	return answer, nil
+}
+
+func announcementsBefore(ctx context.Context, q *db.Queries, args db.InboxItemsBeforeParams) ([]*localv1.InboxItem, error) {
 	found, err := q.InboxItemsBefore(ctx, args)
 	if err != nil {
 		return nil, err
 	}
-	answer := &localv1.ListInboxItemsResponse{}
-	found, answer.NextPageToken = cut(page, found, func(row db.InboxItemsBeforeRow) string { return itemCursor(row.InboxItem) })
 	rows := make([]db.InboxItemRow, 0, len(found))
 	for _, row := range found {
 		rows = append(rows, db.InboxItemRow(row))
 	}
-	answer.Items, err = viewInboxItems(ctx, q, chapter, rows)
-	return answer, err
+	return viewInboxItems(ctx, q, args.ChapterID, rows)
 }
 
-func itemCursor(item db.InboxItem) string {
-	return strconv.FormatInt(item.ArriveTime.UnixMicro(), 10) + "." + item.AnnouncementID.String()
+func itemCursor(item *localv1.InboxItem) string {
+	return strconv.FormatInt(item.GetArriveTime().AsTime().UnixMicro(), 10) + "." + element(item.GetName(), 3)
 }
 
 // openItemCursor reads what was sealed by us.
@@ -76,8 +98,11 @@ func (s *Service) GetInboxItem(ctx context.Context, req *localv1.GetInboxItemReq
 func readInboxItem(ctx context.Context, q *db.Queries, name string) (*localv1.InboxItem, error) {
 	chapter, id := chapterID(name), itemID(name)
 	row, err := q.InboxItem(ctx, db.InboxItemParams{ChapterID: chapter, AnnouncementID: id})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return readNoticeItem(ctx, q, name)
+	}
 	if err != nil {
-		return nil, orNotFound(err, name)
+		return nil, err
 	}
 	views, err := viewInboxItems(ctx, q, chapter, []db.InboxItemRow{row})
 	if err != nil {
@@ -103,6 +128,9 @@ func (s *Service) SendInboxItem(ctx context.Context, req *localv1.SendInboxItemR
 	}
 	return inTx(ctx, s, func(tx pgx.Tx) (*localv1.InboxItem, error) {
 		q, now := db.New(tx), s.clock.Now()
+		if err := isNotice(ctx, q, req.GetName()); err != nil {
+			return nil, err
+		}
 		item, err := lockInboxItem(ctx, q, req.GetName())
 		if err != nil {
 			return nil, err
@@ -189,13 +217,20 @@ func listToSend(ctx context.Context, q *db.Queries, chapter string, i int, name 
 	return list, nil
 }
 
-// DismissInboxItem says that the chapter does not pass it on. Dismissing again changes the reason at most.
+// DismissInboxItem says that the chapter does not pass it on, or has seen the notice. Dismissing again changes the reason at
+// most.
 func (s *Service) DismissInboxItem(ctx context.Context, req *localv1.DismissInboxItemRequest) (*localv1.InboxItem, error) {
 	if err := readable("reason", req.GetReason()); err != nil {
 		return nil, err
 	}
 	return inTx(ctx, s, func(tx pgx.Tx) (*localv1.InboxItem, error) {
 		q, now := db.New(tx), s.clock.Now()
+		if done, err := s.dismissNotice(ctx, tx, req); done || err != nil {
+			if err != nil {
+				return nil, err
+			}
+			return readNoticeItem(ctx, q, req.GetName())
+		}
 		row, err := lockInboxItem(ctx, q, req.GetName())
 		if err != nil {
 			return nil, err
@@ -256,7 +291,7 @@ func viewInboxItem(row db.InboxItemRow) (*localv1.InboxItem, error) {
 		state = localv1.InboxItem_RECALLED
 	}
 	view := &localv1.InboxItem{
-		Name: inboxName(item.ChapterID, item.AnnouncementID), Announcement: row.Announcement.Name, Region: regionName(item.Region),
+		Name: inboxName(item.ChapterID, item.AnnouncementID), Kind: localv1.InboxItem_ANNOUNCEMENT, Announcement: row.Announcement.Name, Region: regionName(item.Region),
 		State: state, Edition: row.Announcement.Edition, ArrivedEdition: item.ArrivedEdition,
 		Corrected: row.Announcement.Edition > item.ArrivedEdition, Urgent: announcement.GetUrgent(),
 		Language: l.text.GetLanguage(), Subject: l.text.GetSubject(),

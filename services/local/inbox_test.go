@@ -227,8 +227,8 @@ func TestAudience(t *testing.T) {
 		{"RegionAbove", func(a *eventv1.AnnouncementChanged, _ *eventv1.RelayChanged) {
 			a.AudienceRegions = []string{"regions/world"}
 		}, []string{"berlin", "madrid"}},
-		{"OtherRegion", func(a *eventv1.AnnouncementChanged, _ *eventv1.RelayChanged) {
-			a.AudienceRegions = []string{"regions/asia"}
+		{"OnlyOnTheWay", func(a *eventv1.AnnouncementChanged, r *eventv1.RelayChanged) {
+			a.AudienceRegions, r.ChaptersChosen = []string{"regions/asia"}, true
 		}, nil},
 		{"ChosenChapters", func(_ *eventv1.AnnouncementChanged, r *eventv1.RelayChanged) {
 			r.ChaptersChosen, r.Chapters = true, []string{"chapters/berlin"}
@@ -310,7 +310,7 @@ func (w *world) countsAreTrue() {
 	var wrong int
 	w.must(w.pool.QueryRow(w.t.Context(), `
 		SELECT count(*) FROM mailings g LEFT JOIN LATERAL (
-			SELECT count(*) FILTER (WHERE state IN ('QUEUED', 'SENDING')) AS queued, count(*) FILTER (WHERE state = 'SENT') AS sent,
+			SELECT count(*) FILTER (WHERE state = 'QUEUED' AND EXISTS (SELECT FROM mail_queue q WHERE q.mail_no = m.mail_no)) AS queued, count(*) FILTER (WHERE state = 'SENT') AS sent,
 			       count(*) FILTER (WHERE state = 'FAILED' AND bounced) AS bounced, count(*) FILTER (WHERE state = 'FAILED' AND NOT bounced) AS failed,
 			       count(*) FILTER (WHERE state = 'UNCERTAIN') AS uncertain, count(*) FILTER (WHERE left_by_it) AS unsubscribed
 			FROM mails m WHERE m.mailing_no = g.mailing_no) c ON true

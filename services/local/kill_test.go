@@ -99,11 +99,17 @@ func (v *victim) kill() {
 	v.cmd = nil
 }
 
-// TestKillsSendNobodyTwice kills a process that sends 5,000 mails 50 times, in the middle of them. Nobody is missed who is
-// not UNCERTAIN, nobody gets two, and at most one mail a connection and kill is UNCERTAIN.
-func TestKillsSendNobodyTwice(t *testing.T) {
-	t.Parallel()
-	const people, kills, connections = 5000, 50, 4
+// massMailing is a mailing that is due, and processes that send it into a sink, none of which is started.
+type massMailing struct {
+	t       *testing.T
+	people  int
+	pool    *pgxpool.Pool
+	sink    *mailsink.Sink
+	victims []*victim
+}
+
+func newMassMailing(t *testing.T, people, processes int) *massMailing {
+	t.Helper()
 	database := testkit.Database(t, Migrations()...)
 	pool, err := postgres.Open(t.Context(), database)
 	if err != nil {
@@ -116,35 +122,77 @@ func TestKillsSendNobodyTwice(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = sink.Close() })
 	scheduleMailing(t, pool, people)
-	v := &victim{t: t, env: []string{
-		victimDatabase + "=" + database, victimNATS + "=" + testkit.NATS(t).URL(), victimSMTP + "=" + sink.Addr(),
-	}}
-	t.Cleanup(func() { v.kill() })
-
-	arrived := func(n int) {
-		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		if _, err := sink.Wait(ctx, func(all []mailsink.Message) bool { return len(all) >= n }); err != nil {
-			t.Fatal(err)
-		}
+	m := &massMailing{t: t, people: people, pool: pool, sink: sink}
+	nats := testkit.NATS(t).URL()
+	for range processes {
+		v := &victim{t: t, env: []string{victimDatabase + "=" + database, victimNATS + "=" + nats, victimSMTP + "=" + sink.Addr()}}
+		t.Cleanup(v.kill)
+		m.victims = append(m.victims, v)
 	}
-	begin := time.Now()
+	return m
+}
+
+// arrived waits until so many mails have arrived.
+func (m *massMailing) arrived(n int) {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), time.Minute)
+	defer cancel()
+	if _, err := m.sink.Wait(ctx, func(all []mailsink.Message) bool { return len(all) >= n }); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// ended waits until nothing is queued any more.
+func (m *massMailing) ended() {
+	m.t.Helper()
+	states := map[string]int{}
+	testkit.Eventually(m.t, time.Minute, func() (bool, string) {
+		states = mailStates(m.t, m.pool)
+		return states["QUEUED"] == 0, fmt.Sprint(states)
+	})
+	for _, v := range m.victims {
+		v.kill()
+	}
+	m.t.Logf("%v, %d mails arrived", states, len(m.sink.Messages()))
+}
+
+// TestKillsSendNobodyTwice kills a process that sends 5,000 mails 50 times, in the middle of them. Nobody is missed who is
+// not UNCERTAIN, nobody gets two, and at most one mail a connection and kill is UNCERTAIN.
+func TestKillsSendNobodyTwice(t *testing.T) {
+	t.Parallel()
+	const people, kills, connections = 5000, 50, 4
+	m := newMassMailing(t, people, 1)
+	v := m.victims[0]
 	for i := range kills {
 		v.start()
 		// The last life has some mails left to send, whatever became of these.
-		arrived(min(len(sink.Messages())+rand.IntN(2*people/(kills+10)), people-connections*(kills-i)))
+		m.arrived(min(len(m.sink.Messages())+rand.IntN(2*people/(kills+10)), people-connections*(kills-i)))
 		v.kill()
 	}
 	v.start()
-	states := map[string]int{}
-	testkit.Eventually(t, time.Minute, func() (bool, string) {
-		states = mailStates(t, pool)
-		return states["QUEUED"]+states["SENDING"] == 0, fmt.Sprint(states)
-	})
-	v.kill()
-	t.Logf("%d kills in %s: %v, %d mails arrived", kills, time.Since(begin).Round(time.Second), states, len(sink.Messages()))
-	judge(t, pool, sink.Messages(), people, kills*connections)
+	m.ended()
+	judge(t, m.pool, m.sink.Messages(), people, kills*connections)
+}
+
+// TestProcessesShareAMailing has three processes send one mailing from one database, and kills them in turn: the others take
+// over what the dead one had taken, and the promises are those of one process.
+func TestProcessesShareAMailing(t *testing.T) {
+	t.Parallel()
+	const people, kills, connections = 3000, 12, 4
+	m := newMassMailing(t, people, 3)
+	for _, v := range m.victims {
+		v.start()
+	}
+	for i := range kills {
+		m.arrived(min(len(m.sink.Messages())+rand.IntN(2*people/(kills+4)), people-connections*(kills-i)))
+		v := m.victims[i%len(m.victims)]
+		v.kill()
+		if i < kills-2 { // the end is one process's
+			v.start()
+		}
+	}
+	m.ended()
+	judge(t, m.pool, m.sink.Messages(), people, kills*connections)
 }
 
 // judge compares what arrived with what is recorded.

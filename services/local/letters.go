@@ -48,14 +48,17 @@ func letterOf(ctx context.Context, q *db.Queries, row db.Announcement, region, l
 		return l, err
 	}
 	var translations [][]*eventv1.AnnouncementText
-	for _, row := range rows {
+	for _, above := range rows {
 		relay := &eventv1.RelayChanged{}
-		if err := proto.Unmarshal(row.Content, relay); err != nil {
+		if err := proto.Unmarshal(above.Content, relay); err != nil {
 			return l, fmt.Errorf("read a relay: %w", err)
 		}
-		translations = append(translations, relay.GetTranslations())
+		// Relay and announcement are heard of one after the other: a translation of another edition says something else.
+		if relay.GetEdition() == row.Edition {
+			translations = append(translations, relay.GetTranslations())
+		}
 		if relay.GetNote() != "" {
-			l.notes = append(l.notes, regionNote{row.Region, relay.GetNote()})
+			l.notes = append(l.notes, regionNote{above.Region, relay.GetNote()})
 		}
 	}
 	slices.Reverse(l.notes)

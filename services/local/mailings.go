@@ -91,13 +91,14 @@ func (s *Service) queueMails(ctx context.Context, q *db.Queries, due db.DueMaili
 
 func domainOf(address string) string { return address[strings.LastIndexByte(address, '@')+1:] }
 
-// frame is what the mails of a mailing have in common.
+// frame is what the mails of a mailing have in common. It is written once.
 type frame struct {
 	pages
 
 	from, replyTo    netmail.Address
 	listID, listName string
 	chapterName      string
+	form             *mail.Form
 }
 
 // frameOf reads what a mailing's mails have in common. It is read again with every tick, so that a correction reaches all
@@ -124,16 +125,32 @@ func (d *delivery) frameOf(ctx context.Context, mailingNo int64) (*frame, error)
 	if f.pages, err = l.render(row.Mailing.Note); err != nil {
 		return nil, err
 	}
+	if f.form, err = d.mail.NewForm(f.message()); err != nil {
+		return nil, fmt.Errorf("write mailing %d: %w", mailingNo, err)
+	}
 	d.frames[mailingNo] = f
 	return f, nil
+}
+
+// message is a mail of the mailing to a person, without what is the person's.
+func (f *frame) message() mail.Message {
+	message := mail.Message{
+		From: f.from, ReplyTo: f.replyTo, Subject: f.subject, Language: f.language, ListID: f.listID, ListName: f.listName, OneClick: true,
+	}
+	text, rendered := f.signed(mail.UnsubscribeMark)
+	message.Text, message.HTML = document(f.language, text, rendered)
+	return message
 }
 
 // listID names a list for ever (RFC 2919).
 func listID(list, chapter, domain string) string { return list + "." + chapter + "." + domain }
 
 // compose writes a mail that was taken.
-func (d *delivery) compose(ctx context.Context, taken db.HandMailsRow) (mail.Message, error) {
-	if taken.Kind == mailConfirm {
+func (d *delivery) compose(ctx context.Context, taken taken) (mail.Message, error) {
+	switch taken.Kind {
+	case mailNotice:
+		return d.noticeMail(ctx, taken)
+	case mailConfirm:
 		about, err := db.New(d.pool).MailContext(ctx, db.MailContextParams{ListNo: taken.ListNo, Token: taken.Token})
 		return d.confirmation(taken, about), err
 	}
@@ -141,35 +158,31 @@ func (d *delivery) compose(ctx context.Context, taken db.HandMailsRow) (mail.Mes
 	if err != nil {
 		return mail.Message{}, err
 	}
-	message := mail.Message{
-		From: f.from, ReplyTo: f.replyTo, Subject: f.subject, Language: f.language,
-		ID: d.messageID(taken.ID), ListID: f.listID, ListName: f.listName,
-		To: netmail.Address{Name: taken.DisplayName, Address: taken.Address},
-	}
-	if taken.Kind == mailPosting {
-		message.To = netmail.Address{Address: taken.PostingAddress}
-		message.Text, message.HTML = f.document(f.text, f.html)
-		message.ListID, message.ListName = "", "" // the list is another's, and says so itself
+	if taken.Kind == mailPosting { // the list is another's, and says so itself
+		message := f.message()
+		message.ID, message.To = d.messageID(taken.ID), netmail.Address{Address: taken.now.PostingAddress}
+		message.Text, message.HTML = document(f.language, f.text, f.html)
+		message.ListID, message.ListName, message.OneClick = "", "", false
 		return message, nil
 	}
-	message.Unsubscribe = d.page(link{
-		purpose: localv1.Subscription_LEAVE, listNo: taken.ListNo, issued: d.clock.Now(), token: taken.Token, announcement: *taken.AnnouncementID,
-	})
-	message.OneClick = true
-	message.Text, message.HTML = f.document(f.signed(message.Unsubscribe))
-	return message, nil
+	return mail.Message{
+		Form: f.form, ID: d.messageID(taken.ID), To: netmail.Address{Name: taken.now.DisplayName, Address: taken.now.Address},
+		Unsubscribe: d.page(link{
+			purpose: localv1.Subscription_LEAVE, listNo: taken.ListNo, issued: d.clock.Now(), token: taken.Token, announcement: *taken.AnnouncementID,
+		}),
+	}, nil
 }
 
-// signed adds why the person gets the mail, and the way out.
+// signed adds why the person gets the mail, and the way out. The link is where a form takes it.
 func (f *frame) signed(leave string) (text, rendered string) {
 	why := fmt.Sprintf("You get this as a subscriber of “%s” of %s.", f.listName, f.chapterName)
 	return f.text + "\n-- \n" + why + "\nTo leave the list: " + leave + "\n",
-		f.html + `<hr><p style="color:#666;font-size:small">` + html.EscapeString(why) + ` <a href="` + html.EscapeString(leave) + `">Leave the list</a></p>`
+		f.html + `<hr><p style="color:#666;font-size:small">` + html.EscapeString(why) + "\n<a\nhref=\"" + leave + "\"\n>Leave the list</a></p>"
 }
 
 // document makes a page of HTML of a fragment.
-func (f *frame) document(text, fragment string) (string, string) {
-	return text, `<!doctype html><html lang="` + html.EscapeString(f.language) + `"><head><meta charset="utf-8"></head><body>` + fragment + "</body></html>\n"
+func document(language, text, fragment string) (string, string) {
+	return text, `<!doctype html><html lang="` + html.EscapeString(language) + `"><head><meta charset="utf-8"></head><body>` + fragment + "</body></html>\n"
 }
 
 // messageID is the same for every copy of a mail there may ever be.

@@ -160,7 +160,7 @@ func TestRecallInTheMiddle(t *testing.T) {
 	w.send(name, members)
 	testkit.Eventually(t, patience, func() (bool, string) {
 		var n int
-		w.must(w.pool.QueryRow(t.Context(), "SELECT count(*) FROM mail_flights WHERE mail_no > 0").Scan(&n))
+		w.must(w.pool.QueryRow(t.Context(), "SELECT count(DISTINCT mail_no) FROM mail_notes, unnest(handed) AS mail_no").Scan(&n))
 		return n == 1, fmt.Sprint(n)
 	})
 	news.Recalled, news.RecallReason = true, "a mistake"
@@ -197,6 +197,29 @@ func TestCorrection(t *testing.T) {
 		t.Errorf("the item is %v", item)
 	}
 	w.receipt(name, func(r *eventv1.ReceiptChanged) bool { return r.GetEdition() == 2 })
+}
+
+// Whoever has no mail yet gets the corrected one, and nobody a second one.
+func TestCorrectionInTheMiddle(t *testing.T) {
+	t.Parallel()
+	w := setup(t, func(config *Config) { config.Mailings.DomainRate = 60 })
+	w.sync(replace("crm", people(0, 10)).applied())
+	a := w.above()
+	news := announcement("news")
+	w.send(a.delivered(news), members)
+	w.mails(6) // a tenth of a minute's
+	news.Edition, news.Subject = 2, "better news"
+	a.publish(news)
+	a.settled()
+	w.clock.Advance(time.Minute)
+	subjects, people := map[string]int{}, map[string]bool{}
+	for _, message := range w.mails(10) {
+		subjects[message.Subject]++
+		people[message.To[0]] = true
+	}
+	if subjects["news"] != 6 || subjects["better news"] != 4 || len(people) != 10 {
+		t.Errorf("%v to %d people", subjects, len(people))
+	}
 }
 
 // A list that lives elsewhere gets one mail, whoever is on it here.

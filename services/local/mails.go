@@ -14,14 +14,16 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/local/db"
 )
 
-// The kinds of mails: a link to confirm, an announcement to a person, and one to the posting address of a list.
+// The kinds of mails, in the order in which they go out: a notice to an officer, a link to confirm, an announcement to a
+// person, and one to the posting address of a list.
 const (
+	mailNotice       = int16(0)
 	mailConfirm      = int16(1)
 	mailAnnouncement = int16(2)
 	mailPosting      = int16(3)
 )
 
-// The states of a mail beside SENDING.
+// The states of a mail.
 const (
 	mailQueued    = "QUEUED"
 	mailSent      = "SENT"
@@ -46,7 +48,7 @@ func (s *Service) askToConfirm(ctx context.Context, tx pgx.Tx, listNo int64, tok
 }
 
 // confirmation is the mail that asks for a person's own word.
-func (s *Service) confirmation(taken db.HandMailsRow, about db.MailContextRow) mail.Message {
+func (s *Service) confirmation(taken taken, about db.MailContextRow) mail.Message {
 	now := s.clock.Now()
 	page := func(purpose localv1.Subscription_Purpose) string {
 		return s.page(link{purpose: purpose, listNo: taken.ListNo, issued: now, token: taken.Token})

@@ -165,6 +165,9 @@ func (s *Service) placementTopic() bus.Topic {
 // placeChapter passes over the chapters of other sites, and what is older than the placement that a chapter has.
 func (s *Service) placeChapter(ctx context.Context, tx pgx.Tx, placement *eventv1.PlacementChanged, version bus.Version) error {
 	q, region := db.New(tx), regionID(placement.GetRegion())
+	if err := q.LockInboxes(ctx, inboxLock); err != nil {
+		return err
+	}
 	chapter, err := q.ChapterForUpdate(ctx, chapterID(placement.GetChapter()))
 	if err != nil {
 		return ignoreNoRows(err)
@@ -173,13 +176,24 @@ func (s *Service) placeChapter(ctx context.Context, tx pgx.Tx, placement *eventv
 	if !held.Less(version) {
 		return nil
 	}
+	since := s.clock.Now()
+	if placement.GetEffectiveTime() != nil {
+		since = placement.GetEffectiveTime().AsTime()
+	}
 	placed, err := q.PlaceChapter(ctx, db.PlaceChapterParams{
-		ID: chapter.ID, Region: region, Epoch: version.Epoch, Number: version.Number, Now: s.clock.Now(),
+		ID: chapter.ID, Region: region, Epoch: version.Epoch, Number: version.Number, Since: since, Now: s.clock.Now(),
 	})
 	if err != nil || placed.Region == chapter.Region {
 		return err
 	}
-	return bus.Append(ctx, tx, chapterChanged(placed))
+	missed, err := q.AnnouncementsForPlacement(ctx, db.AnnouncementsForPlacementParams{ChapterID: chapter.ID, Since: since})
+	if err != nil {
+		return err
+	}
+	if err := s.fillMissed(ctx, tx, missed, chapter.ID); err != nil {
+		return err
+	}
+	return s.tellChapters(ctx, tx, placed)
 }
 
 // optional is nil for the empty text.

@@ -16,6 +16,7 @@ import (
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/connector"
+	"github.com/chapterhouse/chapterhouse/services/internal/mail"
 	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 	"github.com/chapterhouse/chapterhouse/services/local/db"
@@ -222,7 +223,7 @@ func (s *Service) endRun(ctx context.Context, c db.Connector, run db.ConnectorRu
 	}
 	if end.State == runHeld {
 		ended.Held = c.Held + 1
-		retry := now.Add(backOff(ended.Held))
+		retry := now.Add(mail.BackOff(ended.Held))
 		ended.RetryTime = &retry
 	}
 	_, err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) (struct{}, error) {

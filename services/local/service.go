@@ -73,6 +73,7 @@ type Service struct {
 	localv1.UnimplementedSubscriptionServiceServer
 	localv1.UnimplementedConnectorServiceServer
 	localv1.UnimplementedInboxServiceServer
+	localv1.UnimplementedOfficerServiceServer
 	localv1.UnimplementedConcernServiceServer
 
 	pool      *pgxpool.Pool
@@ -115,6 +116,9 @@ func New(ctx context.Context, deps Deps) (*Service, error) {
 		linkKey:   deps.SiteKey.Derive(linksKey),
 		mailDue:   make(chan struct{}, 1),
 	}
+	if err := s.config.Mailings.check(); err != nil {
+		return nil, err
+	}
 	s.life, s.end = context.WithCancel(context.WithoutCancel(ctx))
 	var err error
 	if s.sealer, err = rpc.LoadSealer(ctx, s.pool); err != nil {
@@ -137,6 +141,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	localv1.RegisterSubscriptionServiceServer(r, s)
 	localv1.RegisterConnectorServiceServer(r, s)
 	localv1.RegisterInboxServiceServer(r, s)
+	localv1.RegisterOfficerServiceServer(r, s)
 	localv1.RegisterConcernServiceServer(r, s)
 }
 
@@ -145,7 +150,7 @@ func (s *Service) Run(ctx context.Context) error {
 	defer s.aside.Wait()
 	defer s.end()
 	group, ctx := errgroup.WithContext(ctx)
-	runs := []func(context.Context) error{s.publisher.Run, s.responder.Run, s.runJobs, s.runMail, s.runMailings, s.runReceipts}
+	runs := []func(context.Context) error{s.publisher.Run, s.responder.Run, s.runJobs, s.runMail, s.runMailings, s.runReceipts, s.runBounces}
 	for _, consumer := range s.consumers {
 		runs = append(runs, consumer.Run)
 	}

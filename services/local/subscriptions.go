@@ -105,7 +105,7 @@ func (s *Service) SendConfirmation(ctx context.Context, req *localv1.SendConfirm
 // remind asks for the person's word once more, unless the last mail is less than an hour old.
 func (s *Service) remind(ctx context.Context, c entryChange) error {
 	mailed, err := db.New(c.tx).MailedSince(ctx, db.MailedSinceParams{
-		ListNo: c.list.ListNo, Token: c.entry.Token, Kind: mailConfirm, Since: later(c.now.Add(-mailEvery), c.entry.UpdateTime.Add(-time.Microsecond)),
+		ListNo: c.list.ListNo, Token: c.entry.Token, Since: later(c.now.Add(-mailEvery), c.entry.UpdateTime.Add(-time.Microsecond)),
 	})
 	if err != nil || mailed {
 		return err

@@ -7,10 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/mailsink"
 	"github.com/chapterhouse/chapterhouse/services/internal/testkit"
+	"github.com/chapterhouse/chapterhouse/services/local/db"
 )
 
 // leaveLink is the link to leave that every mail to the person has.
@@ -259,21 +262,47 @@ func TestMailIsTriedAgain(t *testing.T) {
 	w.mails(1)
 }
 
-// Mails that were on their way when their process was killed may have arrived: they are not sent again.
+// Mails that were on their way when their process was killed may have arrived, and so may all that it had taken when the
+// database had a crash and its notes are gone: they are not sent again. Those that it had not handed over are sent.
 func TestMailOfADeadProcess(t *testing.T) {
 	t.Parallel()
-	w := setup(t)
-	w.sync(replace("crm", people(0, 1)).applied())
-	token := w.key.Token(person(0))
-	_, err := w.pool.Exec(t.Context(), `INSERT INTO mails (id, list_no, token, kind, state, due_time, take_time, create_time)
-		SELECT gen_random_uuid(), list_no, $1, 1, 'SENDING', $2, $2, $2 FROM lists WHERE id = 'members'`, token[:], w.clock.Now())
-	w.must(err)
-	testkit.Eventually(t, patience, func() (bool, string) {
-		var state string
-		w.must(w.pool.QueryRow(t.Context(), "SELECT state FROM mails").Scan(&state))
-		return state == mailUncertain, state
-	})
-	if n := len(w.sink.Messages()); n != 0 {
-		t.Errorf("%d mails were sent", n)
+	for name, test := range map[string]struct {
+		notes, state string
+		arrive       int
+	}{
+		"OnItsWay":               {`SELECT owner, ARRAY[mail_no], '{}', '[]' FROM mail_queue`, mailUncertain, 0},
+		"Answered":               {`SELECT owner, ARRAY[mail_no], ARRAY[mail_no], '[]' FROM mail_queue`, mailSent, 0},
+		"NotHandedOver":          {`SELECT owner, '{}', '{}', '[]' FROM mail_queue`, mailSent, 1},
+		"ACrashOfTheDatabaseToo": {`SELECT owner, '{}', '{}', '[]' FROM mail_queue WHERE false`, mailUncertain, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			list := w.doubleOptIn("news", "")
+			w.add(list, person(0))
+			w.mails(1)
+			token := w.key.Token(person(0))
+			w.inTx(func(tx pgx.Tx) {
+				q := db.New(tx)
+				news, err := q.List(t.Context(), db.ListParams{ChapterID: "golang-paris", ID: "news"})
+				w.must(err)
+				_, err = tx.Exec(t.Context(), `DELETE FROM mail_queue; DELETE FROM mails`) // the answer may not be written yet
+				w.must(err)
+				_, err = q.QueueMail(t.Context(), db.QueueMailParams{ListNo: news.ListNo, Token: token[:], Kind: mailConfirm, Now: w.clock.Now()})
+				w.must(err)
+				_, err = tx.Exec(t.Context(), `UPDATE mail_queue SET owner = 1000000`)
+				w.must(err)
+				_, err = tx.Exec(t.Context(), `INSERT INTO mail_notes (owner, handed, sent, others) `+test.notes)
+				w.must(err)
+			})
+			testkit.Eventually(t, patience, func() (bool, string) {
+				var state string
+				w.must(w.pool.QueryRow(t.Context(), "SELECT state FROM mails").Scan(&state))
+				return state == test.state, state
+			})
+			if n := len(w.sink.Messages()) - 1; n != test.arrive {
+				t.Errorf("%d mails were sent, want %d", n, test.arrive)
+			}
+		})
 	}
 }

@@ -1,11 +1,14 @@
 package local
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
+	eventv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/event/v1"
 	localv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 	"github.com/chapterhouse/chapterhouse/services/local/db"
@@ -419,4 +422,39 @@ func TestRepetitionsAmongManyRows(t *testing.T) {
 		w.agrees(members)
 		w.noRowsLeft()
 	}
+}
+
+// Of the domains that additions come from, others are told a number, and that only when it says nothing about one person.
+func TestManyFromANewDomainAreTold(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	rows := func(domain string, n int) string {
+		var csv strings.Builder
+		csv.WriteString("email\n")
+		for i := range n {
+			fmt.Fprintf(&csv, "p%d@%s\n", i, domain)
+		}
+		return csv.String()
+	}
+	told := func() []int32 {
+		var numbers []int32
+		for _, event := range w.outbox() {
+			if change, ok := event.Data.(*eventv1.ListChanged); ok && event.Aggregate == members && len(change.GetAdded()) > 0 {
+				numbers = append(numbers, change.GetAddedFromNewDomain())
+			}
+		}
+		return numbers
+	}
+	w.sync(merge("first", rows("example.org", 15)).applied())                                  // nobody was there before
+	w.sync(merge("known", rows("example.org", 30)).applied())                                  // a domain that is known
+	w.sync(merge("few", rows("example.net", 9)).applied())                                     // too few to be told
+	w.sync(merge("more", rows("example.net", 40)).applied())                                   // known by then
+	w.sync(merge("new", rows("sub.example.net", 12)+rows("example.com", 11)[6:]).applied())    // two, of which one is more
+	w.sync(merge("known-again", rows("example.com", 30)+rows("example.com", 2)[6:]).applied()) // and known
+	w.sync(merge("org", people(0, 200)).applied())
+	w.sync(merge("late", rows("late.example.com", 12)).applied()) // less than a twentieth by now
+	if got, want := told(), []int32{0, 0, 0, 0, 12, 0, 0, 0}; !slices.Equal(got, want) {
+		t.Errorf("told %v, want %v", got, want)
+	}
+	w.agrees(members)
 }

@@ -127,11 +127,13 @@ func (w *world) startSink() {
 	w.sink = sink
 }
 
-func (w *world) mailer(connections int) *mail.Mailer {
+func (w *world) mailer(config mail.Config) *mail.Mailer {
 	w.t.Helper()
-	mailer, err := mail.New(mail.Config{
-		SMTP: "smtp+plain://" + w.sink.Addr(), From: "site@chapterhouse.example", Connections: connections,
-	}, w.clock)
+	config.From = "site@chapterhouse.example"
+	if config.SMTP == "" {
+		config.SMTP = "smtp+plain://" + w.sink.Addr()
+	}
+	mailer, err := mail.New(config, w.clock)
 	w.must(err)
 	w.t.Cleanup(func() { mailer.Close(context.Background()) })
 	return mailer
@@ -153,7 +155,7 @@ func (w *world) startService(change []func(*Config)) {
 	}
 	var err error
 	w.service, err = New(w.t.Context(), Deps{
-		Pool: w.pool, NATS: w.connect(bus.Local), Clock: w.clock, Log: w.log(), SiteKey: w.key, Mail: w.mailer(config.Mail.Connections), Config: config,
+		Pool: w.pool, NATS: w.connect(bus.Local), Clock: w.clock, Log: w.log(), SiteKey: w.key, Mail: w.mailer(config.Mail), Config: config,
 		Regions:   regionalv1.NewRegionServiceClient(w.play(func(r *grpc.Server) { regionalv1.RegisterRegionServiceServer(r, w.regional) })),
 		Standings: internationalv1.NewStandingServiceClient(w.play(func(r *grpc.Server) { internationalv1.RegisterStandingServiceServer(r, w.international) })),
 	})

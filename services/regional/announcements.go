@@ -79,10 +79,13 @@ func (s *Service) CreateRegionalAnnouncement(ctx context.Context, req *regionalv
 		return nil, err
 	}
 	region := regionID(req.GetParent())
-	if err := refuseTwice(req.GetAnnouncement().GetTranslations(), "announcement.translations"); err != nil {
+	if err := checkOwn(req.GetAnnouncement()); err != nil {
 		return nil, err
 	}
 	return inTx(ctx, s, func(tx pgx.Tx) (*regionalv1.RegionalAnnouncement, error) {
+		if err := db.New(tx).LockTreeShared(ctx, treeLock); err != nil {
+			return nil, err
+		}
 		if _, err := db.New(tx).Region(ctx, region); err != nil {
 			return nil, orNotFound(err, req.GetParent())
 		}
@@ -93,7 +96,7 @@ func (s *Service) CreateRegionalAnnouncement(ctx context.Context, req *regionalv
 			return nil, err
 		}
 		a, err := readAnnouncement(db.New(tx).InsertAnnouncement(ctx, db.InsertAnnouncementParams{
-			ID: id, RegionID: &region, Edition: 1, Content: content, Epoch: now.UnixMicro(), Version: 1, Now: now,
+			ID: id, RegionID: &region, Edition: 1, Public: isPublic(said), Languages: said.GetAudienceLanguages(), Content: content, Epoch: now.UnixMicro(), Version: 1, Now: now,
 		}))
 		if errors.Is(err, pgx.ErrNoRows) {
 			name := ownName(region, id)
@@ -107,6 +110,18 @@ func (s *Service) CreateRegionalAnnouncement(ctx context.Context, req *regionalv
 		}
 		return viewOwn(a), s.begin(ctx, tx, a, region, now)
 	})
+}
+
+func checkOwn(a *regionalv1.RegionalAnnouncement) error {
+	if a.GetPublic() && len(a.GetCharterStates()) > 0 {
+		return rpc.Invalid(errorv1.Reason_REASON_PUBLIC_NARROWED, "announcement.public", "contradicts charterStates: its feeds would tell who is in these states; leave out either")
+	}
+	return refuseTwice(a.GetTranslations(), "announcement.translations")
+}
+
+// isPublic does not rely on the sender alone: a feed of what is for some states of charters would tell who is in them.
+func isPublic(said *eventv1.AnnouncementChanged) bool {
+	return said.GetPublic() && len(said.GetAudienceCharterStates()) == 0
 }
 
 func idOrNew(given string) (uuid.UUID, error) {
@@ -152,6 +167,7 @@ func (s *Service) saidByRegion(a *regionalv1.RegionalAnnouncement, region string
 		PublishTime:           timestamppb.New(now),
 		RelayDeadlineTime:     timestamppb.New(now.Add(deadline)),
 		UpdateTime:            timestamppb.New(now),
+		Public:                a.GetPublic(),
 	}
 }
 
@@ -207,6 +223,9 @@ func (s *Service) ListRegionalAnnouncements(ctx context.Context, req *regionalv1
 		short := viewOwn(a)
 		short.Body, short.Translations, short.Links = "", nil, nil
 		answer.Announcements = append(answer.Announcements, short)
+	}
+	if n := rpc.Fit(answer.GetAnnouncements()); n < len(rows) {
+		answer.Announcements, answer.NextPageToken = answer.GetAnnouncements()[:n], page.seal(rows[n-1].ID)
 	}
 	return answer, nil
 }
@@ -297,6 +316,7 @@ func viewOwn(a announcement) *regionalv1.RegionalAnnouncement {
 		PublishTime:       said.GetPublishTime(),
 		RelayDeadlineTime: said.GetRelayDeadlineTime(),
 		RecallReason:      said.GetRecallReason(),
+		Public:            said.GetPublic(),
 		UpdateTime:        timestamppb.New(a.UpdateTime),
 		Etag:              ownEtag(a),
 	}

@@ -41,6 +41,9 @@ func (s *Service) hear(ctx context.Context, tx pgx.Tx, said *eventv1.Announcemen
 	if err != nil {
 		return fmt.Errorf("%q is no announcement: %w", said.GetAnnouncement(), err)
 	}
+	if err := db.New(tx).LockTreeShared(ctx, treeLock); err != nil {
+		return err
+	}
 	now := s.clock.Now()
 	known, err := readAnnouncement(db.New(tx).AnnouncementForUpdate(ctx, id))
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -62,8 +65,8 @@ func (s *Service) hearNew(ctx context.Context, tx pgx.Tx, id uuid.UUID, said *ev
 		return err
 	}
 	a, err := readAnnouncement(db.New(tx).InsertAnnouncement(ctx, db.InsertAnnouncementParams{
-		ID: id, Edition: said.GetEdition(), Recalled: said.GetRecalled(), Content: content,
-		Epoch: now.UnixMicro(), Version: 1, Now: now,
+		ID: id, Edition: said.GetEdition(), Recalled: said.GetRecalled(), Public: isPublic(said), Languages: said.GetAudienceLanguages(),
+		Content: content, Epoch: now.UnixMicro(), Version: 1, Now: now,
 	}))
 	if err != nil || a.Recalled {
 		return err
@@ -127,7 +130,7 @@ func (s *Service) spread(ctx context.Context, tx pgx.Tx, a announcement, at step
 	q := db.New(tx)
 	var told []db.Relay
 	for len(at.regions) > 0 {
-		below, err := q.TouchedChildren(ctx, db.TouchedChildrenParams{Parents: at.regions, Audience: a.audience()})
+		below, err := q.TouchedChildren(ctx, db.TouchedChildrenParams{Parents: at.regions, AnnouncementID: a.ID, Audience: a.audience()})
 		if err != nil {
 			return err
 		}
@@ -174,7 +177,17 @@ func (s *Service) arrive(ctx context.Context, q *db.Queries, a announcement, at 
 	args := db.InsertRelaysParams{
 		AnnouncementID: a.ID, Now: now, DeadlineTime: deadline, RemindTime: remindTime(now, deadline), Epoch: now.UnixMicro(),
 	}
+	with := waiters{with: make([]string, len(at)), actingRegions: make([]string, len(at))}
+	if !a.passes(now) && len(at) > 0 {
+		var err error
+		if with, err = waitersAt(ctx, q, at, now); err != nil {
+			return nil, err
+		}
+	}
+	args.WaitingWith, args.ActingRegions = with.with, with.actingRegions
 	for _, place := range at {
+		// Who has announced it need not be told of it.
+		args.Inform = append(args.Inform, a.said.GetUrgent() && (a.RegionID == nil || *a.RegionID != place.ID))
 		args.Regions = append(args.Regions, place.ID)
 		args.Parents = append(args.Parents, place.ParentID)
 		args.Chosen = append(args.Chosen, !place.Inside)
@@ -213,6 +226,9 @@ func (s *Service) moveDue(ctx context.Context) (int, error) {
 func (s *Service) moveDueOf(ctx context.Context, id uuid.UUID) error {
 	return s.alone(ctx, func(tx pgx.Tx) error {
 		q := db.New(tx)
+		if err := q.LockTreeShared(ctx, treeLock); err != nil {
+			return err
+		}
 		a, err := readAnnouncement(q.AnnouncementForUpdate(ctx, id))
 		if err != nil {
 			return err

@@ -36,9 +36,9 @@ type cascade struct {
 	seen       *collector
 }
 
-func setupCascade(t *testing.T) *cascade {
+func setupCascade(t *testing.T, changes ...func(*world)) *cascade {
 	t.Helper()
-	w := setup(t)
+	w := setup(t, changes...)
 	c := &cascade{world: w, international: w.tier(bus.International), local: w.tier(bus.Local)}
 	for _, region := range []string{"europe world", "asia world", "dach europe", "france europe", "austria dach", "germany dach", "japan asia"} {
 		id, parent, _ := strings.Cut(region, " ")

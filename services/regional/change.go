@@ -167,6 +167,10 @@ func (c *change) rehang(region, parent db.Region, at time.Time, kind regionalv1.
 	if len(parent.Path)+int(height) > maxDepth {
 		return region, parentInvalid("parentRegion", "the tree would have more than %d levels", maxDepth)
 	}
+	// What waits above it waits for it still.
+	if err := c.q.KeepForRegion(c.ctx, db.KeepForRegionParams{RegionID: region.ID, ParentID: *region.ParentID}); err != nil {
+		return region, err
+	}
 	err = c.q.Rehang(c.ctx, db.RehangParams{ID: region.ID, ParentID: &parent.ID, ParentPath: parent.Path})
 	if err != nil {
 		return region, err

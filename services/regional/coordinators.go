@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,8 @@ import (
 
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 	regionalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/regional/v1"
+	"github.com/chapterhouse/chapterhouse/services/internal/address"
+	"github.com/chapterhouse/chapterhouse/services/internal/authz"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 	"github.com/chapterhouse/chapterhouse/services/regional/db"
 )
@@ -33,6 +36,7 @@ func coordinatorID(name string) (region string, id uuid.UUID) {
 	return regionID(parent), id
 }
 
+// viewCoordinator leaves out the address.
 func viewCoordinator(row coordinator) *regionalv1.Coordinator {
 	c := row.Coordinator
 	view := &regionalv1.Coordinator{
@@ -54,6 +58,31 @@ func viewCoordinator(row coordinator) *regionalv1.Coordinator {
 	return view
 }
 
+// writeCoordinators is held on a region by those who may know where mail to its coordinators goes.
+const writeCoordinators authz.Permission = "coordinators.write"
+
+// mayKnowAddresses says whether the caller may know the addresses of a region's coordinators.
+func mayKnowAddresses(ctx context.Context, q *db.Queries, region string) (bool, error) {
+	scopes := authz.FromContext(ctx).Scopes(writeCoordinators)
+	if slices.Contains(scopes, authz.Federation) {
+		return true, nil
+	}
+	path, err := q.RegionPath(ctx, region)
+	return slices.ContainsFunc(regionNames(path), func(above string) bool { return slices.Contains(scopes, above) }), err
+}
+
+// settleAddress gives the address its one form, where there is one.
+func settleAddress(c *regionalv1.Coordinator) (err error) {
+	if c.GetMailAddress() == "" {
+		return nil
+	}
+	c.MailAddress, err = address.Canonical(c.GetMailAddress())
+	if wrong, ok := errors.AsType[*address.Error](err); ok {
+		return rpc.Invalid(errorv1.Reason_REASON_ADDRESS_INVALID, "coordinator.mailAddress", "%s", wrong.Text).With("rule", wrong.Code)
+	}
+	return err
+}
+
 // CreateCoordinator appoints somebody.
 func (s *Service) CreateCoordinator(ctx context.Context, req *regionalv1.CreateCoordinatorRequest) (*regionalv1.Coordinator, error) {
 	id, err := uuid.NewV7()
@@ -73,6 +102,9 @@ func (s *Service) CreateCoordinator(ctx context.Context, req *regionalv1.CreateC
 		if given.GetTermStartTime() == nil {
 			given.TermStartTime = timestamppb.New(now)
 		}
+		if err := settleAddress(given); err != nil {
+			return nil, err
+		}
 		substitute, err := checkCoordinator(ctx, q, id, given)
 		if err != nil {
 			return nil, err
@@ -81,7 +113,7 @@ func (s *Service) CreateCoordinator(ctx context.Context, req *regionalv1.CreateC
 			ID: id, RegionID: region.ID, Subject: given.GetSubject(), DisplayName: given.GetDisplayName(), Role: int16(given.GetRole()),
 			TermStartTime: given.GetTermStartTime().AsTime(), TermEndTime: instant(given.GetTermEndTime()),
 			AwayStartTime: instant(given.GetAwayStartTime()), AwayEndTime: instant(given.GetAwayEndTime()),
-			SubstituteID: substitute, Now: now,
+			SubstituteID: substitute, MailAddress: given.GetMailAddress(), DigestDueTime: new(s.nextDigest(now)), Now: now,
 		})
 		if err != nil {
 			return nil, err
@@ -90,13 +122,27 @@ func (s *Service) CreateCoordinator(ctx context.Context, req *regionalv1.CreateC
 	})
 }
 
+// readCoordinator reads one as the caller may see them.
 func readCoordinator(ctx context.Context, q *db.Queries, name string) (*regionalv1.Coordinator, error) {
 	region, id := coordinatorID(name)
 	row, err := q.Coordinator(ctx, db.CoordinatorParams{ID: id, RegionID: region})
 	if err != nil {
 		return nil, orNotFound(err, name)
 	}
+	may, err := mayKnowAddresses(ctx, q, region)
+	if err != nil {
+		return nil, err
+	}
+	if may {
+		return viewWithAddress(row), nil
+	}
 	return viewCoordinator(row), nil
+}
+
+func viewWithAddress(row coordinator) *regionalv1.Coordinator {
+	view := viewCoordinator(row)
+	view.MailAddress = row.Coordinator.MailAddress
+	return view
 }
 
 // instant is nil for none.
@@ -173,8 +219,14 @@ func (s *Service) ListCoordinators(ctx context.Context, req *regionalv1.ListCoor
 	}
 	answer := &regionalv1.ListCoordinatorsResponse{}
 	rows, answer.NextPageToken = cut(page, rows, func(r db.CoordinatorsAfterRow) string { return r.Coordinator.ID.String() })
+	view := viewCoordinator
+	if may, err := mayKnowAddresses(ctx, q, args.RegionID); err != nil {
+		return nil, err
+	} else if may {
+		view = viewWithAddress
+	}
 	for _, row := range rows {
-		answer.Coordinators = append(answer.Coordinators, viewCoordinator(coordinator(row)))
+		answer.Coordinators = append(answer.Coordinators, view(coordinator(row)))
 	}
 	return answer, nil
 }
@@ -190,12 +242,15 @@ func (s *Service) UpdateCoordinator(ctx context.Context, req *regionalv1.UpdateC
 		}
 		merged, _ := proto.Clone(before).(*regionalv1.Coordinator)
 		err = rpc.Merge(merged, req.GetCoordinator(), req.GetUpdateMask(), "coordinator", "subject", "display_name", "role",
-			"term_start_time", "term_end_time", "away_start_time", "away_end_time", "substitute")
+			"term_start_time", "term_end_time", "away_start_time", "away_end_time", "substitute", "mail_address")
 		if err != nil {
 			return nil, err
 		}
 		if merged.GetTermStartTime() == nil {
 			return nil, rpc.Invalid(errorv1.Reason_REASON_PERIOD_INVALID, "coordinator.termStartTime", "cannot be taken away")
+		}
+		if err := settleAddress(merged); err != nil {
+			return nil, err
 		}
 		if proto.Equal(before, merged) {
 			return before, nil
@@ -208,7 +263,7 @@ func (s *Service) UpdateCoordinator(ctx context.Context, req *regionalv1.UpdateC
 			ID: id, Subject: merged.GetSubject(), DisplayName: merged.GetDisplayName(), Role: int16(merged.GetRole()),
 			TermStartTime: merged.GetTermStartTime().AsTime(), TermEndTime: instant(merged.GetTermEndTime()),
 			AwayStartTime: instant(merged.GetAwayStartTime()), AwayEndTime: instant(merged.GetAwayEndTime()),
-			SubstituteID: substitute, Now: s.clock.Now(),
+			SubstituteID: substitute, MailAddress: merged.GetMailAddress(), Now: s.clock.Now(),
 		})
 		if err != nil {
 			return nil, err
@@ -224,7 +279,7 @@ func lockCoordinator(ctx context.Context, q *db.Queries, name, given string) (*r
 	if err != nil {
 		return nil, id, orNotFound(err, name)
 	}
-	view := viewCoordinator(coordinator(row))
+	view := viewWithAddress(coordinator(row)) // whoever changes may know it
 	return view, id, rpc.CheckEtags(ctx, given, view.GetEtag())
 }
 

@@ -51,6 +51,10 @@ func erasePerson(ctx context.Context, tx pgx.Tx, order *eventv1.MemberErased) (i
 	if err != nil {
 		return 0, fmt.Errorf("erase a coordinator: %w", err)
 	}
+	snoozes, err := q.EraseSnoozes(ctx, subject)
+	if err != nil {
+		return 0, fmt.Errorf("erase snoozes: %w", err)
+	}
 	deeds, err := q.EraseActor(ctx, db.EraseActorParams{Nobody: erasure.Nobody, Subject: subject})
 	if err != nil {
 		return 0, err
@@ -63,7 +67,7 @@ func erasePerson(ctx context.Context, tx pgx.Tx, order *eventv1.MemberErased) (i
 	if err != nil {
 		return 0, err
 	}
-	return int32(coordinators + deeds + proposed + decided), rpc.ForgetAnswers(ctx, tx, subject)
+	return int32(coordinators + snoozes + deeds + proposed + decided), rpc.ForgetAnswers(ctx, tx, subject)
 }
 
 // confirmErasure keeps that a person was forgotten, and says so. Every time: after a restore the confirmation is new.

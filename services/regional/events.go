@@ -21,7 +21,7 @@ import (
 func (s *Service) connectBus(deps Deps) error {
 	s.publisher = bus.NewPublisher(bus.PublisherConfig{
 		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Regional, Site: bus.MainSite,
-		Log: deps.Log, Registerer: deps.Registerer, OnRestored: onRestored,
+		Log: deps.Log, Registerer: deps.Registerer, OnRestored: s.onRestored,
 	})
 	responder := bus.NewResponder(bus.ResponderConfig{
 		Pool: deps.Pool, NATS: deps.NATS, Tier: bus.Regional, Site: bus.MainSite,
@@ -32,13 +32,14 @@ func (s *Service) connectBus(deps Deps) error {
 		bus.Owner{Kind: "relay", Versions: relayVersions, Snapshot: relaySnapshot},
 		bus.Owner{Kind: "announcement", Versions: ownVersions, Snapshot: ownSnapshot},
 		caseOwner(), erasureOwner(bus.MainSite))
-	s.background = append(s.background, s.publisher.Run, responder.Run, s.runClockwork)
+	s.background = append(s.background, s.publisher.Run, responder.Run, s.runClockwork, s.runMail)
 
-	if err := s.consume(deps, bus.International, bus.MainSite, standingTopic, charterTopic, s.escalationTopic(), s.announcementTopic(), s.erasureTopic()); err != nil {
+	if err := s.consume(deps, bus.International, bus.MainSite, standingTopic, charterTopic, s.escalationTopic(), s.announcementTopic(), noticeTopic, s.erasureTopic()); err != nil {
 		return err
 	}
 	for _, site := range deps.Config.Sites {
-		if err := s.consume(deps, bus.Local, site, s.chapterTopic(site), s.concernTopic(), s.receiptTopic()); err != nil {
+		if err := s.consume(deps, bus.Local, site, s.heard(site, s.chapterTopic(site)), s.heard(site, s.concernTopic()),
+			s.heard(site, s.receiptTopic()), s.heard(site, listTopic)); err != nil {
 			return err
 		}
 	}
@@ -87,6 +88,9 @@ func changed(r db.Region) *eventv1.RegionChanged {
 func (s *Service) announce(ctx context.Context) error {
 	_, err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) (struct{}, error) {
 		q, now := db.New(tx), s.clock.Now()
+		if err := q.BeginDigests(ctx, new(s.nextDigest(now))); err != nil {
+			return struct{}{}, err
+		}
 		placements, err := q.FirstPlacements(ctx, now.UnixMicro())
 		if err != nil {
 			return struct{}{}, err
@@ -106,7 +110,10 @@ func (s *Service) announce(ctx context.Context) error {
 }
 
 // onRestored begins a new epoch for everything that is owned here, and tells of all of it again.
-func onRestored(ctx context.Context, tx pgx.Tx, epoch int64) error {
+func (s *Service) onRestored(ctx context.Context, tx pgx.Tx, epoch int64) error {
+	if err := s.doubtMails(ctx, db.New(tx)); err != nil {
+		return err
+	}
 	regions, err := db.New(tx).BeginEpoch(ctx, epoch)
 	if err != nil {
 		return err
@@ -166,10 +173,12 @@ var standingTopic = whole("standing",
 		return q.DeleteStanding(ctx, chapterID(strings.TrimSuffix(aggregate, "/standing")))
 	})
 
-// charterTopic keeps who is chartered.
+// charterTopic keeps the state of each charter.
 var charterTopic = whole("charter",
 	func(ctx context.Context, q *db.Queries, c *eventv1.CharterChanged) error {
-		return q.PutCharter(ctx, db.PutCharterParams{ChapterID: charterID(c.GetCharter()), State: c.GetState()})
+		return q.PutCharter(ctx, db.PutCharterParams{
+			ChapterID: charterID(c.GetCharter()), State: c.GetState(), StateTime: instant(c.GetUpdateTime()), CureByTime: instant(c.GetCureByTime()),
+		})
 	},
 	func(ctx context.Context, q *db.Queries, aggregate string) error {
 		return q.DeleteCharter(ctx, charterID(aggregate))

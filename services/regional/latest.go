@@ -37,5 +37,10 @@ func cutPage[T any](p latestPage, rows []T, cursor func(T) uuid.UUID) ([]T, stri
 		return rows, ""
 	}
 	rows = rows[:p.size]
-	return rows, p.pages.Seal(p.method, p.filter, cursor(rows[len(rows)-1]).String())
+	return rows, p.seal(cursor(rows[len(rows)-1]))
+}
+
+// seal makes the token of the page that begins after a row.
+func (p latestPage) seal(cursor uuid.UUID) string {
+	return p.pages.Seal(p.method, p.filter, cursor.String())
 }

@@ -34,5 +34,8 @@ func cut[T any](p page, rows []T, cursor func(T) string) ([]T, string) {
 		return rows, ""
 	}
 	rows = rows[:p.size]
-	return rows, p.sealer.Seal(p.method, p.filter, cursor(rows[len(rows)-1]))
+	return rows, p.seal(cursor(rows[len(rows)-1]))
 }
+
+// seal makes the token of the page that begins after a cursor.
+func (p page) seal(cursor string) string { return p.sealer.Seal(p.method, p.filter, cursor) }

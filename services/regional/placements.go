@@ -25,13 +25,17 @@ func placementName(chapter string) string { return chapterName(chapter) + "/plac
 
 func placedChapter(name string) string { return chapterID(strings.TrimSuffix(name, "/placement")) }
 
-// place moves chapters to a region, and gives what is to be told. Proposals to move them otherwise are over.
+// place moves chapters to a region, and gives what is to be told. Proposals to move them otherwise are over. Announcements
+// that wait in the regions that they leave wait for them still.
 func place(ctx context.Context, q *db.Queries, region string, at time.Time, chapters ...string) ([]bus.Event, error) {
 	if len(chapters) == 0 {
 		return nil, nil
 	}
 	if err := q.SupersedeByChapters(ctx, db.SupersedeByChaptersParams{ChapterIds: chapters, Now: at}); err != nil {
 		return nil, err
+	}
+	if err := q.KeepForChapters(ctx, db.KeepForChaptersParams{ChapterIds: chapters, RegionID: region}); err != nil {
+		return nil, fmt.Errorf("keep what waits for %d chapters: %w", len(chapters), err)
 	}
 	placed, err := q.Place(ctx, db.PlaceParams{ChapterIds: chapters, RegionID: region, Now: at})
 	if err != nil {
@@ -98,7 +102,10 @@ func (s *Service) chapterTopic(site string) bus.Topic {
 
 func (s *Service) putChapter(ctx context.Context, tx pgx.Tx, site string, chapter *eventv1.ChapterChanged) error {
 	q, id, says := db.New(tx), chapterID(chapter.GetChapter()), regionID(chapter.GetRegion())
-	err := q.PutChapter(ctx, db.PutChapterParams{ID: id, Site: site, CountryCode: chapter.GetCountryCode()})
+	err := q.PutChapter(ctx, db.PutChapterParams{
+		ID: id, Site: site, CountryCode: chapter.GetCountryCode(), DisplayName: chapter.GetDisplayName(),
+		LanguageCode: chapter.GetLanguageCode(), Now: s.clock.Now(),
+	})
 	if err != nil {
 		return err
 	}

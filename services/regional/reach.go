@@ -78,6 +78,10 @@ func viewStop(row db.RelaysOfRow, a announcement) (*regionalv1.RelayStop, error)
 		DeclineReason: relay.GetDeclineReason(),
 		Edition:       relay.GetEdition(),
 		Reach:         relay.GetReach(),
+
+		WaitingWith:      relay.GetWaitingWith(),
+		ActingRegion:     relay.GetActingRegion(),
+		WaitingSinceTime: relay.GetWaitingSinceTime(),
 	}, nil
 }
 

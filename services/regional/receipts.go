@@ -2,7 +2,6 @@ package regional
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -54,33 +53,20 @@ func (s *Service) receiptTopic() bus.Topic {
 	}
 }
 
-// putReceipt keeps a receipt and notes whose sums it moves: that of the region by whose relay the announcement came, and,
-// where the chapter had it by another one before, that one's too.
+// putReceipt keeps a receipt and notes whose sums it moves. Nobody else writes the same one meanwhile: the consumer holds its
+// position.
 func putReceipt(ctx context.Context, tx pgx.Tx, receipt *eventv1.ReceiptChanged) error {
 	chapter, id, err := receiptKey(receipt.GetReceipt())
 	if err != nil {
 		return err
 	}
-	q := db.New(tx)
-	regions := []string{regionID(receipt.GetRegion())}
-	before, err := q.ReceiptForUpdate(ctx, db.ReceiptForUpdateParams{AnnouncementID: id, ChapterID: chapter})
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return err
-	}
-	if before != "" && before != regions[0] {
-		regions = append(regions, before)
-	}
 	reach := receipt.GetReach()
-	err = q.PutReceipt(ctx, db.PutReceiptParams{
-		AnnouncementID: id, ChapterID: chapter, RegionID: regions[0],
+	return db.New(tx).PutReceipt(ctx, db.PutReceiptParams{
+		AnnouncementID: id, ChapterID: chapter, RegionID: regionID(receipt.GetRegion()),
 		ChaptersReached: reach.GetChaptersReached(), ChaptersSent: reach.GetChaptersSent(), ChaptersDismissed: reach.GetChaptersDismissed(),
 		PeopleQueued: reach.GetPeopleQueued(), PeopleMailed: reach.GetPeopleMailed(), PeopleBounced: reach.GetPeopleBounced(),
 		PeopleFailed: reach.GetPeopleFailed(), PeopleUncertain: reach.GetPeopleUncertain(), PeopleUnsubscribed: reach.GetPeopleUnsubscribed(),
 	})
-	if err != nil {
-		return err
-	}
-	return q.MoveReach(ctx, db.MoveReachParams{AnnouncementID: id, Regions: regions})
 }
 
 // deleteReceipt forgets a receipt that its site has no more.

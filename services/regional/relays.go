@@ -22,8 +22,9 @@ import (
 
 // The states of a relay that verbs and deadlines ask for; the others are in SQL alone.
 const (
-	waiting = "WAITING"
-	held    = "HELD"
+	waiting   = "WAITING"
+	held      = "HELD"
+	forwarded = "FORWARDED"
 )
 
 const (
@@ -49,10 +50,15 @@ type relayCase struct {
 	now     time.Time
 }
 
-// openRelay locks a relay and what it is about.
+// openRelay locks a relay and what it is about. The tree stays as it is meanwhile: no region leaves between the look at
+// what lies below and the end.
 func (s *Service) openRelay(ctx context.Context, tx pgx.Tx, region string, id uuid.UUID) (*relayCase, error) {
-	c := &relayCase{service: s, tx: tx, q: db.New(tx), now: s.clock.Now()}
-	var err error
+	c := &relayCase{service: s, tx: tx, q: db.New(tx)}
+	err := c.q.LockTreeShared(ctx, treeLock)
+	if err != nil {
+		return nil, err
+	}
+	c.now = s.clock.Now()
 	if c.a, err = readAnnouncement(c.q.AnnouncementForShare(ctx, id)); err != nil {
 		return nil, orNotFound(err, relayName(region, id))
 	}
@@ -62,6 +68,22 @@ func (s *Service) openRelay(ctx context.Context, tx pgx.Tx, region string, id uu
 
 // decide runs a verb on a relay that was not decided on yet.
 func (s *Service) decide(ctx context.Context, name, given string, verb func(*relayCase) error) (*regionalv1.Relay, error) {
+	return s.onRelay(ctx, name, given, func(c *relayCase) error {
+		if !c.undecided() {
+			return c.refused("that is final here")
+		}
+		return verb(c)
+	})
+}
+
+// refused says that the relay's state does not allow a verb.
+func (c *relayCase) refused(why string) error {
+	return rpc.Precondition(errorv1.Reason_REASON_RELAY_STATE, "%s is %s; %s", relayName(c.relay.RegionID, c.a.ID), c.relay.State, why).
+		With("state", c.relay.State)
+}
+
+// onRelay runs a verb on a relay, and shows what it made of it.
+func (s *Service) onRelay(ctx context.Context, name, given string, verb func(*relayCase) error) (*regionalv1.Relay, error) {
 	region, id, err := splitName(name)
 	if err != nil {
 		return nil, err
@@ -73,10 +95,6 @@ func (s *Service) decide(ctx context.Context, name, given string, verb func(*rel
 		}
 		if err := rpc.CheckEtags(ctx, given, relayEtag(c.relay)); err != nil {
 			return nil, err
-		}
-		if !c.undecided() {
-			return nil, rpc.Precondition(errorv1.Reason_REASON_RELAY_STATE, "%s is %s; that is final here", name, c.relay.State).
-				With("state", c.relay.State)
 		}
 		if err := verb(c); err != nil {
 			return nil, err
@@ -105,7 +123,7 @@ func (s *Service) ForwardRelay(ctx context.Context, req *regionalv1.ForwardRelay
 			return err
 		}
 		return c.forward(ctx, addition{
-			note: req.GetNote(), translations: textsOf(req.GetTranslations()), chapters: req.GetChapters(),
+			note: req.GetNote(), translations: textsOfEdition(req.GetTranslations(), c.a.Edition), chapters: req.GetChapters(),
 			chosen: len(req.GetChapters()) > 0 || req.GetNoChapters(),
 		}, step{chosen: children, narrow: len(children) > 0 || req.GetNoChildRegions()})
 	})
@@ -126,7 +144,9 @@ func (c *relayCase) children(ctx context.Context, names []string) ([]string, err
 	if len(names) == 0 {
 		return nil, nil
 	}
-	below, err := c.q.TouchedChildren(ctx, db.TouchedChildrenParams{Parents: []string{c.relay.RegionID}, Audience: c.a.audience()})
+	below, err := c.q.TouchedChildren(ctx, db.TouchedChildrenParams{
+		Parents: []string{c.relay.RegionID}, AnnouncementID: c.a.ID, Audience: c.a.audience(),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +174,7 @@ func (c *relayCase) checkChapters(ctx context.Context, names []string) error {
 		return err
 	}
 	for i, id := range ids {
-		if c.relay.ChaptersChosen || !slices.Contains(there, id) {
+		if c.relay.ChaptersChosen || !slices.Contains(there, id) && !slices.Contains(c.relay.LeftChapters, names[i]) {
 			return targetInvalid("chapters", i, names[i], "%s is not directly in %s, or the announcement is not for this region's own chapters", names[i], regionName(c.relay.RegionID))
 		}
 	}
@@ -231,33 +251,82 @@ func (s *Service) DeclineRelay(ctx context.Context, req *regionalv1.DeclineRelay
 	})
 }
 
+// TranslateRelay adds translations of the present edition. Those of an earlier one in the same languages make room.
+func (s *Service) TranslateRelay(ctx context.Context, req *regionalv1.TranslateRelayRequest) (*regionalv1.Relay, error) {
+	if err := refuseTwice(req.GetTranslations(), "translations"); err != nil {
+		return nil, err
+	}
+	return s.onRelay(ctx, req.GetName(), req.GetEtag(), func(c *relayCase) error {
+		if c.relay.State != forwarded {
+			return c.refused("translations come with :forward, and after it with :translate")
+		}
+		added, err := addedTexts(c.relay)
+		if err != nil {
+			return err
+		}
+		texts := textsOfEdition(req.GetTranslations(), c.a.Edition)
+		for i, text := range texts {
+			same := func(known *eventv1.AnnouncementText) bool { return known.GetLanguage() == text.GetLanguage() }
+			if slices.ContainsFunc(ofEdition(added, c.a.Edition), same) {
+				return rpc.Precondition(errorv1.Reason_REASON_TRANSLATION_EXISTS,
+					"translations[%d]: edition %d has %s already, and what was forwarded stays as it is", i, c.a.Edition, text.GetLanguage()).
+					With("language", text.GetLanguage())
+			}
+			added = slices.DeleteFunc(added, same)
+		}
+		return c.translate(ctx, append(added, texts...))
+	})
+}
+
+// translate writes a relay's translations, and tells of them.
+func (c *relayCase) translate(ctx context.Context, texts []*eventv1.AnnouncementText) error {
+	translations, err := proto.Marshal(&eventv1.RelayChanged{Translations: texts})
+	if err != nil {
+		return err
+	}
+	if len(translations) > maxAddition {
+		return tooLarge("what is added", maxAddition)
+	}
+	relay, err := c.q.TranslateRelay(ctx, db.TranslateRelayParams{
+		RegionID: c.relay.RegionID, AnnouncementID: c.a.ID, Translations: translations, Now: c.now,
+	})
+	if err != nil {
+		return err
+	}
+	return appendRelays(ctx, c.tx, c.a, []db.Relay{relay})
+}
+
 // ForwardAllRelays forwards what the filter finds, to everybody. Each has an audience of its own, and so is a step of its own.
 func (s *Service) ForwardAllRelays(ctx context.Context, req *regionalv1.ForwardAllRelaysRequest) (*regionalv1.ForwardAllRelaysResponse, error) {
 	region := regionID(req.GetParent())
 	return inTx(ctx, s, func(tx pgx.Tx) (*regionalv1.ForwardAllRelaysResponse, error) {
-		found, err := db.New(tx).RelaysToForward(ctx, forwardFilter(req))
+		takenOver, err := db.New(tx).TakenOver(ctx, region)
+		if err != nil {
+			return nil, err
+		}
+		found, err := db.New(tx).RelaysToForward(ctx, forwardFilter(req, append(takenOver, region)))
 		if err != nil {
 			return nil, err
 		}
 		answer := &regionalv1.ForwardAllRelaysResponse{More: len(found) > maxForwardAll}
-		for _, id := range found[:min(len(found), maxForwardAll)] {
+		for _, one := range found[:min(len(found), maxForwardAll)] {
 			if !req.GetValidateOnly() {
-				forwarded, err := s.forwardOne(ctx, tx, region, id, req.GetNote())
+				done, err := s.forwardOne(ctx, tx, one.RegionID, one.AnnouncementID, req.GetNote())
 				if err != nil {
 					return nil, err
 				}
-				if !forwarded {
+				if !done {
 					continue
 				}
 			}
-			answer.Relays = append(answer.Relays, relayName(region, id))
+			answer.Relays = append(answer.Relays, relayName(one.RegionID, one.AnnouncementID))
 		}
 		return answer, nil
 	})
 }
 
-func forwardFilter(req *regionalv1.ForwardAllRelaysRequest) db.RelaysToForwardParams {
-	filter := db.RelaysToForwardParams{RegionID: regionID(req.GetParent()), State: waiting, Size: maxForwardAll + 1}
+func forwardFilter(req *regionalv1.ForwardAllRelaysRequest, regions []string) db.RelaysToForwardParams {
+	filter := db.RelaysToForwardParams{Regions: regions, State: waiting, Size: maxForwardAll + 1}
 	if req.GetState() == regionalv1.Relay_HELD {
 		filter.State = held
 	}
@@ -300,20 +369,30 @@ func (s *Service) GetRelay(ctx context.Context, req *regionalv1.GetRelayRequest)
 
 // ListRelays lists a region's inbox, the latest first.
 func (s *Service) ListRelays(ctx context.Context, req *regionalv1.ListRelaysRequest) (*regionalv1.ListRelaysResponse, error) {
-	page, err := s.openLatest(req, req.GetPageSize(), req.GetPageToken())
+	page, err := s.openPage(req, req.GetPageSize(), req.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
-	q := db.New(s.pool)
-	args := db.RelaysBeforeParams{RegionID: regionID(req.GetParent()), Before: page.before, Size: page.size + 1}
+	q, args := db.New(s.pool), db.RelaysBeforeParams{RegionID: regionID(req.GetParent()), Size: page.fetch()}
 	if req.GetState() != regionalv1.Relay_STATE_UNSPECIFIED {
 		args.State = req.GetState().String()
+	}
+	if page.after != "" {
+		region, id, err := splitName(page.after) // sealed by us
+		if err != nil {
+			return nil, err
+		}
+		args.Before, args.BeforeRegion = &id, region
+	}
+	if args.TakenOver, err = q.TakenOver(ctx, args.RegionID); err != nil {
+		return nil, err
 	}
 	rows, err := q.RelaysBefore(ctx, args)
 	if err != nil {
 		return nil, err
 	}
-	rows, next := cutPage(page, rows, func(last db.Relay) uuid.UUID { return last.AnnouncementID })
+	name := func(last db.Relay) string { return relayName(last.RegionID, last.AnnouncementID) }
+	rows, next := cut(page, rows, name)
 	byID, err := announcementsOf(ctx, q, rows)
 	if err != nil {
 		return nil, err
@@ -325,6 +404,9 @@ func (s *Service) ListRelays(ctx context.Context, req *regionalv1.ListRelaysRequ
 			return nil, err
 		}
 		answer.Relays = append(answer.Relays, shorten(relay))
+	}
+	if n := rpc.Fit(answer.GetRelays()); n < len(rows) {
+		answer.Relays, answer.NextPageToken = answer.GetRelays()[:n], page.seal(name(rows[n-1]))
 	}
 	return answer, nil
 }
@@ -365,7 +447,11 @@ func viewRelay(r db.Relay, a announcement) (*regionalv1.Relay, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &regionalv1.Relay{
+	added, err := addedTexts(r)
+	if err != nil {
+		return nil, err
+	}
+	view := &regionalv1.Relay{
 		Name:           event.GetRelay(),
 		Announcement:   event.GetAnnouncement(),
 		ParentRelay:    event.GetParentRelay(),
@@ -380,7 +466,6 @@ func viewRelay(r db.Relay, a announcement) (*regionalv1.Relay, error) {
 		ForwardTime:    event.GetForwardTime(),
 		DeclineReason:  r.DeclineReason,
 		Note:           r.Note,
-		Translations:   viewTexts(event.GetTranslations()),
 		Chapters:       r.Chapters,
 		ChaptersChosen: r.ChaptersChosen,
 		ChildRegions:   event.GetChildRegions(),
@@ -388,7 +473,19 @@ func viewRelay(r db.Relay, a announcement) (*regionalv1.Relay, error) {
 		UpdateTime:     event.GetUpdateTime(),
 		Etag:           relayEtag(r),
 		Content:        viewContent(a.said),
-	}, nil
+
+		WaitingWith:      event.GetWaitingWith(),
+		ActingRegion:     event.GetActingRegion(),
+		WaitingSinceTime: event.GetWaitingSinceTime(),
+
+		TranslationsOutdated: len(added) > len(event.GetTranslations()),
+	}
+	for _, text := range added {
+		view.Translations = append(view.Translations, &regionalv1.RelayTranslation{
+			Language: text.GetLanguage(), Subject: text.GetSubject(), Body: text.GetBody(), Edition: text.GetEdition(),
+		})
+	}
+	return view, nil
 }
 
 func viewReach(reach *eventv1.Reach) *regionalv1.RelayReach {
@@ -439,8 +536,9 @@ func relayChanged(r db.Relay, event *eventv1.RelayChanged) bus.Event {
 }
 
 func relayEvent(r db.Relay, a announcement) (*eventv1.RelayChanged, error) {
-	added, reach := &eventv1.RelayChanged{}, &eventv1.Reach{}
-	if err := errors.Join(proto.Unmarshal(r.Translations, added), proto.Unmarshal(r.Reach, reach)); err != nil {
+	reach := &eventv1.Reach{}
+	added, err := addedTexts(r)
+	if err := errors.Join(err, proto.Unmarshal(r.Reach, reach)); err != nil {
 		return nil, fmt.Errorf("read %s: %w", relayName(r.RegionID, r.AnnouncementID), err)
 	}
 	event := &eventv1.RelayChanged{
@@ -455,7 +553,7 @@ func relayEvent(r db.Relay, a announcement) (*eventv1.RelayChanged, error) {
 		ForwardTime:    optionalTime(r.ForwardTime),
 		DeclineReason:  r.DeclineReason,
 		Note:           r.Note,
-		Translations:   added.GetTranslations(),
+		Translations:   ofEdition(added, r.Edition),
 		Chapters:       r.Chapters,
 		ChaptersChosen: r.ChaptersChosen,
 		ChildRegions:   regionNames(r.ChildRegions),
@@ -465,5 +563,38 @@ func relayEvent(r db.Relay, a announcement) (*eventv1.RelayChanged, error) {
 	if r.ParentID != nil {
 		event.ParentRelay = relayName(*r.ParentID, r.AnnouncementID)
 	}
+	switch r.State {
+	case waiting, held:
+		event.WaitingWith, event.WaitingSinceTime = r.WaitingWith, optionalTime(r.WaitingSince)
+		if r.ActingRegion != "" {
+			event.ActingRegion = regionName(r.ActingRegion)
+		}
+	case forwarded:
+		event.LeftChapters = r.LeftChapters
+	}
 	return event, nil
+}
+
+// addedTexts are the translations that coordinators added to a relay, of whatever edition: one a language.
+func addedTexts(r db.Relay) ([]*eventv1.AnnouncementText, error) {
+	added := &eventv1.RelayChanged{}
+	if err := proto.Unmarshal(r.Translations, added); err != nil {
+		return nil, err
+	}
+	for _, text := range added.GetTranslations() {
+		text.Edition = max(text.GetEdition(), 1) // the first ones did not say
+	}
+	return added.GetTranslations(), nil
+}
+
+func ofEdition(texts []*eventv1.AnnouncementText, edition int32) []*eventv1.AnnouncementText {
+	return slices.DeleteFunc(slices.Clone(texts), func(text *eventv1.AnnouncementText) bool { return text.GetEdition() != edition })
+}
+
+func textsOfEdition(translations []*regionalv1.RelayTranslation, edition int32) []*eventv1.AnnouncementText {
+	texts := textsOf(translations)
+	for _, text := range texts {
+		text.Edition = edition
+	}
+	return texts
 }

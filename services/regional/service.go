@@ -22,6 +22,7 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/internal/authz"
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 	"github.com/chapterhouse/chapterhouse/services/internal/clock"
+	"github.com/chapterhouse/chapterhouse/services/internal/mail"
 	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 	"github.com/chapterhouse/chapterhouse/services/regional/db"
@@ -34,7 +35,9 @@ type Deps struct {
 	Clock      clock.Clock
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
-	Config     Config
+	// Mail sends what coordinators get; nil sends nothing. The caller closes it.
+	Mail   *mail.Mailer
+	Config Config
 }
 
 // Service is the regional tier.
@@ -44,6 +47,7 @@ type Service struct {
 	regionalv1.UnimplementedTransferServiceServer
 	regionalv1.UnimplementedCaseServiceServer
 	regionalv1.UnimplementedDigestServiceServer
+	regionalv1.UnimplementedFeedServiceServer
 	regionalv1.UnimplementedRelayServiceServer
 	regionalv1.UnimplementedRegionalAnnouncementServiceServer
 
@@ -51,6 +55,7 @@ type Service struct {
 	clock  clock.Clock
 	log    *slog.Logger
 	config Config
+	mail   *mail.Mailer
 	pages  *rpc.Sealer
 
 	publisher *bus.Publisher
@@ -77,7 +82,7 @@ func Migrations() []postgres.Migration {
 // New returns the service over a migrated database. Run has to run beside it.
 func New(ctx context.Context, deps Deps) (*Service, error) {
 	deps.Config = deps.Config.withDefaults()
-	s := &Service{pool: deps.Pool, clock: deps.Clock, log: deps.Log, config: deps.Config}
+	s := &Service{pool: deps.Pool, clock: deps.Clock, log: deps.Log, config: deps.Config, mail: deps.Mail}
 	var err error
 	if s.pages, err = rpc.LoadSealer(ctx, deps.Pool); err != nil {
 		return nil, err
@@ -99,6 +104,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	regionalv1.RegisterTransferServiceServer(r, s)
 	regionalv1.RegisterCaseServiceServer(r, s)
 	regionalv1.RegisterDigestServiceServer(r, s)
+	regionalv1.RegisterFeedServiceServer(r, s)
 	regionalv1.RegisterRelayServiceServer(r, s)
 	regionalv1.RegisterRegionalAnnouncementServiceServer(r, s)
 }
@@ -121,7 +127,8 @@ func inTx[T proto.Message](ctx context.Context, s *Service, fn func(tx pgx.Tx) (
 	return answer, err
 }
 
-// Ancestors returns the regions that a region or chapter lies in, and a chapter's site.
+// Ancestors returns the regions that a region or chapter lies in, and a chapter's site. A closed region lies in the one that
+// took over from it too, whose coordinators decide on what waits there.
 func (s *Service) Ancestors(ctx context.Context, scope string) ([]string, error) {
 	kind, id, _ := strings.Cut(scope, "/")
 	q := db.New(s.pool)
@@ -131,7 +138,12 @@ func (s *Service) Ancestors(ctx context.Context, scope string) ([]string, error)
 		if err != nil {
 			return nil, orUnknown(err)
 		}
-		return regionNames(path[:len(path)-1]), nil
+		path = path[:len(path)-1]
+		heir, err := successor(ctx, q, id)
+		if err == nil && heir.ID != id {
+			path = append(path, heir.Path...)
+		}
+		return regionNames(path), err
 	case "chapters":
 		place, err := q.ChapterPlace(ctx, id)
 		if err != nil {

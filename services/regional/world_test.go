@@ -19,6 +19,7 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/internal/authz"
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 	"github.com/chapterhouse/chapterhouse/services/internal/clock"
+	"github.com/chapterhouse/chapterhouse/services/internal/mail"
 	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
 	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 	"github.com/chapterhouse/chapterhouse/services/internal/testkit"
@@ -42,6 +43,9 @@ type world struct {
 	nats    *bus.Server
 	// stopService ends the service before the test does.
 	stopService func()
+	// mailer and config are the service's.
+	mailer *mail.Mailer
+	config regional.Config
 	// Staff and nobody, who is signed in without a role.
 	staff, nobody regionalv1.RegionServiceClient
 }
@@ -49,17 +53,21 @@ type world struct {
 // password is every NATS user's: the server runs for one test and takes connections from this process alone.
 const password = "test"
 
-func setup(t *testing.T) *world {
+func setup(t *testing.T, changes ...func(*world)) *world {
 	t.Helper()
 	t.Parallel()
-	return setupOn(t, testkit.Pool(t, regional.Migrations()...))
+	return setupOn(t, testkit.Pool(t, regional.Migrations()...), changes...)
 }
 
-func setupOn(t *testing.T, pool *pgxpool.Pool) *world {
+func setupOn(t *testing.T, pool *pgxpool.Pool, changes ...func(*world)) *world {
 	t.Helper()
 	w := &world{
 		t: t, pool: pool,
-		clock: clock.NewFake(time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)),
+		clock:  clock.NewFake(time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)), // a Friday
+		config: regional.Config{CompareEvery: time.Second, RemindTick: 50 * time.Millisecond, Tick: 20 * time.Millisecond},
+	}
+	for _, change := range changes {
+		change(w)
 	}
 	w.startNATS()
 	w.startService()
@@ -92,7 +100,7 @@ func (w *world) startService() {
 	w.t.Helper()
 	service, err := regional.New(w.t.Context(), regional.Deps{
 		Pool: w.pool, NATS: w.connect(bus.Regional), Clock: w.clock, Log: quiet,
-		Config: regional.Config{CompareEvery: time.Second, RemindTick: 50 * time.Millisecond, Tick: 20 * time.Millisecond},
+		Mail: w.mailer, Config: w.config,
 	})
 	w.must(err)
 	w.service = service

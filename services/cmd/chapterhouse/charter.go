@@ -4,24 +4,41 @@ import (
 	"context"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	internationalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/authz"
 )
 
 type charterCommand struct {
-	List    charterListCommand    `cmd:"" help:"List charters by chapter."`
-	Apply   charterApplyCommand   `cmd:"" help:"Apply for a chapter's charter."`
-	Approve charterApproveCommand `cmd:"" help:"Charter a chapter on the standing you have read."`
-	Decline charterDeclineCommand `cmd:"" help:"Decline an application."`
+	List           charterListCommand           `cmd:"" help:"List charters by chapter."`
+	Queue          charterQueueCommand          `cmd:"" help:"List what waits for staff, the longest waiting first."`
+	History        charterHistoryCommand        `cmd:"" help:"List what has happened to a charter."`
+	Apply          charterApplyCommand          `cmd:"" help:"Apply for a chapter's charter."`
+	Claim          charterClaimCommand          `cmd:"" help:"Take the review of an application, or prolong the claim."`
+	Release        charterReleaseCommand        `cmd:"" help:"Give the review back."`
+	RequestChanges charterRequestChangesCommand `cmd:"" help:"Ask the chapter for changes."`
+	Resubmit       charterResubmitCommand       `cmd:"" help:"Hand an application in again after changes."`
+	Approve        charterApproveCommand        `cmd:"" help:"Charter a chapter on the standing you have read."`
+	Decline        charterDeclineCommand        `cmd:"" help:"Decline an application."`
+	Withdraw       charterWithdrawCommand       `cmd:"" help:"Take an application back."`
+	Suspend        charterSuspendCommand        `cmd:"" help:"Suspend a charter."`
+	Reinstate      charterReinstateCommand      `cmd:"" help:"End a suspension."`
+	Revoke         charterRevokeCommand         `cmd:"" help:"Take a charter away."`
+	Surrender      charterSurrenderCommand      `cmd:"" help:"Give a charter back."`
+	Renew          charterRenewCommand          `cmd:"" help:"Renew a charter, or with --request ask for it in the chapter's name."`
+	Protect        charterProtectCommand        `cmd:"" help:"Let no deadline run until a time."`
+	Unprotect      charterUnprotectCommand      `cmd:"" help:"Let the deadlines run again."`
+	Export         charterExportCommand         `cmd:"" help:"Print what a charter rests on, as JSON for whoever audits it."`
 }
 
 type charterListCommand struct {
 	operator
 	output
 
-	State  string `placeholder:"STATE" help:"Only those in this state: APPLIED, CHARTERED, ..."`
-	Region string `placeholder:"REGION" help:"Only those in this region or below it: regions/..."`
+	State   string `placeholder:"STATE" help:"Only those in this state: APPLIED, CHARTERED, ..."`
+	Region  string `placeholder:"REGION" help:"Only those in this region or below it: regions/..."`
+	Overdue bool   `help:"Only those of which something is past its time."`
 }
 
 // Run prints all charters.
@@ -35,15 +52,16 @@ func (c *charterListCommand) Run(a *app) error {
 		return err
 	}
 	defer done()
-	charters, err := listCharters(a.ctx, conn, internationalv1.Charter_State(state), c.Region)
+	charters, err := listCharters(a.ctx, conn, &internationalv1.ListChartersRequest{
+		PageSize: 1000, State: internationalv1.Charter_State(state), Region: c.Region, Overdue: c.Overdue,
+	})
 	if err != nil {
 		return err
 	}
 	return printCharters(c.output, a, charters...)
 }
 
-func listCharters(ctx context.Context, conn grpc.ClientConnInterface, state internationalv1.Charter_State, region string) ([]*internationalv1.Charter, error) {
-	req := &internationalv1.ListChartersRequest{PageSize: 1000, State: state, Region: region}
+func listCharters(ctx context.Context, conn grpc.ClientConnInterface, req *internationalv1.ListChartersRequest) ([]*internationalv1.Charter, error) {
 	var charters []*internationalv1.Charter
 	for {
 		page, err := internationalv1.NewCharterServiceClient(conn).ListCharters(ctx, req)
@@ -58,13 +76,24 @@ func listCharters(ctx context.Context, conn grpc.ClientConnInterface, state inte
 	}
 }
 
+// nextDue is what comes first of what is due.
+func nextDue(c *internationalv1.Charter) *timestamppb.Timestamp {
+	var first *timestamppb.Timestamp
+	for _, due := range []*timestamppb.Timestamp{c.GetReviewDueTime(), c.GetChangesDueTime(), c.GetCureByTime(), c.GetRenewalDueTime()} {
+		if due != nil && (first == nil || due.AsTime().Before(first.AsTime())) {
+			first = due
+		}
+	}
+	return first
+}
+
 func printCharters(o output, a *app, charters ...*internationalv1.Charter) error {
 	return printTable(o, a.stdout, table[*internationalv1.Charter]{
-		head: []string{"chapter", "state", "reviewer", "applied", "decided", "etag"},
+		head: []string{"chapter", "state", "reviewer", "applied", "decided", "etag", "due"},
 		row: func(c *internationalv1.Charter) []string {
 			return []string{
 				chapterID(c.GetName()), c.GetState().String(), c.GetReviewer(),
-				date(c.GetApplyTime()), date(c.GetDecideTime()), c.GetEtag(),
+				date(c.GetApplyTime()), date(c.GetDecideTime()), c.GetEtag(), date(nextDue(c)),
 			}
 		},
 		items: charters,
@@ -88,41 +117,6 @@ func (c *charterApplyCommand) Run(a *app) error {
 				Charter: &internationalv1.Charter{Chapter: chapter, Note: c.Note},
 			})
 		})
-}
-
-type charterApproveCommand struct {
-	operator
-	output
-
-	Chapter      string `arg:"" help:"The chapter's id."`
-	StandingEtag string `required:"" placeholder:"ETAG" help:"The etag of the standing you have read: chapterhouse standing get."`
-	Note         string `help:"Why."`
-}
-
-// Run approves on the figures of that standing and no others.
-func (c *charterApproveCommand) Run(a *app) error {
-	return c.call(a, c.output, staff, func(charters internationalv1.CharterServiceClient) (*internationalv1.Charter, error) {
-		return charters.ApproveCharter(a.ctx, &internationalv1.ApproveCharterRequest{
-			Name: "charters/" + chapterID(c.Chapter), StandingEtag: c.StandingEtag, Note: c.Note,
-		})
-	})
-}
-
-type charterDeclineCommand struct {
-	operator
-	output
-
-	Chapter string `arg:"" help:"The chapter's id."`
-	Note    string `required:"" help:"Why; the chapter reads it."`
-}
-
-// Run declines.
-func (c *charterDeclineCommand) Run(a *app) error {
-	return c.call(a, c.output, staff, func(charters internationalv1.CharterServiceClient) (*internationalv1.Charter, error) {
-		return charters.DeclineCharter(a.ctx, &internationalv1.DeclineCharterRequest{
-			Name: "charters/" + chapterID(c.Chapter), Note: c.Note,
-		})
-	})
 }
 
 // call makes one call about a charter and prints what has become of it.

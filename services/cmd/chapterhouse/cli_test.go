@@ -57,6 +57,40 @@ func TestOperatorCommands(t *testing.T) {
 		if stdout, _ := command(t, "charter", "list", "--state", "CHARTERED"); !strings.Contains(stdout, "golang-paris") {
 			t.Errorf("list: %s", stdout)
 		}
+		var file struct {
+			Evidence struct{ Transitions []any }
+			Digest   string
+		}
+		stdout, code := command(t, "charter", "export", "golang-paris")
+		if err := json.Unmarshal([]byte(stdout), &file); err != nil || code != 0 || len(file.Evidence.Transitions) != 2 || len(file.Digest) != 64 {
+			t.Errorf("export: exit code %d, %v, %s", code, err, stdout)
+		}
+	})
+
+	t.Run("CharterVerbs", func(t *testing.T) {
+		for _, c := range []struct {
+			line string
+			code int
+			want string
+		}{
+			{"charter suspend golang-paris --reason conduct --note no", 0, "SUSPENDED"},
+			{"charter suspend golang-paris --reason sunshine --note no", exitUsage, ""},
+			{"charter reinstate golang-paris", 0, "CHARTERED"},
+			{"charter protect golang-paris --reason flood --until yesterday", exitUsage, ""},
+			{"charter protect golang-paris --reason flood --until 1999-01-01", exitError, ""},
+			{"charter unprotect golang-paris", exitError, ""},
+			{"charter renew golang-paris --request", exitError, ""},
+			{"charter surrender golang-paris --note bye", 0, "SURRENDERED"},
+			{"charter queue", 0, "waits for"},
+			{"charter history golang-paris", 0, "surrender"},
+			{"charter list --overdue", 0, "due"},
+			{"charter claim golang-paris", exitError, ""},
+		} {
+			stdout, code := command(t, strings.Fields(c.line)...)
+			if code != c.code || !strings.Contains(strings.ToLower(stdout), strings.ToLower(c.want)) {
+				t.Errorf("%s: exit code %d, %s", c.line, code, stdout)
+			}
+		}
 	})
 
 	t.Run("AuditFindsNothing", func(t *testing.T) {

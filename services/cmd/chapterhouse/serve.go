@@ -93,8 +93,16 @@ type serveRegional struct {
 
 // Run serves the regional service.
 func (c *serveRegional) Run(a *app) error {
+	mailer, err := mail.New(c.Mail, clock.System{})
+	if err != nil {
+		return usageError{err}
+	}
+	defer mailer.Close(a.ctx)
 	return c.serve(a, bus.Regional, bus.MainSite, func(tier *platform.Tier, _ dialer) error {
-		tier.Regional(c.Config)
+		if !mailer.Configured() {
+			tier.Log.Warn("no mail can be sent to coordinators: no SMTP server is set (--mail-smtp)")
+		}
+		tier.Regional(c.Config, mailer)
 		return nil
 	})
 }

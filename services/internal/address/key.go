@@ -120,6 +120,14 @@ func (k SiteKey) LogValue() slog.Value { return slog.StringValue(redacted) }
 // "chapterhouse/<purpose>/k1".
 func (k SiteKey) Derive(purpose string) []byte { return deriveKey(k.state.secret, purpose) }
 
+// SubjectToken hashes the subject of somebody who signs in, by a key of its own: HMAC-SHA-256 with what Derive makes for
+// "officers". It tells a tier that has the key whether a caller is meant, and nobody who it is.
+func (k SiteKey) SubjectToken(subject string) []byte {
+	mac := hmac.New(sha256.New, k.Derive("officers"))
+	mac.Write([]byte(subject))
+	return mac.Sum(nil)
+}
+
 // Token hashes an address in its canonical form. Any other form gives a token that matches nothing.
 func (k SiteKey) Token(canonical string) Token {
 	h := k.state.hashers.Get().(*hasher)

@@ -138,7 +138,7 @@ func (c *Consumer) admit(ctx context.Context, tx pgx.Tx, jobs []*job) (map[uuid.
 	kinds := map[string]string{}
 	for _, j := range jobs {
 		ids = append(ids, j.event.ID)
-		if j.event.Aggregate != "" {
+		if !j.passes() {
 			kinds[j.event.Aggregate] = j.event.Kind
 		}
 	}
@@ -185,9 +185,12 @@ func readAdmission(results pgx.BatchResults) (map[uuid.UUID]bool, map[string]*po
 	return fresh, positions, err
 }
 
-// decide applies, parks or ignores one event. A notice has no position.
+// passes says whether the event moves no copy: a notice, or one of a topic that keeps none. It has no position.
+func (j *job) passes() bool { return j.event.Aggregate == "" || j.topic.Passing }
+
+// decide applies, parks or ignores one event.
 func (c *Consumer) decide(ctx context.Context, tx pgx.Tx, j *job, held *position, done *outcome) error {
-	if j.event.Aggregate == "" {
+	if j.passes() {
 		return c.applyOne(ctx, tx, j, done)
 	}
 	v := judge(j.topic.Delta, held.version, j.event.Version)

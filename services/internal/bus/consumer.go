@@ -130,6 +130,8 @@ func (c *Consumer) addTopic(topic Topic) error {
 		return fmt.Errorf("kind %s: Apply is missing", topic.Kind)
 	case topic.Delta && topic.Replace == nil:
 		return fmt.Errorf("kind %s: Delta needs Replace", topic.Kind)
+	case topic.Passing && (topic.Delta || topic.Replace != nil):
+		return fmt.Errorf("kind %s: Passing keeps no copy that differs or is replaced", topic.Kind)
 	}
 	c.topics[topic.Kind] = topic
 	return nil

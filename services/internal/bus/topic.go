@@ -24,6 +24,9 @@ type Topic struct {
 	// Alone gives each version a transaction of its own, for an Apply that takes locks in an order: a second version in
 	// the same transaction would begin that order anew while it holds the first one's.
 	Alone bool
+	// Passing says that no copy is kept: each message is applied by itself as it passes, once, whatever its version and the
+	// other parts of it. Nothing is compared with the owner or fetched from it, so that what was lost stays unheard of.
+	Passing bool
 	// Apply applies one version, all its parts in order, or one notice (whose Aggregate is empty).
 	Apply func(ctx context.Context, tx pgx.Tx, parts []Event) error
 	// Replace sets the copy to the snapshot, by applying the difference; when Snapshot.Gone, the

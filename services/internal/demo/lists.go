@@ -30,11 +30,14 @@ func (l *loader) createLists(ctx context.Context, c chapter) error {
 	return made(err, listName(c.slug, announceList))
 }
 
-// fillLists syncs a chapter's lists.
+// fillLists appoints a chapter's officers and syncs its lists.
 func (l *loader) fillLists(ctx context.Context, c chapter) error {
 	ctx, err := l.asAdmin(ctx, c.slug)
 	if err != nil {
 		return err
+	}
+	if err := l.appoint(ctx, c); err != nil {
+		return fmt.Errorf("appoint the officers of %s: %w", chapterName(c.slug), err)
 	}
 	for _, one := range c.lists {
 		if len(one.entries) == 0 {

@@ -67,6 +67,7 @@ type loader struct {
 	charters internationalv1.CharterServiceClient
 	regions  regionalv1.RegionServiceClient
 	chapters localv1.ChapterServiceClient
+	officers localv1.OfficerServiceClient
 	lists    localv1.ListServiceClient
 	syncs    localv1.SyncServiceClient
 
@@ -87,6 +88,7 @@ func newLoader(p plan, conns Conns, options Options) *loader {
 		charters: internationalv1.NewCharterServiceClient(conns.International),
 		regions:  regionalv1.NewRegionServiceClient(conns.Regional),
 		chapters: localv1.NewChapterServiceClient(conns.Local),
+		officers: localv1.NewOfficerServiceClient(conns.Local),
 		lists:    localv1.NewListServiceClient(conns.Local),
 		syncs:    localv1.NewSyncServiceClient(conns.Local),
 		tokens:   map[authz.Grant]string{},

@@ -85,6 +85,7 @@ func TestLoad(t *testing.T) {
 	p := planned(t)
 	for _, c := range p.chapters {
 		w.compareStanding(t, c)
+		w.compareOfficers(t, c)
 	}
 	w.compareRegister(t, p)
 	w.compareCharters(t, summary)
@@ -136,6 +137,20 @@ func (w platformWorld) compareStanding(t *testing.T, c chapter) {
 	}
 	if c.slug == applied && (s.GetGap().GetConvert() != 3 || s.GetGap().GetRecruit() != newcomers) {
 		t.Errorf("%s lacks %v", c.slug, s.GetGap())
+	}
+}
+
+func (w platformWorld) compareOfficers(t *testing.T, c chapter) {
+	t.Helper()
+	answer, err := localv1.NewOfficerServiceClient(w.staff.Local).ListOfficers(t.Context(), &localv1.ListOfficersRequest{Parent: chapterName(c.slug)})
+	must(t, err)
+	if n := len(answer.GetOfficers()); n < 2 || n > 3 || n != len(c.officers) {
+		t.Fatalf("%s has %d officers, want %d", c.slug, n, len(c.officers))
+	}
+	for i, officer := range answer.GetOfficers() {
+		if officer.GetDisplayName() != c.officers[i].displayName || officer.GetState() != localv1.Officer_CURRENT || officer.GetRole() != roles[i] {
+			t.Errorf("%s has %v", c.slug, officer)
+		}
 	}
 }
 

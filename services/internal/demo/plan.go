@@ -18,8 +18,9 @@ type plan struct {
 type chapter struct {
 	group
 
-	region string
-	lists  []list // members first
+	region   string
+	lists    []list // members first
+	officers []entry
 	// What the standing will be.
 	membership, mailing Figures
 }
@@ -73,6 +74,7 @@ func newPlan() (plan, error) {
 		p.international(pick(rng, groups).countryCode, false)
 	}
 	made.members = p.members
+	appointOfficers(p, made.chapters)
 	return made, nil
 }
 

@@ -29,6 +29,7 @@ type Config struct {
 
 	From       string `env:"CHAPTERHOUSE_MAIL_FROM" placeholder:"MAILBOX" help:"Who mail is from: Name <local@domain>."`
 	ReturnPath string `env:"CHAPTERHOUSE_MAIL_RETURN_PATH" placeholder:"ADDRESS" help:"Where bounces go; to the sender without it."`
+	VERP       bool   `name:"verp" env:"CHAPTERHOUSE_MAIL_VERP" help:"Put the mail's ID into the return path, local+ID@domain, so that a bounce that does not name the mail is found too."`
 
 	DKIMKeyFile  string `name:"dkim-key-file" env:"CHAPTERHOUSE_MAIL_DKIM_KEY_FILE" placeholder:"FILE" help:"Private key (PEM, RSA or Ed25519) that mail is signed with."`
 	DKIMDomain   string `name:"dkim-domain" env:"CHAPTERHOUSE_MAIL_DKIM_DOMAIN" placeholder:"DOMAIN" help:"Domain that vouches; the sender's without it."`
@@ -68,6 +69,7 @@ type server struct {
 	port    int
 	tls     *tls.Config
 	tlsFrom bool
+	timeout time.Duration
 	options []gomail.Option
 }
 
@@ -83,7 +85,7 @@ func (c Config) server() (server, error) {
 	if u.User != nil {
 		return server{}, errors.New("the SMTP server's URL must hold no credentials: the name is a setting of its own, the password is in a file")
 	}
-	s := server{host: u.Hostname(), port: transport.port, tlsFrom: transport.tlsFrom}
+	s := server{host: u.Hostname(), port: transport.port, tlsFrom: transport.tlsFrom, timeout: c.Timeout}
 	if u.Port() != "" {
 		if s.port, err = strconv.Atoi(u.Port()); err != nil || s.port < 1 || s.port > 65535 {
 			return server{}, errors.New("the SMTP server's port must be 1 to 65535")
@@ -95,8 +97,6 @@ func (c Config) server() (server, error) {
 	s.options = []gomail.Option{
 		gomail.WithPort(s.port), gomail.WithTimeout(c.Timeout), gomail.WithTLSConfig(s.tls),
 		gomail.WithTLSPolicy(transport.policy),
-		// A connection that the server has closed is found out by MAIL FROM just as well.
-		gomail.WithoutNoop(),
 	}
 	if c.HELO != "" {
 		s.options = append(s.options, gomail.WithHELO(c.HELO))
@@ -144,11 +144,20 @@ func (c Config) credentials() ([]gomail.Option, error) {
 	}, nil
 }
 
+// The longest ID that is put into a return path, a UUID, and what that leaves of the 64 characters before an @ (RFC 5321).
+const (
+	verpID       = 36
+	maxVERPLocal = 64 - verpID - len("+")
+)
+
 // senders returns the default sender and where bounces go.
 func (c Config) senders() (from netmail.Address, returnPath string, err error) {
 	parsed, err := netmail.ParseAddress(c.From)
 	if err != nil {
 		return from, "", errors.New("the sender of mail must be a mailbox: Name <local@domain>")
+	}
+	if c.ReturnPath == "" && c.VERP {
+		return from, "", errors.New("VERP needs a return path, to which the mails' IDs are added")
 	}
 	if c.ReturnPath == "" {
 		return *parsed, "", nil
@@ -156,6 +165,9 @@ func (c Config) senders() (from netmail.Address, returnPath string, err error) {
 	bounces, err := netmail.ParseAddress(c.ReturnPath)
 	if err != nil {
 		return from, "", errors.New("the return path of mail must be an address: local@domain")
+	}
+	if c.VERP && strings.LastIndexByte(bounces.Address, '@') > maxVERPLocal {
+		return from, "", fmt.Errorf("the return path's part before the @ must have at most %d characters when mails' IDs are put behind it", maxVERPLocal)
 	}
 	return *parsed, bounces.Address, nil
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/emersion/go-msgauth/dkim"
 	gomail "github.com/wneessen/go-mail"
@@ -46,19 +45,17 @@ func (c Config) signature(senderDomain string) (*dkim.SignOptions, error) {
 	return options, nil
 }
 
-// sign adds a signature to a mail that is complete: it is written once to be signed, and again, the same, to be sent.
-func sign(msg *gomail.Msg, options *dkim.SignOptions) error {
+// sign puts a signature above a mail that is complete.
+func sign(raw []byte, options *dkim.SignOptions) ([]byte, error) {
 	signer, err := dkim.NewSigner(options)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if _, err := msg.WriteTo(signer); err != nil {
-		return errors.Join(err, signer.Close())
+	if _, err := signer.Write(raw); err != nil {
+		return nil, errors.Join(err, signer.Close())
 	}
 	if err := signer.Close(); err != nil {
-		return err
+		return nil, err
 	}
-	_, value, _ := strings.Cut(signer.Signature(), ":")
-	msg.SetGenHeaderPreformatted("DKIM-Signature", strings.TrimSpace(value))
-	return nil
+	return append([]byte(signer.Signature()), raw...), nil
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/textproto"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -118,28 +119,23 @@ func unwritable(format string, args ...any) *Error {
 	return &Error{Kind: Permanent, At: atCompose, Reason: fmt.Sprintf(format, args...)}
 }
 
-// stages of the library's errors, and what is certain about a mail that failed there without an answer. One that
-// failed before its final dot was never accepted (RFC 5321, 4.1.1.4).
-var stages = map[gomail.SendErrReason]string{
-	gomail.ErrConnCheck: atConnect, gomail.ErrSMTPMailFrom: atMail, gomail.ErrSMTPRcptTo: atRcpt,
-	gomail.ErrSMTPData: atData, gomail.ErrWriteContent: atData, gomail.ErrSMTPDataClose: atEnd,
+// enhancedStatus is where a server's answer has it (RFC 2034).
+var enhancedStatus = regexp.MustCompile(`^[245]\.\d{1,3}\.\d{1,3}\b`)
+
+// isAnswer says whether the server answered, be it with a refusal.
+func isAnswer(err error) bool {
+	_, refused := errors.AsType[*textproto.Error](err)
+	return err == nil || refused
 }
 
-// sendFailure reads the library's verdict on one mail; nil when the server took it.
-func sendFailure(err error) *Error {
-	if err == nil {
-		return nil
-	}
-	sent, ok := errors.AsType[*gomail.SendError](err)
-	if !ok {
-		return &Error{Kind: Temporary, At: atConnect, Reason: "the library failed"}
-	}
-	if sent.Reason == gomail.ErrSMTPReset {
-		return nil // the mail was taken, only the connection is of no more use
-	}
-	failure := &Error{Kind: Temporary, At: stages[sent.Reason], Code: sent.ErrorCode(), Status: sent.EnhancedStatusCode()}
-	if failure.At == "" {
-		return unwritable("the library cannot write it")
+// sendFailure is why a mail was not sent. One that failed before its final dot was never accepted (RFC 5321, 4.1.1.4).
+func sendFailure(at string, err error, coded bool) *Error {
+	failure := &Error{Kind: Temporary, At: at}
+	if answer, ok := errors.AsType[*textproto.Error](err); ok {
+		failure.Code = answer.Code
+		if coded {
+			failure.Status = enhancedStatus.FindString(answer.Msg)
+		}
 	}
 	if failure.Code == 0 {
 		failure.Reason = "the connection ended"

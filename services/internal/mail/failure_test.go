@@ -250,3 +250,53 @@ func TestAddressesBeyondASCIINeedAServerThatTakesThem(t *testing.T) {
 	}
 	send(t, mailer, to("ada@example.org"))
 }
+
+// pipelining is what a server says that takes commands in one go (RFC 2920).
+const pipelining = "250-hello\r\n250-ENHANCEDSTATUSCODES\r\n250 PIPELINING"
+
+func TestCommandsAreSaidInOneGoWhereTheServerTakesThat(t *testing.T) {
+	t.Parallel()
+	heard := make(chan []string, 1)
+	address := scripted(t, func(text *textproto.Conn) {
+		var lines []string
+		for range 3 { // answers none before it has heard all
+			line, _ := text.ReadLine()
+			lines = append(lines, line)
+		}
+		heard <- lines
+		_ = text.PrintfLine("250 sender\r\n250 recipient\r\n354 go on")
+		_, _ = text.ReadDotBytes()
+		_ = text.PrintfLine("250 taken")
+	}, pipelining)
+	send(t, newMailer(t, mail.Config{SMTP: "smtp://" + address}), to("ada@example.org"))
+	if got := strings.Join(<-heard, ", "); got != "MAIL FROM:<site@chapterhouse.example>, RCPT TO:<ada@example.org>, DATA" {
+		t.Errorf("the server heard %s", got)
+	}
+}
+
+// A server may wait for the mail although it has refused the only recipient. It gets none, not even an empty one.
+func TestARefusedRecipientIsRefusedWhateverIsSaidOfTheMail(t *testing.T) {
+	t.Parallel()
+	heard := make(chan string, 1)
+	address := scripted(t, func(text *textproto.Conn) {
+		all, _ := io.ReadAll(text.R)
+		heard <- string(all)
+	}, pipelining, "250 sender", "550 5.1.1 nobody has this address", "354 go on")
+	failed := failure(t, newMailer(t, mail.Config{SMTP: "smtp://" + address}).Send(t.Context(), to("ada@example.org")), mail.Permanent)
+	if failed.At != "RCPT" || failed.Code != 550 || failed.Status != "5.1.1" || !failed.Bounce() {
+		t.Errorf("%v", failed.Error())
+	}
+	if all := <-heard; all != "" {
+		t.Errorf("the server heard %q after it had refused", all)
+	}
+}
+
+// Refused at once, all of it: the sender's refusal is what counts, and it is no verdict on the recipient.
+func TestARefusedSenderIsNoBounce(t *testing.T) {
+	t.Parallel()
+	address := scripted(t, func(*textproto.Conn) {}, pipelining, "553 5.7.1 who are you", "503 no sender", "503 no recipient")
+	failed := failure(t, newMailer(t, mail.Config{SMTP: "smtp://" + address}).Send(t.Context(), to("ada@example.org")), mail.Temporary)
+	if failed.At != "MAIL" || failed.Code != 553 || failed.Bounce() {
+		t.Errorf("%v", failed.Error())
+	}
+}

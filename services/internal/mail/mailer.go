@@ -11,7 +11,6 @@ import (
 
 	"github.com/emersion/go-msgauth/dkim"
 	"github.com/jackc/puddle/v2"
-	gomail "github.com/wneessen/go-mail"
 
 	"github.com/chapterhouse/chapterhouse/services/internal/clock"
 )
@@ -21,6 +20,7 @@ type Mailer struct {
 	clock      clock.Clock
 	from       netmail.Address
 	returnPath string
+	verp       bool
 	signature  *dkim.SignOptions // nil for none
 
 	pool        *puddle.Pool[*connection] // nil without a server
@@ -36,7 +36,7 @@ type Mailer struct {
 // New returns a mailer, which connects when there is something to send. Without a server in the settings it sends nothing.
 func New(config Config, clock clock.Clock) (*Mailer, error) {
 	config = config.withDefaults()
-	m := &Mailer{clock: clock, connections: config.Connections, idleTimeout: config.IdleTimeout, closed: make(chan struct{})}
+	m := &Mailer{clock: clock, connections: config.Connections, verp: config.VERP, idleTimeout: config.IdleTimeout, closed: make(chan struct{})}
 	m.life, m.end = context.WithCancel(context.Background()) //nolint:gosec // Close calls it
 	if config.SMTP == "" {
 		return m, nil
@@ -82,14 +82,14 @@ func (m *Mailer) Send(ctx context.Context, message Message) error {
 	if !m.Configured() {
 		return ErrNotConfigured
 	}
-	msg, err := m.compose(message)
+	ready, err := m.write(message)
 	if err != nil {
 		return err
 	}
 	var failure *Error
 	for range m.connections + 1 { // each connection may be one that the server has closed
 		var again bool
-		if again, failure = m.try(ctx, msg); !again {
+		if again, failure = m.try(ctx, ready); !again {
 			break
 		}
 	}
@@ -100,7 +100,7 @@ func (m *Mailer) Send(ctx context.Context, message Message) error {
 }
 
 // try says whether to try again, on another connection.
-func (m *Mailer) try(ctx context.Context, msg *gomail.Msg) (again bool, failure *Error) {
+func (m *Mailer) try(ctx context.Context, ready *written) (again bool, failure *Error) {
 	resource, err := m.pool.Acquire(ctx)
 	if err != nil {
 		return false, connectFailure(err)
@@ -108,7 +108,7 @@ func (m *Mailer) try(ctx context.Context, msg *gomail.Msg) (again bool, failure 
 	c := resource.Value()
 	cut := func() { _ = c.raw.Close() }
 	uncut, unended := context.AfterFunc(ctx, cut), context.AfterFunc(m.life, cut)
-	failure = c.send(msg)
+	failure = c.send(ready)
 	if left, right := uncut(), unended(); !left || !right {
 		c.broken = true
 		if failure != nil {

@@ -11,7 +11,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/google/uuid"
 	gomail "github.com/wneessen/go-mail"
 )
 
@@ -45,10 +44,14 @@ type Message struct {
 
 	// Headers are any others, by name.
 	Headers map[string]string
+
+	// Form has been written for many: of all fields above only To, ID and Unsubscribe are read then.
+	Form *Form
 }
 
 const (
 	maxHeaderBytes = 900 // a line may have 998 (RFC 5322, 2.1.1), its name included
+	maxLineBytes   = 990
 	maxBodyBytes   = 10 << 20
 )
 
@@ -82,23 +85,12 @@ func (m *Mailer) compose(message Message) (*gomail.Msg, error) {
 	if message.ReplyTo.Address != "" {
 		msg.ReplyToMailAddress(&message.ReplyTo)
 	}
-	if m.returnPath != "" {
-		msg.EnvelopeFromMailAddress(&mail.Address{Address: m.returnPath})
-	}
-	if message.ID == "" {
-		message.ID = uuid.NewString() + "@" + domainOf(message.From.Address)
-	}
 	msg.SetMessageIDWithValue(message.ID)
 	msg.SetDateWithValue(m.clock.Now())
 	message.setHeaders(msg)
 	msg.SetBodyString(gomail.TypeTextPlain, message.Text)
 	if message.HTML != "" {
 		msg.AddAlternativeString(gomail.TypeTextHTML, message.HTML)
-	}
-	if m.signature != nil {
-		if err := sign(msg, m.signature); err != nil {
-			return nil, unwritable("it cannot be signed")
-		}
 	}
 	return msg, nil
 }
@@ -140,8 +132,16 @@ func listHeader(name, id string) string {
 
 // check refuses what would be no mail, or another one than was meant.
 func (message Message) check() error {
-	if err := message.checkAddresses(); err != nil {
+	if err := message.checkOwn(); err != nil {
 		return err
+	}
+	if err := checkMailbox("From", message.From); err != nil {
+		return err
+	}
+	if message.ReplyTo != (mail.Address{}) {
+		if err := checkMailbox("Reply-To", message.ReplyTo); err != nil {
+			return err
+		}
 	}
 	lines := map[string]string{"Subject": message.Subject, "the list's name": message.ListName}
 	maps.Copy(lines, message.Headers)
@@ -164,26 +164,33 @@ func (message Message) check() error {
 		return unwritable("it has more than %d bytes", maxBodyBytes)
 	case !utf8.ValidString(message.Text + message.HTML):
 		return unwritable("its text is not UTF-8")
-	case message.ID != "" && (!messageID.MatchString(message.ID) || len(message.ID) > 250):
-		return unwritable("its ID is none")
 	case message.Language != "" && !language.MatchString(message.Language):
 		return unwritable("its language is none")
 	}
 	return message.checkList()
 }
 
-func (message Message) checkAddresses() error {
-	for name, address := range map[string]mail.Address{"From": message.From, "To": message.To, "Reply-To": message.ReplyTo} {
-		if name == "Reply-To" && address == (mail.Address{}) {
-			continue
-		}
-		if !oneLine(address.Name) || len(address.Address) > 320 || domainOf(address.Address) == "" {
-			return unwritable("%s is no mailbox", name)
-		}
-		// The library takes it as it is, and would quote what is none. No address of ours needs quotes (docs/addresses.md).
-		if parsed, err := mail.ParseAddress(address.Address); err != nil || parsed.Address != address.Address {
-			return unwritable("%s is no mailbox", name)
-		}
+// checkOwn checks what a mail has by itself when it is one of many.
+func (message Message) checkOwn() error {
+	if err := checkMailbox("To", message.To); err != nil {
+		return err
+	}
+	switch {
+	case message.ID != "" && (!messageID.MatchString(message.ID) || len(message.ID) > 250):
+		return unwritable("its ID is none")
+	case message.Unsubscribe != "" && !isLink(message.Unsubscribe):
+		return unwritable("the link to unsubscribe must be https, or http on this machine")
+	}
+	return nil
+}
+
+func checkMailbox(name string, a mail.Address) error {
+	if !oneLine(a.Name) || len(a.Address) > 320 || domainOf(a.Address) == "" {
+		return unwritable("%s is no mailbox", name)
+	}
+	// The library takes it as it is, and would quote what is none. No address of ours needs quotes (docs/addresses.md).
+	if parsed, err := mail.ParseAddress(a.Address); err != nil || parsed.Address != a.Address {
+		return unwritable("%s is no mailbox", name)
 	}
 	return nil
 }
@@ -196,8 +203,6 @@ func (message Message) checkList() error {
 		return unwritable("a list's name needs the list's ID")
 	case message.OneClick && message.Unsubscribe == "":
 		return unwritable("one click needs a link to click")
-	case message.Unsubscribe != "" && !isLink(message.Unsubscribe):
-		return unwritable("the link to unsubscribe must be https, or http on this machine")
 	}
 	return nil
 }

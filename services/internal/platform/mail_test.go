@@ -10,6 +10,7 @@ import (
 	"github.com/chapterhouse/chapterhouse/services/internal/mail"
 	"github.com/chapterhouse/chapterhouse/services/internal/mailsink"
 	"github.com/chapterhouse/chapterhouse/services/local"
+	"github.com/chapterhouse/chapterhouse/services/regional"
 )
 
 func TestMail(t *testing.T) {
@@ -28,6 +29,9 @@ func TestMail(t *testing.T) {
 		}
 		if p.Endpoints.Mail == "" {
 			t.Error("nobody is told where")
+		}
+		if err := p.regionalMailer.Send(t.Context(), letter); err != nil || len(p.sink.Messages()) != 2 {
+			t.Errorf("the regional service's mail: %v, %d are kept", err, len(p.sink.Messages()))
 		}
 	})
 
@@ -49,6 +53,24 @@ func TestMail(t *testing.T) {
 		}
 		if p.sink != nil || p.Endpoints.Mail != "" {
 			t.Errorf("there is a sink, at %s", p.Endpoints.Mail)
+		}
+	})
+
+	t.Run("GoesToTheRegionalServicesOwnServer", func(t *testing.T) {
+		relay, err := mailsink.Start(t.Context(), mailsink.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = relay.Close() }()
+		p := start(t, Options{Data: dir, MailSink: true, Regional: regional.Config{Mail: mail.Config{
+			SMTP: "smtp://" + relay.Addr(), From: "Regions <regions@chapterhouse.example>",
+		}}})
+		defer stop(t, p)
+		if err := p.regionalMailer.Send(t.Context(), letter); err != nil {
+			t.Fatal(err)
+		}
+		if kept := relay.Messages(); len(kept) != 1 || len(p.sink.Messages()) != 0 {
+			t.Errorf("%d mails arrived, %d are kept", len(kept), len(p.sink.Messages()))
 		}
 	})
 

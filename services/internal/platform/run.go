@@ -104,11 +104,15 @@ func (p *Platform) newGateway(ctx context.Context) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	config := p.options.Gateway
+	if config.PublicURL == "" {
+		config.PublicURL = p.publicURL()
+	}
 	return gateway.New(ctx, gateway.Deps{
 		International: conns[bus.International], Regional: conns[bus.Regional], Local: conns[bus.Local],
 		Log:        p.options.Log.With("service", "gateway"),
 		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"service": "gateway"}, p.registry),
-		Gatherer:   p.registry, Config: p.options.Gateway,
+		Gatherer:   p.registry, Config: config,
 	})
 }
 

@@ -32,13 +32,13 @@ func (t *Tier) International(config international.Config, master address.MasterK
 	}
 }
 
-// Regional lets the tier run the regional service.
-func (t *Tier) Regional(config regional.Config) {
+// Regional lets the tier run the regional service. The caller closes the mailer, after the tier.
+func (t *Tier) Regional(config regional.Config, mailer *mail.Mailer) {
 	t.Migrations = regional.Migrations()
 	t.New = func(ctx context.Context, infra Infra) (Service, error) {
 		return regional.New(ctx, regional.Deps{
 			Pool: infra.Pool, NATS: infra.NATS, Clock: infra.Clock, Log: infra.Log, Registerer: infra.Registerer,
-			Config: config,
+			Mail: mailer, Config: config,
 		})
 	}
 }
@@ -76,7 +76,10 @@ func (p *Platform) fill(tier *Tier, peers map[string]*grpc.ClientConn) error {
 	case bus.Regional:
 		config := p.options.Regional
 		config.Sites = []string{site}
-		tier.Regional(config)
+		if config.PublicURL == "" {
+			config.PublicURL = p.publicURL()
+		}
+		tier.Regional(config, p.regionalMailer)
 	case bus.Local:
 		key, err := ReadSiteKey(p.Keys.path(siteKeyFile(site)))
 		if err != nil {
@@ -93,7 +96,7 @@ func (p *Platform) fill(tier *Tier, peers map[string]*grpc.ClientConn) error {
 	return nil
 }
 
-// publicURL is where the gateway answers, empty where there is none.
+// publicURL is where the gateway is, empty where there is none.
 func (p *Platform) publicURL() string {
 	if p.http == nil {
 		return ""

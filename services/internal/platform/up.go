@@ -79,12 +79,11 @@ type Platform struct {
 	registry *prometheus.Registry
 	verifier authz.Verifier
 	mailer   *mail.Mailer
-	// registerMailer is the international body's.
-	registerMailer *mail.Mailer
-
-	sink *mailsink.Sink // nil with an SMTP server
-	http net.Listener
-	grpc map[string]net.Listener
+	// regionalMailer and registerMailer are the same, unless the service has a server of its own.
+	regionalMailer, registerMailer *mail.Mailer
+	sink                           *mailsink.Sink // nil with an SMTP server
+	http                           net.Listener
+	grpc                           map[string]net.Listener
 
 	mu    sync.Mutex
 	conns []*grpc.ClientConn

@@ -10,6 +10,7 @@ import (
 
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 	"github.com/chapterhouse/chapterhouse/services/internal/clock"
+	"github.com/chapterhouse/chapterhouse/services/internal/mailsink"
 	"github.com/chapterhouse/chapterhouse/services/internal/platform"
 	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
 	"github.com/chapterhouse/chapterhouse/services/internal/testkit"
@@ -29,6 +30,13 @@ type deployment struct {
 	nats      string
 	processes map[string]*process
 	restarts  int // of processes that ended by themselves
+
+	// sink takes the local tier's mail; without one none is sent.
+	sink *mailsink.Sink
+	// tampered stands for the NATS process, and lets the test do everything with what it holds.
+	tampered *testkit.NATSServer
+	// cable is what the local tier is connected to NATS by; without one it is so directly.
+	cable *cable
 }
 
 // natsName and gatewayName are the processes beside those of the tiers.
@@ -39,7 +47,13 @@ const (
 
 func deploy(t testing.TB, extra ...string) *deployment {
 	t.Helper()
-	d := &deployment{t: t, dir: t.TempDir(), tiers: map[string]postgres.Tier{}, processes: map[string]*process{}}
+	return (&deployment{}).open(t, extra...)
+}
+
+// open starts a deployment that says what is special about it. All tiers get the extra flags.
+func (d *deployment) open(t testing.TB, extra ...string) *deployment {
+	t.Helper()
+	d.t, d.dir, d.tiers, d.processes = t, t.TempDir(), map[string]postgres.Tier{}, map[string]*process{}
 	keys := get(platform.MakeKeys(filepath.Join(d.dir, "keys"), []string{bus.MainSite}))(t)
 	must(t, keys.MintServiceTokens([]string{bus.MainSite}, 24*time.Hour, clock.System{}.Now()))
 	d.cluster = testkit.Cluster(t)
@@ -50,6 +64,12 @@ func deploy(t testing.TB, extra ...string) *deployment {
 		addresses[tier] = freeAddress(t)
 	}
 	d.nats = "nats://" + addresses[natsName]
+	if d.tampered != nil {
+		d.nats = d.tampered.URL()
+	}
+	if d.cable != nil {
+		d.cable.plug(t, strings.TrimPrefix(d.nats, "nats://"))
+	}
 	d.federation = newFederation(t, keys, clock.System{}, "http://"+addresses[gatewayName],
 		map[string]string{bus.International: addresses[bus.International], bus.Regional: addresses[bus.Regional], bus.Local: addresses[bus.Local]})
 	level := "debug" // for the search for secrets
@@ -57,6 +77,9 @@ func deploy(t testing.TB, extra ...string) *deployment {
 		level = "warn"
 	}
 	for _, name := range append([]string{natsName, gatewayName}, tierNames...) {
+		if name == natsName && d.tampered != nil {
+			continue
+		}
 		args := append([]string{"serve", name, "--listen", addresses[name], "--log-level", level}, d.flags(name, addresses)...)
 		if name != natsName && name != gatewayName {
 			args = append(args, extra...)
@@ -77,9 +100,15 @@ func (d *deployment) flags(name string, addresses map[string]string) []string {
 		return append(peers, "--local", addresses[bus.Local])
 	}
 	user := bus.User(name, bus.MainSite)
+	password, nats := d.give(name, "nats-"+user+".password"), d.nats
+	if d.tampered != nil {
+		must(d.t, os.WriteFile(password, []byte(testkit.NATSPassword), 0o600))
+	}
+	if name == bus.Local && d.cable != nil {
+		nats = "nats://" + d.cable.address
+	}
 	flags := []string{
-		"--postgres-url", d.cluster.URL(d.tiers[name]),
-		"--nats-url", d.nats, "--nats-password-file", d.give(name, "nats-"+user+".password"),
+		"--postgres-url", d.cluster.URL(d.tiers[name]), "--nats-url", nats, "--nats-password-file", password,
 		"--jwks", d.give(name, "token-jwks.json"), "--token-file", d.give(name, "service-"+user+".token"),
 	}
 	switch name {
@@ -87,6 +116,9 @@ func (d *deployment) flags(name string, addresses map[string]string) []string {
 		flags = append(flags, "--master-key-file", d.give(name, "master.key"), "--local", "main="+addresses[bus.Local], "--lapse-every", "1s")
 	case bus.Local:
 		flags = append(append(flags, peers...), "--site", "main", "--site-key-file", d.give(name, "site-main.key"))
+		if d.sink != nil {
+			flags = append(flags, "--public-url", d.rest, "--mail-smtp", "smtp+plain://"+d.sink.Addr(), "--mail-from", "site@chapterhouse.example")
+		}
 	}
 	return flags
 }

@@ -77,10 +77,18 @@ func knownEverywhere(t *testing.T) (*house, *truth) {
 	coordinators := regionalv1.NewCoordinatorServiceClient(h.conns[bus.Regional])
 	_, err = coordinators.CreateCoordinator(h.staff(ctx, t), &regionalv1.CreateCoordinatorRequest{
 		Parent: authz.World, RequestId: "elect", Coordinator: &regionalv1.Coordinator{
-			Subject: signsIn, DisplayName: erasedName, Role: regionalv1.Coordinator_COORDINATOR,
+			Subject: signsIn, DisplayName: erasedName, Role: regionalv1.Coordinator_COORDINATOR, MailAddress: atHome,
 		},
 	})
 	must(t, err)
+	officers := localv1.NewOfficerServiceClient(h.conns[bus.Local])
+	for chapter, officer := range map[string]*localv1.Officer{
+		paris:  {DisplayName: erasedName, Role: localv1.Officer_PRESIDENT, MailAddress: atWork},
+		berlin: {DisplayName: erasedName, Role: localv1.Officer_OTHER, Subject: signsIn},
+	} {
+		_, err = officers.CreateOfficer(h.admin(ctx, t, chapter), &localv1.CreateOfficerRequest{Parent: "chapters/" + chapter, RequestId: "appoint", Officer: officer})
+		must(t, err)
+	}
 	h.agree(t, tr, patience)
 	for _, tier := range tierNames {
 		if len(h.holding(tier)) == 0 {
@@ -170,8 +178,9 @@ func everyTierForgets(t *testing.T) {
 	for _, part := range row.GetParts() {
 		erased[part.GetPart()] = part.GetErasedCount()
 	}
-	// Three entries with one consent and the plan of Berlin, the row of the sync that added the fourth; one coordinator.
-	if erased["international"] != 1 || erased["regional/main"] != 1 || erased["local/main"] < 4 {
+	// Three entries with one consent and the plan of Berlin, the row of the sync that added the fourth, two officers; one
+	// coordinator.
+	if erased["international"] != 1 || erased["regional/main"] != 1 || erased["local/main"] < 6 {
 		t.Errorf("the ledger counts %v", erased)
 	}
 	again := h.erase(t, tr)

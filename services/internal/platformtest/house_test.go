@@ -149,7 +149,7 @@ func (h *house) furnish(tier *platform.Tier) {
 		master := get(platform.ReadMasterKey(filepath.Join(h.keys.Dir, "master.key")))(h.t)
 		tier.International(h.settings.international, master, nil, map[string]*grpc.ClientConn{bus.MainSite: peer(bus.Local)})
 	case bus.Regional:
-		tier.Regional(h.settings.regional)
+		tier.Regional(h.settings.regional, nil)
 	case bus.Local:
 		tier.Local(h.settings.local, h.siteKey(h.t), nil, peer(bus.International), peer(bus.Regional))
 	}

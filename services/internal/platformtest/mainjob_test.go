@@ -3,6 +3,7 @@ package platformtest
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -14,7 +15,12 @@ const (
 )
 
 func story(door string) variables {
-	return variables{"x": door, "d": secretDomain, "secret": secretName, "u": uuid.NewSHA1(uuid.NameSpaceURL, []byte(door)).String()}
+	return variables{
+		"x": door, "d": secretDomain, "secret": secretName,
+		"soon":    time.Now().UTC().AddDate(0, 0, 2).Format(time.RFC3339),
+		"soonish": time.Now().UTC().AddDate(0, 1, 0).Truncate(24 * time.Hour).Format(time.RFC3339),
+		"u":       uuid.NewSHA1(uuid.NameSpaceURL, []byte(door)).String(), "v": uuid.NewSHA1(uuid.NameSpaceURL, []byte(door+" in public")).String(),
+	}
 }
 
 // TestMainJob is the main job, over gRPC and over REST with the same expectations.
@@ -52,7 +58,7 @@ func (f *federation) tell(t *testing.T, errs *recorder) {
 	for _, d := range f.doors(errs) {
 		t.Run(d.name(), func(t *testing.T) {
 			vars := story(map[string]string{"GRPC": "g", "REST": "r"}[d.name()])
-			play(t, d, slices.Concat(foundation, arranging, register, counting, keeping, leaving, concerning, announcing, registering), vars)
+			play(t, d, slices.Concat(foundation, arranging, register, counting, keeping, leaving, concerning, announcing, digesting, noticing, living, registering), vars)
 			t.Run("NobodyElseReachesEntries", func(t *testing.T) { wantEntriesClosed(t, d, vars) })
 		})
 	}

@@ -29,15 +29,21 @@ func (h *house) meddle() *meddler { return h.meddleWith(bus.International, bus.L
 // meddleWith is with what one tier consumes of another.
 func (h *house) meddleWith(reader, owner string) *meddler {
 	h.t.Helper()
-	js, ctx := h.jetStream(), bounded(h.t, patience)
+	return meddleWith(h.t, h.jetStream(), reader, owner)
+}
+
+// meddleWith is with what one tier consumes of another, by somebody who may do everything.
+func meddleWith(t testing.TB, js jetstream.JetStream, reader, owner string) *meddler {
+	t.Helper()
+	ctx := bounded(t, patience)
 	stream, durable := bus.Stream(owner, bus.MainSite), bus.Durable(reader, bus.MainSite)
-	eventually(h.t, patience, func() string {
+	eventually(t, patience, func() string {
 		if _, err := js.Consumer(ctx, stream, durable); err != nil {
 			return err.Error()
 		}
 		return ""
 	})
-	return &meddler{t: h.t, js: js, durable: durable, stream: get(js.Stream(ctx, stream))(h.t)}
+	return &meddler{t: t, js: js, durable: durable, stream: get(js.Stream(ctx, stream))(t)}
 }
 
 // longPause is until the test says otherwise.

@@ -17,6 +17,43 @@ var announcing = []step{
 		want: `{"subject":"Good news","body":"All is *well*."}`,
 	},
 	{
+		does: "ADraftTooMany", as: staff,
+		grpc: `international.v1.AnnouncementService/CreateAnnouncement {"announcement":{"subject":"News","body":"All is well."}}`,
+		rest: `POST /v1/announcements {"subject":"News","body":"All is well."}`,
+		want: `{"state":"DRAFT"}`,
+		keep: map[string]string{"tooMany": "name", "tooManyTag": "etag"},
+	},
+	{
+		does: "IsNoCoordinatorsToDelete", as: coordinator,
+		grpc:  `international.v1.AnnouncementService/DeleteAnnouncement {"name":"$tooMany"}`,
+		rest:  `DELETE /v1/$tooMany`,
+		fails: denied(),
+	},
+	{
+		does: "NorStaffsWhoReadAnother", as: staff, header: "If-Match: 1-1",
+		grpc:  `international.v1.AnnouncementService/DeleteAnnouncement {"name":"$tooMany","etag":"1-1"}`,
+		rest:  `DELETE /v1/$tooMany`,
+		fails: refused("ETAG_MISMATCH", codes.Aborted, 409),
+	},
+	{
+		does: "TheyScheduleIt", as: staff,
+		grpc: `international.v1.AnnouncementService/PublishAnnouncement {"name":"$tooMany","publishTime":"2999-01-01T00:00:00Z"}`,
+		rest: `POST /v1/$tooMany:publish {"publishTime":"2999-01-01T00:00:00Z"}`,
+		want: `{"state":"SCHEDULED"}`,
+	},
+	{
+		does: "AndDeleteIt", as: staff,
+		grpc: `international.v1.AnnouncementService/DeleteAnnouncement {"name":"$tooMany"}`,
+		rest: `DELETE /v1/$tooMany`,
+		want: `{}`,
+	},
+	{
+		does: "ThenItIsNoMore", as: staff,
+		grpc:  `international.v1.AnnouncementService/GetAnnouncement {"name":"$tooMany"}`,
+		rest:  `GET /v1/$tooMany`,
+		fails: refused("NOT_FOUND", codes.NotFound, 404),
+	},
+	{
 		// Once the international body has heard of regions and chapters.
 		does: "TheyLookWhomItReaches", as: auditor, within: patience,
 		grpc: `international.v1.AnnouncementService/PreviewAnnouncement {"name":"announcements/$u"}`,
@@ -45,6 +82,12 @@ var announcing = []step{
 		does: "WhatIsPublishedStays", as: staff,
 		grpc:  `international.v1.AnnouncementService/UpdateAnnouncement {"announcement":{"name":"announcements/$u","subject":"Bad news"},"updateMask":"subject"}`,
 		rest:  `PATCH /v1/announcements/$u {"subject":"Bad news"}`,
+		fails: refused("ANNOUNCEMENT_STATE", codes.FailedPrecondition, 400, "state", "PUBLISHED"),
+	},
+	{
+		does: "NorIsItDeleted", as: staff,
+		grpc:  `international.v1.AnnouncementService/DeleteAnnouncement {"name":"announcements/$u"}`,
+		rest:  `DELETE /v1/announcements/$u`,
 		fails: refused("ANNOUNCEMENT_STATE", codes.FailedPrecondition, 400, "state", "PUBLISHED"),
 	},
 	{
@@ -131,6 +174,24 @@ var announcing = []step{
 		grpc: `regional.v1.RelayService/GetRelay {"name":"regions/france-$x/relays/$u"}`,
 		rest: `GET /v1/regions/france-$x/relays/$u`,
 		want: `{"state":"FORWARDED","edition":2,"content":{"body":"All is *better*."}}`,
+	},
+	{
+		does: "ATranslationOfTheFirstEditionGoesToNobody", as: coordinator,
+		grpc: `regional.v1.RelayService/GetRelay {"name":"regions/europe-$x/relays/$u"}`,
+		rest: `GET /v1/regions/europe-$x/relays/$u`,
+		want: `{"edition":2,"translations":[{"language":"fr","subject":"Bonnes nouvelles","edition":1}],"translationsOutdated":true}`,
+	},
+	{
+		does: "UntilThereIsANewOne", as: coordinator,
+		grpc: `regional.v1.RelayService/TranslateRelay {"name":"regions/europe-$x/relays/$u","translations":[{"language":"fr","subject":"Bonnes nouvelles","body":"Tout va *mieux*."}]}`,
+		rest: `POST /v1/regions/europe-$x/relays/$u:translate {"translations":[{"language":"fr","subject":"Bonnes nouvelles","body":"Tout va *mieux*."}]}`,
+		want: `{"edition":2,"translations":[{"language":"fr","body":"Tout va *mieux*.","edition":2}],"translationsOutdated":false}`,
+	},
+	{
+		does: "WhichStays", as: coordinator,
+		grpc:  `regional.v1.RelayService/TranslateRelay {"name":"regions/europe-$x/relays/$u","translations":[{"language":"fr","subject":"Bof","body":"Bof."}]}`,
+		rest:  `POST /v1/regions/europe-$x/relays/$u:translate {"translations":[{"language":"fr","subject":"Bof","body":"Bof."}]}`,
+		fails: refused("TRANSLATION_EXISTS", codes.FailedPrecondition, 400, "language", "fr"),
 	},
 	{
 		does: "StaffRecall", as: staff,

@@ -32,6 +32,21 @@ func PageSize(requested int32) (int, error) {
 	return min(int(requested), MaxPageSize), nil
 }
 
+// maxPageBytes leaves the rest of a page room in a gRPC message, which ends at 4 MiB.
+const maxPageBytes = 3 << 20
+
+// Fit returns how many of a page's resources fit into one message: at least one. The page then ends early, and its token
+// leads on from there.
+func Fit[M proto.Message](resources []M) int {
+	size := 0
+	for i, resource := range resources {
+		if size += proto.Size(resource); size > maxPageBytes && i > 0 {
+			return i
+		}
+	}
+	return len(resources)
+}
+
 // Sealer makes page tokens: the cursor at which the next page begins, encrypted, because it can hold an address and
 // tokens end up in logs, and bound to the query, because it means nothing for another.
 type Sealer struct{ aead cipher.AEAD }

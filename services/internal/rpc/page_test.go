@@ -131,3 +131,25 @@ func TestCheckEtagsWantsBothToHold(t *testing.T) {
 	wantError(t, rpc.CheckEtags(ctx, "8", "8"), codes.Aborted, errorv1.Reason_REASON_ETAG_MISMATCH)
 	wantError(t, rpc.CheckEtags(ctx, "6", "7"), codes.Aborted, errorv1.Reason_REASON_ETAG_MISMATCH)
 }
+
+func TestFit(t *testing.T) {
+	t.Parallel()
+	of := func(sizes ...int) []*internationalv1.Announcement {
+		var all []*internationalv1.Announcement
+		for _, size := range sizes {
+			all = append(all, &internationalv1.Announcement{Body: strings.Repeat("a", size)})
+		}
+		return all
+	}
+	const mib = 1 << 20
+	for name, test := range map[string]struct {
+		page []*internationalv1.Announcement
+		want int
+	}{
+		"Nothing": {nil, 0}, "All": {of(mib, mib), 2}, "SomeOfThem": {of(mib, mib, mib, mib), 2}, "OneAtLeast": {of(5*mib, 1), 1},
+	} {
+		if got := rpc.Fit(test.page); got != test.want {
+			t.Errorf("%s: %d fit, want %d", name, got, test.want)
+		}
+	}
+}

@@ -224,6 +224,15 @@ func (q *Queries) AudienceByRegion(ctx context.Context, arg AudienceByRegionPara
 	return items, nil
 }
 
+const DeleteAnnouncement = `-- name: DeleteAnnouncement :exec
+DELETE FROM announcements WHERE id = $1
+`
+
+func (q *Queries) DeleteAnnouncement(ctx context.Context, id uuid.UUID) error {
+	_, err := q.db.Exec(ctx, DeleteAnnouncement, id)
+	return err
+}
+
 const DueAnnouncements = `-- name: DueAnnouncements :many
 SELECT id, state, subject, content, language, urgent, relay_deadline, edition, publish_time, deadline_time, recall_time, recall_reason, epoch, version, create_time, update_time FROM announcements
 WHERE state = 'SCHEDULED' AND publish_time <= $1::timestamptz
@@ -465,10 +474,12 @@ func (q *Queries) PutAnnouncement(ctx context.Context, arg PutAnnouncementParams
 const PutRelay = `-- name: PutRelay :exec
 INSERT INTO relays (announcement_id, region, parent_region, state, edition, automatic, arrive_time, deadline_time,
                     hold_until_time, forward_time, decline_reason, chapters_reached, chapters_sent, chapters_dismissed,
-                    people_queued, people_mailed, people_bounced, people_failed, people_uncertain, people_unsubscribed)
+                    people_queued, people_mailed, people_bounced, people_failed, people_uncertain, people_unsubscribed,
+                    waiting_with, acting_region, waiting_since)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8,
         $9, $10, $11, $12, $13, $14,
-        $15, $16, $17, $18, $19, $20)
+        $15, $16, $17, $18, $19, $20,
+        $21, $22, $23)
 ON CONFLICT (announcement_id, region) DO UPDATE
 SET parent_region = excluded.parent_region, state = excluded.state, edition = excluded.edition, automatic = excluded.automatic,
     arrive_time = excluded.arrive_time, deadline_time = excluded.deadline_time, hold_until_time = excluded.hold_until_time,
@@ -476,7 +487,8 @@ SET parent_region = excluded.parent_region, state = excluded.state, edition = ex
     chapters_reached = excluded.chapters_reached, chapters_sent = excluded.chapters_sent,
     chapters_dismissed = excluded.chapters_dismissed, people_queued = excluded.people_queued,
     people_mailed = excluded.people_mailed, people_bounced = excluded.people_bounced, people_failed = excluded.people_failed,
-    people_uncertain = excluded.people_uncertain, people_unsubscribed = excluded.people_unsubscribed
+    people_uncertain = excluded.people_uncertain, people_unsubscribed = excluded.people_unsubscribed,
+    waiting_with = excluded.waiting_with, acting_region = excluded.acting_region, waiting_since = excluded.waiting_since
 `
 
 type PutRelayParams struct {
@@ -500,6 +512,9 @@ type PutRelayParams struct {
 	PeopleFailed       int32
 	PeopleUncertain    int32
 	PeopleUnsubscribed int32
+	WaitingWith        []string
+	ActingRegion       string
+	WaitingSince       *time.Time
 }
 
 func (q *Queries) PutRelay(ctx context.Context, arg PutRelayParams) error {
@@ -524,6 +539,9 @@ func (q *Queries) PutRelay(ctx context.Context, arg PutRelayParams) error {
 		arg.PeopleFailed,
 		arg.PeopleUncertain,
 		arg.PeopleUnsubscribed,
+		arg.WaitingWith,
+		arg.ActingRegion,
+		arg.WaitingSince,
 	)
 	return err
 }
@@ -557,7 +575,7 @@ func (q *Queries) ReadAnnouncement(ctx context.Context, id uuid.UUID) (Announcem
 }
 
 const RelaysOf = `-- name: RelaysOf :many
-SELECT r.announcement_id, r.region, r.parent_region, r.state, r.edition, r.automatic, r.arrive_time, r.deadline_time, r.hold_until_time, r.forward_time, r.decline_reason, r.chapters_reached, r.chapters_sent, r.chapters_dismissed, r.people_queued, r.people_mailed, r.people_bounced, r.people_failed, r.people_uncertain, r.people_unsubscribed, coalesce(g.display_name, '')::text AS display_name
+SELECT r.announcement_id, r.region, r.parent_region, r.state, r.edition, r.automatic, r.arrive_time, r.deadline_time, r.hold_until_time, r.forward_time, r.decline_reason, r.chapters_reached, r.chapters_sent, r.chapters_dismissed, r.people_queued, r.people_mailed, r.people_bounced, r.people_failed, r.people_uncertain, r.people_unsubscribed, r.waiting_with, r.acting_region, r.waiting_since, coalesce(g.display_name, '')::text AS display_name
 FROM relays r LEFT JOIN regions g ON g.id = r.region
 WHERE r.announcement_id = $1
 ORDER BY r.region
@@ -598,6 +616,9 @@ func (q *Queries) RelaysOf(ctx context.Context, announcementID uuid.UUID) ([]Rel
 			&i.Relay.PeopleFailed,
 			&i.Relay.PeopleUncertain,
 			&i.Relay.PeopleUnsubscribed,
+			&i.Relay.WaitingWith,
+			&i.Relay.ActingRegion,
+			&i.Relay.WaitingSince,
 			&i.DisplayName,
 		); err != nil {
 			return nil, err

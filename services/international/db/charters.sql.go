@@ -10,41 +10,38 @@ import (
 	"time"
 )
 
-const AppendHistory = `-- name: AppendHistory :exec
-INSERT INTO charter_history (chapter_no, number, verb, from_state, to_state, subject, note, standing, policy_revision, create_time)
-SELECT $1, coalesce(max(h.number), 0) + 1, $2, $3, $4, $5, $6, $7, $8, $9
-FROM charter_history h WHERE h.chapter_no = $1
+const ChaptersPastDeadline = `-- name: ChaptersPastDeadline :many
+SELECT chapter_no FROM charters WHERE next_time <= $1::timestamptz ORDER BY next_time LIMIT $2
 `
 
-type AppendHistoryParams struct {
-	ChapterNo      int64
-	Verb           string
-	FromState      string
-	ToState        string
-	Subject        string
-	Note           string
-	Standing       []byte
-	PolicyRevision int32
-	Now            time.Time
+type ChaptersPastDeadlineParams struct {
+	Now  time.Time
+	Size int32
 }
 
-func (q *Queries) AppendHistory(ctx context.Context, arg AppendHistoryParams) error {
-	_, err := q.db.Exec(ctx, AppendHistory,
-		arg.ChapterNo,
-		arg.Verb,
-		arg.FromState,
-		arg.ToState,
-		arg.Subject,
-		arg.Note,
-		arg.Standing,
-		arg.PolicyRevision,
-		arg.Now,
-	)
-	return err
+// Chapters whose charters have a deadline that has passed, those first that have waited longest.
+func (q *Queries) ChaptersPastDeadline(ctx context.Context, arg ChaptersPastDeadlineParams) ([]int64, error) {
+	rows, err := q.db.Query(ctx, ChaptersPastDeadline, arg.Now, arg.Size)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []int64{}
+	for rows.Next() {
+		var chapter_no int64
+		if err := rows.Scan(&chapter_no); err != nil {
+			return nil, err
+		}
+		items = append(items, chapter_no)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const CharterForUpdate = `-- name: CharterForUpdate :one
-SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time FROM charters WHERE chapter_id = $1 FOR UPDATE
+SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time, hand_in_time, origin, changes_request, first_approval, claim_expire_time, review_due_time, changes_due_time, renewal_due_time, renewal_request_time, override_until_time, protect_until_time, protect_reason, review_passed, cure_passed, renewal_passed, grace_left_seconds, grace_whole_time, eligible_time, waiting_for, waiting_time, next_time, verb, reasons FROM charters WHERE chapter_id = $1 FOR UPDATE
 `
 
 func (q *Queries) CharterForUpdate(ctx context.Context, chapter string) (Charter, error) {
@@ -65,17 +62,41 @@ func (q *Queries) CharterForUpdate(ctx context.Context, chapter string) (Charter
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.HandInTime,
+		&i.Origin,
+		&i.ChangesRequest,
+		&i.FirstApproval,
+		&i.ClaimExpireTime,
+		&i.ReviewDueTime,
+		&i.ChangesDueTime,
+		&i.RenewalDueTime,
+		&i.RenewalRequestTime,
+		&i.OverrideUntilTime,
+		&i.ProtectUntilTime,
+		&i.ProtectReason,
+		&i.ReviewPassed,
+		&i.CurePassed,
+		&i.RenewalPassed,
+		&i.GraceLeftSeconds,
+		&i.GraceWholeTime,
+		&i.EligibleTime,
+		&i.WaitingFor,
+		&i.WaitingTime,
+		&i.NextTime,
+		&i.Verb,
+		&i.Reasons,
 	)
 	return i, err
 }
 
 const ChartersAfter = `-- name: ChartersAfter :many
-SELECT ch.chapter_no, ch.chapter_id, ch.state, ch.reviewer, ch.note, ch.apply_time, ch.decide_time, ch.cure_by_time, ch.reapply_time, ch.decision, ch.epoch, ch.version, ch.create_time, ch.update_time FROM charters ch JOIN chapters c USING (chapter_no)
+SELECT ch.chapter_no, ch.chapter_id, ch.state, ch.reviewer, ch.note, ch.apply_time, ch.decide_time, ch.cure_by_time, ch.reapply_time, ch.decision, ch.epoch, ch.version, ch.create_time, ch.update_time, ch.hand_in_time, ch.origin, ch.changes_request, ch.first_approval, ch.claim_expire_time, ch.review_due_time, ch.changes_due_time, ch.renewal_due_time, ch.renewal_request_time, ch.override_until_time, ch.protect_until_time, ch.protect_reason, ch.review_passed, ch.cure_passed, ch.renewal_passed, ch.grace_left_seconds, ch.grace_whole_time, ch.eligible_time, ch.waiting_for, ch.waiting_time, ch.next_time, ch.verb, ch.reasons FROM charters ch JOIN chapters c USING (chapter_no)
 WHERE ch.chapter_id > $1
   AND ($2::text = '' OR ch.state = $2)
   AND ($3::boolean OR c.region = ANY($4::text[]))
+  AND (NOT $5::boolean OR ch.review_passed OR ch.cure_passed OR ch.renewal_passed)
 ORDER BY ch.chapter_id
-LIMIT $5
+LIMIT $6
 `
 
 type ChartersAfterParams struct {
@@ -83,6 +104,7 @@ type ChartersAfterParams struct {
 	State     string
 	AnyRegion bool
 	Regions   []string
+	Overdue   bool
 	Size      int32
 }
 
@@ -92,6 +114,7 @@ func (q *Queries) ChartersAfter(ctx context.Context, arg ChartersAfterParams) ([
 		arg.State,
 		arg.AnyRegion,
 		arg.Regions,
+		arg.Overdue,
 		arg.Size,
 	)
 	if err != nil {
@@ -116,6 +139,29 @@ func (q *Queries) ChartersAfter(ctx context.Context, arg ChartersAfterParams) ([
 			&i.Version,
 			&i.CreateTime,
 			&i.UpdateTime,
+			&i.HandInTime,
+			&i.Origin,
+			&i.ChangesRequest,
+			&i.FirstApproval,
+			&i.ClaimExpireTime,
+			&i.ReviewDueTime,
+			&i.ChangesDueTime,
+			&i.RenewalDueTime,
+			&i.RenewalRequestTime,
+			&i.OverrideUntilTime,
+			&i.ProtectUntilTime,
+			&i.ProtectReason,
+			&i.ReviewPassed,
+			&i.CurePassed,
+			&i.RenewalPassed,
+			&i.GraceLeftSeconds,
+			&i.GraceWholeTime,
+			&i.EligibleTime,
+			&i.WaitingFor,
+			&i.WaitingTime,
+			&i.NextTime,
+			&i.Verb,
+			&i.Reasons,
 		); err != nil {
 			return nil, err
 		}
@@ -128,13 +174,13 @@ func (q *Queries) ChartersAfter(ctx context.Context, arg ChartersAfterParams) ([
 }
 
 const ChartersForUpdate = `-- name: ChartersForUpdate :many
-SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time FROM charters
-WHERE chapter_no = ANY($1::bigint[]) AND state IN ('CHARTERED', 'AT_RISK')
+SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time, hand_in_time, origin, changes_request, first_approval, claim_expire_time, review_due_time, changes_due_time, renewal_due_time, renewal_request_time, override_until_time, protect_until_time, protect_reason, review_passed, cure_passed, renewal_passed, grace_left_seconds, grace_whole_time, eligible_time, waiting_for, waiting_time, next_time, verb, reasons FROM charters
+WHERE chapter_no = ANY($1::bigint[]) AND state IN ('CHARTERED', 'AT_RISK', 'SUSPENDED')
 ORDER BY chapter_no
 FOR UPDATE
 `
 
-// Charters that the loss or return of eligibility moves.
+// Charters that the loss or return of eligibility moves, or may.
 func (q *Queries) ChartersForUpdate(ctx context.Context, chapterNos []int64) ([]Charter, error) {
 	rows, err := q.db.Query(ctx, ChartersForUpdate, chapterNos)
 	if err != nil {
@@ -159,6 +205,100 @@ func (q *Queries) ChartersForUpdate(ctx context.Context, chapterNos []int64) ([]
 			&i.Version,
 			&i.CreateTime,
 			&i.UpdateTime,
+			&i.HandInTime,
+			&i.Origin,
+			&i.ChangesRequest,
+			&i.FirstApproval,
+			&i.ClaimExpireTime,
+			&i.ReviewDueTime,
+			&i.ChangesDueTime,
+			&i.RenewalDueTime,
+			&i.RenewalRequestTime,
+			&i.OverrideUntilTime,
+			&i.ProtectUntilTime,
+			&i.ProtectReason,
+			&i.ReviewPassed,
+			&i.CurePassed,
+			&i.RenewalPassed,
+			&i.GraceLeftSeconds,
+			&i.GraceWholeTime,
+			&i.EligibleTime,
+			&i.WaitingFor,
+			&i.WaitingTime,
+			&i.NextTime,
+			&i.Verb,
+			&i.Reasons,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const ChartersPastDeadline = `-- name: ChartersPastDeadline :many
+SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time, hand_in_time, origin, changes_request, first_approval, claim_expire_time, review_due_time, changes_due_time, renewal_due_time, renewal_request_time, override_until_time, protect_until_time, protect_reason, review_passed, cure_passed, renewal_passed, grace_left_seconds, grace_whole_time, eligible_time, waiting_for, waiting_time, next_time, verb, reasons FROM charters
+WHERE chapter_no = ANY($1::bigint[]) AND next_time <= $2::timestamptz
+ORDER BY chapter_no
+FOR UPDATE
+`
+
+type ChartersPastDeadlineParams struct {
+	ChapterNos []int64
+	Now        time.Time
+}
+
+// Those of the charters whose deadline no other replica has seen to meanwhile.
+func (q *Queries) ChartersPastDeadline(ctx context.Context, arg ChartersPastDeadlineParams) ([]Charter, error) {
+	rows, err := q.db.Query(ctx, ChartersPastDeadline, arg.ChapterNos, arg.Now)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []Charter{}
+	for rows.Next() {
+		var i Charter
+		if err := rows.Scan(
+			&i.ChapterNo,
+			&i.ChapterID,
+			&i.State,
+			&i.Reviewer,
+			&i.Note,
+			&i.ApplyTime,
+			&i.DecideTime,
+			&i.CureByTime,
+			&i.ReapplyTime,
+			&i.Decision,
+			&i.Epoch,
+			&i.Version,
+			&i.CreateTime,
+			&i.UpdateTime,
+			&i.HandInTime,
+			&i.Origin,
+			&i.ChangesRequest,
+			&i.FirstApproval,
+			&i.ClaimExpireTime,
+			&i.ReviewDueTime,
+			&i.ChangesDueTime,
+			&i.RenewalDueTime,
+			&i.RenewalRequestTime,
+			&i.OverrideUntilTime,
+			&i.ProtectUntilTime,
+			&i.ProtectReason,
+			&i.ReviewPassed,
+			&i.CurePassed,
+			&i.RenewalPassed,
+			&i.GraceLeftSeconds,
+			&i.GraceWholeTime,
+			&i.EligibleTime,
+			&i.WaitingFor,
+			&i.WaitingTime,
+			&i.NextTime,
+			&i.Verb,
+			&i.Reasons,
 		); err != nil {
 			return nil, err
 		}
@@ -171,7 +311,7 @@ func (q *Queries) ChartersForUpdate(ctx context.Context, chapterNos []int64) ([]
 }
 
 const HistoryAfter = `-- name: HistoryAfter :many
-SELECT h.chapter_no, h.number, h.verb, h.from_state, h.to_state, h.subject, h.note, h.standing, h.policy_revision, h.create_time FROM charter_history h JOIN charters c USING (chapter_no)
+SELECT h.chapter_no, h.number, h.verb, h.from_state, h.to_state, h.subject, h.note, h.standing, h.policy_revision, h.create_time, h.reasons, h.until_time, h.charter FROM charter_history h JOIN charters c USING (chapter_no)
 WHERE c.chapter_id = $1 AND h.number > $2
 ORDER BY h.number
 LIMIT $3
@@ -203,6 +343,9 @@ func (q *Queries) HistoryAfter(ctx context.Context, arg HistoryAfterParams) ([]C
 			&i.Standing,
 			&i.PolicyRevision,
 			&i.CreateTime,
+			&i.Reasons,
+			&i.UntilTime,
+			&i.Charter,
 		); err != nil {
 			return nil, err
 		}
@@ -214,67 +357,8 @@ func (q *Queries) HistoryAfter(ctx context.Context, arg HistoryAfterParams) ([]C
 	return items, nil
 }
 
-const PutCharter = `-- name: PutCharter :one
-INSERT INTO charters (chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time)
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, epoch, 1, $11, $11
-FROM epochs
-ON CONFLICT (chapter_no) DO UPDATE
-SET state = excluded.state, reviewer = excluded.reviewer, note = excluded.note, apply_time = excluded.apply_time,
-    decide_time = excluded.decide_time, cure_by_time = excluded.cure_by_time, reapply_time = excluded.reapply_time,
-    decision = excluded.decision, version = charters.version + 1, update_time = excluded.update_time
-RETURNING chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time
-`
-
-type PutCharterParams struct {
-	ChapterNo   int64
-	ChapterID   string
-	State       string
-	Reviewer    string
-	Note        string
-	ApplyTime   time.Time
-	DecideTime  *time.Time
-	CureByTime  *time.Time
-	ReapplyTime *time.Time
-	Decision    []byte
-	Now         time.Time
-}
-
-func (q *Queries) PutCharter(ctx context.Context, arg PutCharterParams) (Charter, error) {
-	row := q.db.QueryRow(ctx, PutCharter,
-		arg.ChapterNo,
-		arg.ChapterID,
-		arg.State,
-		arg.Reviewer,
-		arg.Note,
-		arg.ApplyTime,
-		arg.DecideTime,
-		arg.CureByTime,
-		arg.ReapplyTime,
-		arg.Decision,
-		arg.Now,
-	)
-	var i Charter
-	err := row.Scan(
-		&i.ChapterNo,
-		&i.ChapterID,
-		&i.State,
-		&i.Reviewer,
-		&i.Note,
-		&i.ApplyTime,
-		&i.DecideTime,
-		&i.CureByTime,
-		&i.ReapplyTime,
-		&i.Decision,
-		&i.Epoch,
-		&i.Version,
-		&i.CreateTime,
-		&i.UpdateTime,
-	)
-	return i, err
-}
-
 const ReadCharter = `-- name: ReadCharter :one
-SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time FROM charters WHERE chapter_id = $1
+SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time, hand_in_time, origin, changes_request, first_approval, claim_expire_time, review_due_time, changes_due_time, renewal_due_time, renewal_request_time, override_until_time, protect_until_time, protect_reason, review_passed, cure_passed, renewal_passed, grace_left_seconds, grace_whole_time, eligible_time, waiting_for, waiting_time, next_time, verb, reasons FROM charters WHERE chapter_id = $1
 `
 
 func (q *Queries) ReadCharter(ctx context.Context, chapter string) (Charter, error) {
@@ -295,6 +379,102 @@ func (q *Queries) ReadCharter(ctx context.Context, chapter string) (Charter, err
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.HandInTime,
+		&i.Origin,
+		&i.ChangesRequest,
+		&i.FirstApproval,
+		&i.ClaimExpireTime,
+		&i.ReviewDueTime,
+		&i.ChangesDueTime,
+		&i.RenewalDueTime,
+		&i.RenewalRequestTime,
+		&i.OverrideUntilTime,
+		&i.ProtectUntilTime,
+		&i.ProtectReason,
+		&i.ReviewPassed,
+		&i.CurePassed,
+		&i.RenewalPassed,
+		&i.GraceLeftSeconds,
+		&i.GraceWholeTime,
+		&i.EligibleTime,
+		&i.WaitingFor,
+		&i.WaitingTime,
+		&i.NextTime,
+		&i.Verb,
+		&i.Reasons,
 	)
 	return i, err
+}
+
+const StandingsOfChapters = `-- name: StandingsOfChapters :many
+SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, c.id AS chapter_id, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time, p.withdraw_time, p.withdraw_subject
+FROM standings s
+JOIN chapters c USING (chapter_no)
+JOIN policies p ON p.revision = s.policy_revision
+WHERE s.chapter_no = ANY($1::bigint[])
+ORDER BY s.chapter_no
+FOR UPDATE OF s
+`
+
+type StandingsOfChaptersRow struct {
+	Standing  Standing
+	ChapterID string
+	Policy    Policy
+}
+
+// The standings of chapters, locked before their charters are.
+func (q *Queries) StandingsOfChapters(ctx context.Context, chapterNos []int64) ([]StandingsOfChaptersRow, error) {
+	rows, err := q.db.Query(ctx, StandingsOfChapters, chapterNos)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []StandingsOfChaptersRow{}
+	for rows.Next() {
+		var i StandingsOfChaptersRow
+		if err := rows.Scan(
+			&i.Standing.ChapterNo,
+			&i.Standing.MembershipTotal,
+			&i.Standing.MembershipInternational,
+			&i.Standing.MailingTotal,
+			&i.Standing.MailingInternational,
+			&i.Standing.Eligible,
+			&i.Standing.PolicyRevision,
+			&i.Standing.RegisterPosition,
+			&i.Standing.Epoch,
+			&i.Standing.Version,
+			&i.Standing.UpdateTime,
+			&i.ChapterID,
+			&i.Policy.Revision,
+			&i.Policy.ThresholdPercent,
+			&i.Policy.MinimumMembership,
+			&i.Policy.MinimumMailing,
+			&i.Policy.AllowMembership,
+			&i.Policy.AllowMailing,
+			&i.Policy.GraceDays,
+			&i.Policy.ReapplyDays,
+			&i.Policy.EffectiveTime,
+			&i.Policy.ReviewDueDays,
+			&i.Policy.ChangesDueDays,
+			&i.Policy.ClaimHours,
+			&i.Policy.RecoveryDays,
+			&i.Policy.GraceEnd,
+			&i.Policy.RenewalDays,
+			&i.Policy.ActivityDays,
+			&i.Policy.MinimumOfficers,
+			&i.Policy.SecondApproval,
+			&i.Policy.Subject,
+			&i.Policy.Note,
+			&i.Policy.CreateTime,
+			&i.Policy.WithdrawTime,
+			&i.Policy.WithdrawSubject,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

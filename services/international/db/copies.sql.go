@@ -62,7 +62,7 @@ const EnsureList = `-- name: EnsureList :one
 INSERT INTO lists (chapter_no, id, basis, epoch, version)
 SELECT chapter_no, $1, $2, 0, 0 FROM chapters WHERE chapters.id = $3
 ON CONFLICT (chapter_no, id) DO UPDATE SET basis = excluded.basis
-RETURNING lists.list_no, lists.chapter_no, lists.id, lists.basis, lists.epoch, lists.version
+RETURNING lists.list_no, lists.chapter_no, lists.id, lists.basis, lists.epoch, lists.version, lists.change_time
 `
 
 type EnsureListParams struct {
@@ -81,6 +81,7 @@ func (q *Queries) EnsureList(ctx context.Context, arg EnsureListParams) (List, e
 		&i.Basis,
 		&i.Epoch,
 		&i.Version,
+		&i.ChangeTime,
 	)
 	return i, err
 }
@@ -145,10 +146,20 @@ func (q *Queries) InsertSiteTokens(ctx context.Context, arg InsertSiteTokensPara
 }
 
 const InsertStanding = `-- name: InsertStanding :execrows
-INSERT INTO standings (chapter_no, policy_revision, epoch, update_time)
-SELECT $1::bigint, (SELECT max(revision) FROM policies WHERE effective_time <= $2::timestamptz OR revision = 1), epoch, $2::timestamptz
-FROM epochs
-ON CONFLICT (chapter_no) DO NOTHING
+WITH made AS (
+    INSERT INTO standings (chapter_no, policy_revision, epoch, update_time)
+    SELECT $1::bigint,
+           (SELECT max(revision) FROM policies WHERE withdraw_time IS NULL AND (effective_time <= $2::timestamptz OR revision = 1)),
+           epoch, $2::timestamptz
+    FROM epochs
+    ON CONFLICT (chapter_no) DO NOTHING
+    RETURNING chapter_no, membership_total, membership_international, mailing_total, mailing_international, eligible, policy_revision, register_position, epoch, version, update_time
+)
+INSERT INTO standing_history (chapter_no, change_time, epoch, version, membership_total, membership_international, mailing_total,
+    mailing_international, policy_revision, cause, eligible, register_position)
+SELECT chapter_no, update_time, epoch, version, membership_total, membership_international, mailing_total,
+    mailing_international, policy_revision, 1, eligible, register_position
+FROM made
 `
 
 type InsertStandingParams struct {
@@ -165,7 +176,7 @@ func (q *Queries) InsertStanding(ctx context.Context, arg InsertStandingParams) 
 }
 
 const ListOf = `-- name: ListOf :one
-SELECT l.list_no, l.chapter_no, l.id, l.basis, l.epoch, l.version FROM lists l JOIN chapters c USING (chapter_no) WHERE c.id = $1 AND l.id = $2
+SELECT l.list_no, l.chapter_no, l.id, l.basis, l.epoch, l.version, l.change_time FROM lists l JOIN chapters c USING (chapter_no) WHERE c.id = $1 AND l.id = $2
 `
 
 type ListOfParams struct {
@@ -183,12 +194,13 @@ func (q *Queries) ListOf(ctx context.Context, arg ListOfParams) (List, error) {
 		&i.Basis,
 		&i.Epoch,
 		&i.Version,
+		&i.ChangeTime,
 	)
 	return i, err
 }
 
 const ListsOfChapter = `-- name: ListsOfChapter :many
-SELECT l.list_no, l.chapter_no, l.id, l.basis, l.epoch, l.version FROM lists l JOIN chapters c USING (chapter_no) WHERE c.id = $1
+SELECT l.list_no, l.chapter_no, l.id, l.basis, l.epoch, l.version, l.change_time FROM lists l JOIN chapters c USING (chapter_no) WHERE c.id = $1
 `
 
 func (q *Queries) ListsOfChapter(ctx context.Context, chapter string) ([]List, error) {
@@ -207,6 +219,7 @@ func (q *Queries) ListsOfChapter(ctx context.Context, chapter string) ([]List, e
 			&i.Basis,
 			&i.Epoch,
 			&i.Version,
+			&i.ChangeTime,
 		); err != nil {
 			return nil, err
 		}
@@ -262,7 +275,7 @@ func (q *Queries) LockSites(ctx context.Context) error {
 }
 
 const ReadChapter = `-- name: ReadChapter :one
-SELECT chapter_no, id, site_no, region, display_name, country_code, city, language FROM chapters WHERE id = $1
+SELECT chapter_no, id, site_no, region, display_name, country_code, city, language, latitude, longitude, officers FROM chapters WHERE id = $1
 `
 
 func (q *Queries) ReadChapter(ctx context.Context, id string) (Chapter, error) {
@@ -277,6 +290,9 @@ func (q *Queries) ReadChapter(ctx context.Context, id string) (Chapter, error) {
 		&i.CountryCode,
 		&i.City,
 		&i.Language,
+		&i.Latitude,
+		&i.Longitude,
+		&i.Officers,
 	)
 	return i, err
 }
@@ -341,17 +357,24 @@ func (q *Queries) RegionsBelow(ctx context.Context, region string) ([]string, er
 }
 
 const SetListVersion = `-- name: SetListVersion :exec
-UPDATE lists SET epoch = $1, version = $2 WHERE list_no = $3
+UPDATE lists SET epoch = $1, version = $2, change_time = coalesce($3, change_time)
+WHERE list_no = $4
 `
 
 type SetListVersionParams struct {
-	Epoch   int64
-	Version int64
-	ListNo  int64
+	Epoch      int64
+	Version    int64
+	ChangeTime *time.Time
+	ListNo     int64
 }
 
 func (q *Queries) SetListVersion(ctx context.Context, arg SetListVersionParams) error {
-	_, err := q.db.Exec(ctx, SetListVersion, arg.Epoch, arg.Version, arg.ListNo)
+	_, err := q.db.Exec(ctx, SetListVersion,
+		arg.Epoch,
+		arg.Version,
+		arg.ChangeTime,
+		arg.ListNo,
+	)
 	return err
 }
 
@@ -386,11 +409,11 @@ func (q *Queries) TokensAfter(ctx context.Context, arg TokensAfterParams) ([][]b
 }
 
 const UpsertChapter = `-- name: UpsertChapter :one
-INSERT INTO chapters (id, site_no, region, display_name, country_code, city, language)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO chapters (id, site_no, region, display_name, country_code, city, language, latitude, longitude)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 ON CONFLICT (id) DO UPDATE
 SET region = excluded.region, display_name = excluded.display_name, country_code = excluded.country_code, city = excluded.city,
-    language = excluded.language
+    language = excluded.language, latitude = excluded.latitude, longitude = excluded.longitude
 RETURNING chapter_no
 `
 
@@ -402,6 +425,8 @@ type UpsertChapterParams struct {
 	CountryCode string
 	City        string
 	Language    string
+	Latitude    float64
+	Longitude   float64
 }
 
 func (q *Queries) UpsertChapter(ctx context.Context, arg UpsertChapterParams) (int64, error) {
@@ -413,6 +438,8 @@ func (q *Queries) UpsertChapter(ctx context.Context, arg UpsertChapterParams) (i
 		arg.CountryCode,
 		arg.City,
 		arg.Language,
+		arg.Latitude,
+		arg.Longitude,
 	)
 	var chapter_no int64
 	err := row.Scan(&chapter_no)

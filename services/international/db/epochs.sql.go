@@ -10,7 +10,7 @@ import (
 )
 
 const AllCharters = `-- name: AllCharters :many
-SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time FROM charters ORDER BY chapter_no
+SELECT chapter_no, chapter_id, state, reviewer, note, apply_time, decide_time, cure_by_time, reapply_time, decision, epoch, version, create_time, update_time, hand_in_time, origin, changes_request, first_approval, claim_expire_time, review_due_time, changes_due_time, renewal_due_time, renewal_request_time, override_until_time, protect_until_time, protect_reason, review_passed, cure_passed, renewal_passed, grace_left_seconds, grace_whole_time, eligible_time, waiting_for, waiting_time, next_time, verb, reasons FROM charters ORDER BY chapter_no
 `
 
 func (q *Queries) AllCharters(ctx context.Context) ([]Charter, error) {
@@ -37,6 +37,29 @@ func (q *Queries) AllCharters(ctx context.Context) ([]Charter, error) {
 			&i.Version,
 			&i.CreateTime,
 			&i.UpdateTime,
+			&i.HandInTime,
+			&i.Origin,
+			&i.ChangesRequest,
+			&i.FirstApproval,
+			&i.ClaimExpireTime,
+			&i.ReviewDueTime,
+			&i.ChangesDueTime,
+			&i.RenewalDueTime,
+			&i.RenewalRequestTime,
+			&i.OverrideUntilTime,
+			&i.ProtectUntilTime,
+			&i.ProtectReason,
+			&i.ReviewPassed,
+			&i.CurePassed,
+			&i.RenewalPassed,
+			&i.GraceLeftSeconds,
+			&i.GraceWholeTime,
+			&i.EligibleTime,
+			&i.WaitingFor,
+			&i.WaitingTime,
+			&i.NextTime,
+			&i.Verb,
+			&i.Reasons,
 		); err != nil {
 			return nil, err
 		}
@@ -49,7 +72,7 @@ func (q *Queries) AllCharters(ctx context.Context) ([]Charter, error) {
 }
 
 const AllStandings = `-- name: AllStandings :many
-SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, c.id AS chapter_id, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time
+SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, c.id AS chapter_id, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time, p.withdraw_time, p.withdraw_subject
 FROM standings s
 JOIN chapters c USING (chapter_no)
 JOIN policies p ON p.revision = s.policy_revision
@@ -105,6 +128,8 @@ func (q *Queries) AllStandings(ctx context.Context) ([]AllStandingsRow, error) {
 			&i.Policy.Subject,
 			&i.Policy.Note,
 			&i.Policy.CreateTime,
+			&i.Policy.WithdrawTime,
+			&i.Policy.WithdrawSubject,
 		); err != nil {
 			return nil, err
 		}

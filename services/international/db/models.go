@@ -49,23 +49,58 @@ type Chapter struct {
 	CountryCode string
 	City        string
 	Language    string
+	Latitude    float64
+	Longitude   float64
+	Officers    *int32
 }
 
 type Charter struct {
-	ChapterNo   int64
-	ChapterID   string
-	State       string
-	Reviewer    string
-	Note        string
-	ApplyTime   time.Time
-	DecideTime  *time.Time
-	CureByTime  *time.Time
-	ReapplyTime *time.Time
-	Decision    []byte
-	Epoch       int64
-	Version     int64
-	CreateTime  time.Time
-	UpdateTime  time.Time
+	ChapterNo          int64
+	ChapterID          string
+	State              string
+	Reviewer           string
+	Note               string
+	ApplyTime          time.Time
+	DecideTime         *time.Time
+	CureByTime         *time.Time
+	ReapplyTime        *time.Time
+	Decision           []byte
+	Epoch              int64
+	Version            int64
+	CreateTime         time.Time
+	UpdateTime         time.Time
+	HandInTime         *time.Time
+	Origin             string
+	ChangesRequest     []byte
+	FirstApproval      []byte
+	ClaimExpireTime    *time.Time
+	ReviewDueTime      *time.Time
+	ChangesDueTime     *time.Time
+	RenewalDueTime     *time.Time
+	RenewalRequestTime *time.Time
+	OverrideUntilTime  *time.Time
+	ProtectUntilTime   *time.Time
+	ProtectReason      string
+	ReviewPassed       bool
+	CurePassed         bool
+	RenewalPassed      bool
+	GraceLeftSeconds   *int64
+	GraceWholeTime     *time.Time
+	EligibleTime       *time.Time
+	WaitingFor         string
+	WaitingTime        *time.Time
+	NextTime           *time.Time
+	Verb               string
+	Reasons            []string
+}
+
+type CharterComment struct {
+	ChapterNo  int64
+	Number     int32
+	Subject    string
+	Visibility string
+	Body       string
+	CreateTime time.Time
 }
 
 type CharterHistory struct {
@@ -79,6 +114,16 @@ type CharterHistory struct {
 	Standing       []byte
 	PolicyRevision int32
 	CreateTime     time.Time
+	Reasons        []string
+	UntilTime      *time.Time
+	Charter        []byte
+}
+
+type Crossing struct {
+	ChapterNo int64
+	Eligible  bool
+	CrossTime time.Time
+	DueTime   time.Time
 }
 
 type Erasure struct {
@@ -167,12 +212,13 @@ type ImportRow struct {
 }
 
 type List struct {
-	ListNo    int64
-	ChapterNo int64
-	ID        string
-	Basis     int16
-	Epoch     int64
-	Version   int64
+	ListNo     int64
+	ChapterNo  int64
+	ID         string
+	Basis      int16
+	Epoch      int64
+	Version    int64
+	ChangeTime *time.Time
 }
 
 type Member struct {
@@ -205,6 +251,17 @@ type MemberHistory struct {
 	Subject    string
 	Note       string
 	CreateTime time.Time
+}
+
+type Notice struct {
+	ID        uuid.UUID
+	ChapterNo int64
+	Kind      string
+	Occasion  string
+	Content   []byte
+	Live      bool
+	Epoch     int64
+	IssueTime time.Time
 }
 
 type Organization struct {
@@ -242,6 +299,15 @@ type Policy struct {
 	Subject           string
 	Note              string
 	CreateTime        time.Time
+	WithdrawTime      *time.Time
+	WithdrawSubject   string
+}
+
+type PolicyState struct {
+	One              bool
+	EnforcedRevision int32
+	Epoch            int64
+	Version          int64
 }
 
 type Region struct {
@@ -284,6 +350,9 @@ type Relay struct {
 	PeopleFailed       int32
 	PeopleUncertain    int32
 	PeopleUnsubscribed int32
+	WaitingWith        []string
+	ActingRegion       string
+	WaitingSince       *time.Time
 }
 
 type Seat struct {
@@ -314,6 +383,24 @@ type Standing struct {
 	Epoch                   int64
 	Version                 int64
 	UpdateTime              time.Time
+}
+
+type StandingHistory struct {
+	ChapterNo               int64
+	ChangeTime              time.Time
+	Epoch                   int64
+	Version                 int64
+	MembershipTotal         int32
+	MembershipInternational int32
+	MailingTotal            int32
+	MailingInternational    int32
+	PolicyRevision          int32
+	Cause                   int16
+	Eligible                bool
+	RegisterPosition        int64
+	ListNo                  *int64
+	ListEpoch               *int64
+	ListVersion             *int64
 }
 
 type Term struct {

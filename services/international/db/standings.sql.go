@@ -162,25 +162,38 @@ func (q *Queries) LockTokensShared(ctx context.Context, arg LockTokensSharedPara
 }
 
 const MoveStandings = `-- name: MoveStandings :exec
-UPDATE standings s
-SET membership_total = n.membership_total, membership_international = n.membership_international,
-    mailing_total = n.mailing_total, mailing_international = n.mailing_international,
-    eligible = n.eligible, policy_revision = $1, register_position = coalesce((SELECT nextval('register_position') WHERE $2::boolean), s.register_position),
-    version = s.version + 1, update_time = $3::timestamptz
-FROM (
-    SELECT unnest($4::bigint[]) AS chapter_no,
-           unnest($5::integer[]) AS membership_total,
-           unnest($6::integer[]) AS membership_international,
-           unnest($7::integer[]) AS mailing_total,
-           unnest($8::integer[]) AS mailing_international,
-           unnest($9::boolean[]) AS eligible
-) AS n
-WHERE s.chapter_no = n.chapter_no
+WITH moved AS (
+    UPDATE standings s
+    SET membership_total = n.membership_total, membership_international = n.membership_international,
+        mailing_total = n.mailing_total, mailing_international = n.mailing_international,
+        eligible = n.eligible, policy_revision = $5,
+        register_position = coalesce((SELECT nextval('register_position') WHERE $1::smallint = 3), s.register_position),
+        version = s.version + 1, update_time = greatest(s.update_time, $6::timestamptz)
+    FROM (
+        SELECT unnest($7::bigint[]) AS chapter_no,
+               unnest($8::integer[]) AS membership_total,
+               unnest($9::integer[]) AS membership_international,
+               unnest($10::integer[]) AS mailing_total,
+               unnest($11::integer[]) AS mailing_international,
+               unnest($12::boolean[]) AS eligible
+    ) AS n
+    WHERE s.chapter_no = n.chapter_no
+    RETURNING s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time
+)
+INSERT INTO standing_history (chapter_no, change_time, epoch, version, membership_total, membership_international, mailing_total,
+    mailing_international, policy_revision, cause, eligible, register_position, list_no, list_epoch, list_version)
+SELECT chapter_no, update_time, epoch, version, membership_total, membership_international, mailing_total,
+    mailing_international, policy_revision, $1::smallint, eligible, register_position,
+    $2::bigint, $3::bigint, $4::bigint
+FROM moved
 `
 
 type MoveStandingsParams struct {
+	Cause                    int16
+	ListNo                   *int64
+	ListEpoch                *int64
+	ListVersion              *int64
 	PolicyRevision           int32
-	ByRegister               bool
 	Now                      time.Time
 	ChapterNos               []int64
 	MembershipTotals         []int32
@@ -190,10 +203,14 @@ type MoveStandingsParams struct {
 	Eligibles                []bool
 }
 
+// Moves standings and keeps what they are now, with one statement.
 func (q *Queries) MoveStandings(ctx context.Context, arg MoveStandingsParams) error {
 	_, err := q.db.Exec(ctx, MoveStandings,
+		arg.Cause,
+		arg.ListNo,
+		arg.ListEpoch,
+		arg.ListVersion,
 		arg.PolicyRevision,
-		arg.ByRegister,
 		arg.Now,
 		arg.ChapterNos,
 		arg.MembershipTotals,
@@ -276,85 +293,6 @@ func (q *Queries) PeopleOnBasis(ctx context.Context, arg PeopleOnBasisParams) (P
 	row := q.db.QueryRow(ctx, PeopleOnBasis, arg.ListNos, arg.Tokens)
 	var i PeopleOnBasisRow
 	err := row.Scan(&i.Total, &i.International)
-	return i, err
-}
-
-const Policies = `-- name: Policies :many
-SELECT revision, threshold_percent, minimum_membership, minimum_mailing, allow_membership, allow_mailing, grace_days, reapply_days, effective_time, review_due_days, changes_due_days, claim_hours, recovery_days, grace_end, renewal_days, activity_days, minimum_officers, second_approval, subject, note, create_time FROM policies ORDER BY revision
-`
-
-func (q *Queries) Policies(ctx context.Context) ([]Policy, error) {
-	rows, err := q.db.Query(ctx, Policies)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []Policy{}
-	for rows.Next() {
-		var i Policy
-		if err := rows.Scan(
-			&i.Revision,
-			&i.ThresholdPercent,
-			&i.MinimumMembership,
-			&i.MinimumMailing,
-			&i.AllowMembership,
-			&i.AllowMailing,
-			&i.GraceDays,
-			&i.ReapplyDays,
-			&i.EffectiveTime,
-			&i.ReviewDueDays,
-			&i.ChangesDueDays,
-			&i.ClaimHours,
-			&i.RecoveryDays,
-			&i.GraceEnd,
-			&i.RenewalDays,
-			&i.ActivityDays,
-			&i.MinimumOfficers,
-			&i.SecondApproval,
-			&i.Subject,
-			&i.Note,
-			&i.CreateTime,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const PolicyInForce = `-- name: PolicyInForce :one
-SELECT revision, threshold_percent, minimum_membership, minimum_mailing, allow_membership, allow_mailing, grace_days, reapply_days, effective_time, review_due_days, changes_due_days, claim_hours, recovery_days, grace_end, renewal_days, activity_days, minimum_officers, second_approval, subject, note, create_time FROM policies WHERE effective_time <= $1::timestamptz OR revision = 1 ORDER BY revision DESC LIMIT 1
-`
-
-func (q *Queries) PolicyInForce(ctx context.Context, now time.Time) (Policy, error) {
-	row := q.db.QueryRow(ctx, PolicyInForce, now)
-	var i Policy
-	err := row.Scan(
-		&i.Revision,
-		&i.ThresholdPercent,
-		&i.MinimumMembership,
-		&i.MinimumMailing,
-		&i.AllowMembership,
-		&i.AllowMailing,
-		&i.GraceDays,
-		&i.ReapplyDays,
-		&i.EffectiveTime,
-		&i.ReviewDueDays,
-		&i.ChangesDueDays,
-		&i.ClaimHours,
-		&i.RecoveryDays,
-		&i.GraceEnd,
-		&i.RenewalDays,
-		&i.ActivityDays,
-		&i.MinimumOfficers,
-		&i.SecondApproval,
-		&i.Subject,
-		&i.Note,
-		&i.CreateTime,
-	)
 	return i, err
 }
 
@@ -466,7 +404,7 @@ func (q *Queries) PrunePreviewAudit(ctx context.Context, before time.Time) error
 }
 
 const ReadStanding = `-- name: ReadStanding :one
-SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, c.id AS chapter_id, c.site_no, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time
+SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, c.id AS chapter_id, c.site_no, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time, p.withdraw_time, p.withdraw_subject
 FROM standings s
 JOIN chapters c USING (chapter_no)
 JOIN policies p ON p.revision = s.policy_revision
@@ -518,6 +456,8 @@ func (q *Queries) ReadStanding(ctx context.Context, chapter string) (ReadStandin
 		&i.Policy.Subject,
 		&i.Policy.Note,
 		&i.Policy.CreateTime,
+		&i.Policy.WithdrawTime,
+		&i.Policy.WithdrawSubject,
 	)
 	return i, err
 }
@@ -595,17 +535,20 @@ func (q *Queries) RecountStandings(ctx context.Context, chapter string) ([]Recou
 }
 
 const StandingsForUpdate = `-- name: StandingsForUpdate :many
-SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, c.id AS chapter_id, c.site_no, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time
+SELECT s.chapter_no, s.membership_total, s.membership_international, s.mailing_total, s.mailing_international, s.eligible, s.policy_revision, s.register_position, s.epoch, s.version, s.update_time, c.id AS chapter_id, c.site_no, p.revision, p.threshold_percent, p.minimum_membership, p.minimum_mailing, p.allow_membership, p.allow_mailing, p.grace_days, p.reapply_days, p.effective_time, p.review_due_days, p.changes_due_days, p.claim_hours, p.recovery_days, p.grace_end, p.renewal_days, p.activity_days, p.minimum_officers, p.second_approval, p.subject, p.note, p.create_time, p.withdraw_time, p.withdraw_subject
 FROM standings s
 JOIN chapters c USING (chapter_no)
-JOIN policies p ON p.revision = (SELECT max(revision) FROM policies WHERE effective_time <= $1::timestamptz OR revision = 1)
-WHERE s.chapter_no = ANY($2::bigint[])
+JOIN policies p ON p.revision = (
+    SELECT max(revision) FROM policies WHERE withdraw_time IS NULL AND (effective_time <= $1::timestamptz OR revision <= $2::integer)
+)
+WHERE s.chapter_no = ANY($3::bigint[])
 ORDER BY s.chapter_no
 FOR UPDATE OF s
 `
 
 type StandingsForUpdateParams struct {
 	Now        time.Time
+	AtLeast    int32
 	ChapterNos []int64
 }
 
@@ -616,8 +559,9 @@ type StandingsForUpdateRow struct {
 	Policy    Policy
 }
 
+// at_least is a revision that is known to be in force, whatever this process's clock says.
 func (q *Queries) StandingsForUpdate(ctx context.Context, arg StandingsForUpdateParams) ([]StandingsForUpdateRow, error) {
-	rows, err := q.db.Query(ctx, StandingsForUpdate, arg.Now, arg.ChapterNos)
+	rows, err := q.db.Query(ctx, StandingsForUpdate, arg.Now, arg.AtLeast, arg.ChapterNos)
 	if err != nil {
 		return nil, err
 	}
@@ -660,6 +604,8 @@ func (q *Queries) StandingsForUpdate(ctx context.Context, arg StandingsForUpdate
 			&i.Policy.Subject,
 			&i.Policy.Note,
 			&i.Policy.CreateTime,
+			&i.Policy.WithdrawTime,
+			&i.Policy.WithdrawSubject,
 		); err != nil {
 			return nil, err
 		}

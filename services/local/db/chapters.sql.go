@@ -12,7 +12,7 @@ import (
 
 const beginChapterEpoch = `-- name: BeginChapterEpoch :many
 UPDATE chapters SET epoch = $1, version = version + 1
-RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code
+RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code, left_region, left_time
 `
 
 func (q *Queries) BeginChapterEpoch(ctx context.Context, epoch int64) ([]Chapter, error) {
@@ -40,6 +40,8 @@ func (q *Queries) BeginChapterEpoch(ctx context.Context, epoch int64) ([]Chapter
 			&i.PlacementEpoch,
 			&i.PlacementNumber,
 			&i.LanguageCode,
+			&i.LeftRegion,
+			&i.LeftTime,
 		); err != nil {
 			return nil, err
 		}
@@ -52,7 +54,7 @@ func (q *Queries) BeginChapterEpoch(ctx context.Context, epoch int64) ([]Chapter
 }
 
 const chapter = `-- name: Chapter :one
-SELECT id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code FROM chapters WHERE id = $1
+SELECT id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code, left_region, left_time FROM chapters WHERE id = $1
 `
 
 func (q *Queries) Chapter(ctx context.Context, id string) (Chapter, error) {
@@ -74,12 +76,14 @@ func (q *Queries) Chapter(ctx context.Context, id string) (Chapter, error) {
 		&i.PlacementEpoch,
 		&i.PlacementNumber,
 		&i.LanguageCode,
+		&i.LeftRegion,
+		&i.LeftTime,
 	)
 	return i, err
 }
 
 const chapterForUpdate = `-- name: ChapterForUpdate :one
-SELECT id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code FROM chapters WHERE id = $1 FOR NO KEY UPDATE
+SELECT id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code, left_region, left_time FROM chapters WHERE id = $1 FOR NO KEY UPDATE
 `
 
 func (q *Queries) ChapterForUpdate(ctx context.Context, id string) (Chapter, error) {
@@ -101,6 +105,8 @@ func (q *Queries) ChapterForUpdate(ctx context.Context, id string) (Chapter, err
 		&i.PlacementEpoch,
 		&i.PlacementNumber,
 		&i.LanguageCode,
+		&i.LeftRegion,
+		&i.LeftTime,
 	)
 	return i, err
 }
@@ -144,7 +150,7 @@ func (q *Queries) ChapterVersions(ctx context.Context, arg ChapterVersionsParams
 }
 
 const chaptersAfter = `-- name: ChaptersAfter :many
-SELECT id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code FROM chapters
+SELECT id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code, left_region, left_time FROM chapters
 WHERE id > $1 AND ($2::text = '' OR region = $2)
 ORDER BY id
 LIMIT $3
@@ -181,6 +187,8 @@ func (q *Queries) ChaptersAfter(ctx context.Context, arg ChaptersAfterParams) ([
 			&i.PlacementEpoch,
 			&i.PlacementNumber,
 			&i.LanguageCode,
+			&i.LeftRegion,
+			&i.LeftTime,
 		); err != nil {
 			return nil, err
 		}
@@ -196,7 +204,7 @@ const insertChapter = `-- name: InsertChapter :one
 INSERT INTO chapters (id, display_name, region, city, country_code, latitude, longitude, url, language_code, epoch, version, create_time, update_time)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1, $11, $11)
 ON CONFLICT DO NOTHING
-RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code
+RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code, left_region, left_time
 `
 
 type InsertChapterParams struct {
@@ -244,6 +252,8 @@ func (q *Queries) InsertChapter(ctx context.Context, arg InsertChapterParams) (C
 		&i.PlacementEpoch,
 		&i.PlacementNumber,
 		&i.LanguageCode,
+		&i.LeftRegion,
+		&i.LeftTime,
 	)
 	return i, err
 }
@@ -251,16 +261,19 @@ func (q *Queries) InsertChapter(ctx context.Context, arg InsertChapterParams) (C
 const placeChapter = `-- name: PlaceChapter :one
 UPDATE chapters
 SET region = $1, placement_epoch = $2, placement_number = $3,
+    left_region = CASE WHEN region <> $1 THEN region ELSE left_region END,
+    left_time = CASE WHEN region <> $1 THEN $4::timestamptz ELSE left_time END,
     version = version + (region <> $1)::int,
-    update_time = CASE WHEN region <> $1 THEN $4::timestamptz ELSE update_time END
-WHERE id = $5
-RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code
+    update_time = CASE WHEN region <> $1 THEN $5::timestamptz ELSE update_time END
+WHERE id = $6
+RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code, left_region, left_time
 `
 
 type PlaceChapterParams struct {
 	Region string
 	Epoch  int64
 	Number int64
+	Since  time.Time
 	Now    time.Time
 	ID     string
 }
@@ -271,6 +284,7 @@ func (q *Queries) PlaceChapter(ctx context.Context, arg PlaceChapterParams) (Cha
 		arg.Region,
 		arg.Epoch,
 		arg.Number,
+		arg.Since,
 		arg.Now,
 		arg.ID,
 	)
@@ -291,6 +305,8 @@ func (q *Queries) PlaceChapter(ctx context.Context, arg PlaceChapterParams) (Cha
 		&i.PlacementEpoch,
 		&i.PlacementNumber,
 		&i.LanguageCode,
+		&i.LeftRegion,
+		&i.LeftTime,
 	)
 	return i, err
 }
@@ -300,7 +316,7 @@ UPDATE chapters
 SET display_name = $1, city = $2, country_code = $3, latitude = $4,
     longitude = $5, url = $6, language_code = $7, version = version + 1, update_time = $8
 WHERE id = $9
-RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code
+RETURNING id, display_name, region, city, country_code, latitude, longitude, url, epoch, version, create_time, update_time, placement_epoch, placement_number, language_code, left_region, left_time
 `
 
 type UpdateChapterParams struct {
@@ -344,6 +360,8 @@ func (q *Queries) UpdateChapter(ctx context.Context, arg UpdateChapterParams) (C
 		&i.PlacementEpoch,
 		&i.PlacementNumber,
 		&i.LanguageCode,
+		&i.LeftRegion,
+		&i.LeftTime,
 	)
 	return i, err
 }

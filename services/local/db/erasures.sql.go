@@ -160,6 +160,9 @@ func (q *Queries) EraseConsentsOf(ctx context.Context, tokens [][]byte) (int64, 
 }
 
 const eraseMailsOf = `-- name: EraseMailsOf :execrows
+WITH waiting AS (
+    DELETE FROM mail_queue q WHERE q.token = ANY($1::bytea[]) AND q.kind = 1
+)
 DELETE FROM mails m USING lists l WHERE m.list_no = l.list_no AND m.token = ANY($1::bytea[]) AND m.kind = 1
 `
 
@@ -223,23 +226,47 @@ func (q *Queries) ErasureVersions(ctx context.Context, arg ErasureVersionsParams
 	return items, nil
 }
 
-const raisers = `-- name: Raisers :many
-SELECT DISTINCT raiser FROM concerns
+const officersOfPerson = `-- name: OfficersOfPerson :many
+SELECT id, chapter_id, display_name, role, subject, mail_address, mail_token, notices_muted, term_start, term_end, bounce_time, bounce_failure, version, create_time, update_time FROM officers
+WHERE mail_token <> '' AND mail_token = ANY($1::bytea[]) OR $2::text <> '' AND subject = $2
+ORDER BY chapter_id, id
 `
 
-func (q *Queries) Raisers(ctx context.Context) ([]string, error) {
-	rows, err := q.db.Query(ctx, raisers)
+type OfficersOfPersonParams struct {
+	Tokens  [][]byte
+	Subject string
+}
+
+// The offices of a person, by the addresses or by the name for signing in, in the order in which chapters are locked.
+func (q *Queries) OfficersOfPerson(ctx context.Context, arg OfficersOfPersonParams) ([]Officer, error) {
+	rows, err := q.db.Query(ctx, officersOfPerson, arg.Tokens, arg.Subject)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []string{}
+	items := []Officer{}
 	for rows.Next() {
-		var raiser string
-		if err := rows.Scan(&raiser); err != nil {
+		var i Officer
+		if err := rows.Scan(
+			&i.ID,
+			&i.ChapterID,
+			&i.DisplayName,
+			&i.Role,
+			&i.Subject,
+			&i.MailAddress,
+			&i.MailToken,
+			&i.NoticesMuted,
+			&i.TermStart,
+			&i.TermEnd,
+			&i.BounceTime,
+			&i.BounceFailure,
+			&i.Version,
+			&i.CreateTime,
+			&i.UpdateTime,
+		); err != nil {
 			return nil, err
 		}
-		items = append(items, raiser)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -263,4 +290,30 @@ func (q *Queries) ReadErasure(ctx context.Context, id string) (Erasure, error) {
 		&i.ConfirmTime,
 	)
 	return i, err
+}
+
+const subjects = `-- name: Subjects :many
+SELECT raiser FROM concerns
+UNION SELECT subject FROM officers WHERE subject <> ''
+`
+
+// Everybody who is known by the name for signing in.
+func (q *Queries) Subjects(ctx context.Context) ([]string, error) {
+	rows, err := q.db.Query(ctx, subjects)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var raiser string
+		if err := rows.Scan(&raiser); err != nil {
+			return nil, err
+		}
+		items = append(items, raiser)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

@@ -12,6 +12,17 @@ import (
 	"github.com/google/uuid"
 )
 
+const announcementEdition = `-- name: AnnouncementEdition :one
+SELECT edition FROM announcements WHERE id = $1
+`
+
+func (q *Queries) AnnouncementEdition(ctx context.Context, id uuid.UUID) (int32, error) {
+	row := q.db.QueryRow(ctx, announcementEdition, id)
+	var edition int32
+	err := row.Scan(&edition)
+	return edition, err
+}
+
 const announcementsForCharter = `-- name: AnnouncementsForCharter :many
 SELECT r.announcement_id
 FROM chapters c
@@ -29,6 +40,40 @@ type AnnouncementsForCharterParams struct {
 // Announcements that a chapter may have missed because its charter's state was told late.
 func (q *Queries) AnnouncementsForCharter(ctx context.Context, arg AnnouncementsForCharterParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, announcementsForCharter, arg.Since, arg.ChapterID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var announcement_id uuid.UUID
+		if err := rows.Scan(&announcement_id); err != nil {
+			return nil, err
+		}
+		items = append(items, announcement_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const announcementsForPlacement = `-- name: AnnouncementsForPlacement :many
+SELECT r.announcement_id
+FROM chapters c
+JOIN relays r ON r.region = c.region AND r.state = 'FORWARDED' AND r.forward_time >= $1::timestamptz
+WHERE c.id = $2
+ORDER BY r.announcement_id
+`
+
+type AnnouncementsForPlacementParams struct {
+	Since     time.Time
+	ChapterID string
+}
+
+// Announcements that were forwarded in a chapter's region when it was there already, and were heard of here before that.
+func (q *Queries) AnnouncementsForPlacement(ctx context.Context, arg AnnouncementsForPlacementParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, announcementsForPlacement, arg.Since, arg.ChapterID)
 	if err != nil {
 		return nil, err
 	}
@@ -80,31 +125,36 @@ func (q *Queries) CancelScheduled(ctx context.Context, arg CancelScheduledParams
 }
 
 const fillInboxes = `-- name: FillInboxes :execrows
-WITH RECURSIVE above AS (
-    SELECT r.region AS id, r.region AS within FROM relays r WHERE r.announcement_id = $1 AND r.state = 'FORWARDED'
-    UNION
-    SELECT a.id, p.parent FROM above a JOIN regions p ON p.id = a.within WHERE p.parent IS NOT NULL
+WITH forwarded AS (
+    SELECT r.region, r.chapters, r.chapters_chosen, r.left_chapters, r.forward_time FROM relays r
+    WHERE r.announcement_id = $1 AND r.state = 'FORWARDED' AND r.region BETWEEN $2 AND $3
+), reached AS (
+    SELECT r.region, r.chapters, r.chapters_chosen, c.id, c.language_code
+    FROM forwarded r CROSS JOIN LATERAL (
+        SELECT here.id, here.language_code FROM chapters here WHERE here.region = r.region
+        UNION ALL
+        SELECT gone.id, gone.language_code FROM chapters gone WHERE gone.left_region = r.region AND gone.left_time >= r.forward_time
+        UNION ALL
+        SELECT kept.id, kept.language_code FROM chapters kept WHERE kept.id IN (SELECT substr(l.name, 10) FROM unnest(r.left_chapters) AS l (name))
+        OFFSET 0
+    ) c
 ), filled AS (
     INSERT INTO inbox_items (announcement_id, chapter_id, region, arrived_edition, arrive_time, update_time, epoch)
-    SELECT a.id, c.id, r.region, a.edition, $2::timestamptz, $2, $3::bigint
+    SELECT a.id, c.id, c.region, a.edition, $4::timestamptz, $4, $5::bigint
     FROM announcements a
-    JOIN relays r ON r.announcement_id = a.id AND r.state = 'FORWARDED'
-    JOIN chapters c ON c.region = r.region
-    LEFT JOIN charters h ON h.chapter_id = c.id
+    CROSS JOIN reached c
     WHERE a.id = $1 AND a.edition > 0 AND NOT a.recalled
-      AND ($4::text = '' OR r.region = $4)
-      AND ($5::text = '' OR c.id = $5)
-      AND (NOT r.chapters_chosen OR 'chapters/' || c.id = ANY (r.chapters))
-      AND (cardinality(a.audience_regions) = 0 OR EXISTS (
-          SELECT FROM above w WHERE w.id = r.region AND 'regions/' || w.within = ANY (a.audience_regions)))
-      AND (cardinality(a.audience_charter_states) = 0 OR h.state = ANY (a.audience_charter_states))
+      AND ($6::text = '' OR c.id = $6)
+      AND (NOT c.chapters_chosen OR 'chapters/' || c.id = ANY (c.chapters))
+      AND (cardinality(a.audience_charter_states) = 0
+           OR (SELECT h.state FROM charters h WHERE h.chapter_id = c.id) = ANY (a.audience_charter_states))
       AND speaks(c.language_code, a.audience_languages)
     ORDER BY c.id
     ON CONFLICT DO NOTHING
     RETURNING announcement_id, chapter_id
 ), automatic AS (
     INSERT INTO mailings (announcement_id, chapter_id, list_no, state, automatic, due_time, create_time)
-    SELECT f.announcement_id, f.chapter_id, l.list_no, 'SCHEDULED', true, $2, $2
+    SELECT f.announcement_id, f.chapter_id, l.list_no, 'SCHEDULED', true, $4, $4
     FROM filled f JOIN lists l ON l.chapter_id = f.chapter_id
     WHERE l.announcement_mode = 1 AND NOT l.deleted
     ORDER BY f.chapter_id, l.list_no
@@ -114,22 +164,29 @@ SELECT FROM filled
 
 type FillInboxesParams struct {
 	AnnouncementID uuid.UUID
+	FirstRegion    string
+	LastRegion     string
 	Now            time.Time
 	Epoch          int64
-	Region         string
 	Chapter        string
 }
 
 // Gives an announcement to every chapter that it is for and that has not got it, of one region or chapter or of all; and
-// begins the mailings of the lists that want it by themselves. The caller holds the announcement.
+// begins the mailings of the lists that want it by themselves. The caller has the lock of LockInboxes.
+// It is for the chapters that lay in the region when it was forwarded there, and for those that left while it waited. One
+// that moved about that time may be heard of before the relay or after it (@chapter). The regions of the audience are the
+// regional tier's business: a region that is only on the way has chapters_chosen.
 // Whether a chapter is of the audience is asked of the charter's state as it is known; a charter that changed by the time
 // of the forwarding, and was told later, asks again (@chapter).
+// The laterals keep it to the chapters of the regions in question, whatever the statistics say: looking at all of them for
+// each relay takes 20 times as long.
 func (q *Queries) FillInboxes(ctx context.Context, arg FillInboxesParams) (int64, error) {
 	result, err := q.db.Exec(ctx, fillInboxes,
 		arg.AnnouncementID,
+		arg.FirstRegion,
+		arg.LastRegion,
 		arg.Now,
 		arg.Epoch,
-		arg.Region,
 		arg.Chapter,
 	)
 	if err != nil {
@@ -309,32 +366,35 @@ func (q *Queries) InboxItemsBefore(ctx context.Context, arg InboxItemsBeforePara
 	return items, nil
 }
 
-const lockAnnouncement = `-- name: LockAnnouncement :one
-INSERT INTO announcements (id, name) VALUES ($1, $2)
-ON CONFLICT (id) DO UPDATE SET name = announcements.name
-RETURNING id, name, edition, content, audience_regions, audience_charter_states, audience_languages, recalled
+const lockAnnouncement = `-- name: LockAnnouncement :exec
+WITH alone AS MATERIALIZED (SELECT pg_advisory_xact_lock($3::bigint))
+INSERT INTO announcements (id, name) SELECT $1::uuid, $2::text FROM alone
+WHERE NOT EXISTS (SELECT FROM announcements a WHERE a.id = $1)
+ON CONFLICT DO NOTHING
 `
 
 type LockAnnouncementParams struct {
 	ID   uuid.UUID
 	Name string
+	Key  int64
 }
 
-// Makes an announcement known by its id alone where it is not: its relays may come before it.
-func (q *Queries) LockAnnouncement(ctx context.Context, arg LockAnnouncementParams) (Announcement, error) {
-	row := q.db.QueryRow(ctx, lockAnnouncement, arg.ID, arg.Name)
-	var i Announcement
-	err := row.Scan(
-		&i.ID,
-		&i.Name,
-		&i.Edition,
-		&i.Content,
-		&i.AudienceRegions,
-		&i.AudienceCharterStates,
-		&i.AudienceLanguages,
-		&i.Recalled,
-	)
-	return i, err
+// Takes the lock of LockInboxes, and makes an announcement known by its id alone where it is not: its relays may come before
+// it.
+func (q *Queries) LockAnnouncement(ctx context.Context, arg LockAnnouncementParams) error {
+	_, err := q.db.Exec(ctx, lockAnnouncement, arg.ID, arg.Name, arg.Key)
+	return err
+}
+
+const lockInboxes = `-- name: LockInboxes :exec
+SELECT pg_advisory_xact_lock($1::bigint)
+`
+
+// Who fills inboxes, and who changes for whom that would be, is alone until the transaction ends: relays, placements and
+// charters are heard of side by side, and none of two must miss what the other has just written.
+func (q *Queries) LockInboxes(ctx context.Context, key int64) error {
+	_, err := q.db.Exec(ctx, lockInboxes, key)
+	return err
 }
 
 const mailingsOf = `-- name: MailingsOf :many
@@ -492,12 +552,22 @@ func (q *Queries) PutMailing(ctx context.Context, arg PutMailingParams) error {
 	return err
 }
 
-const putRelay = `-- name: PutRelay :exec
-INSERT INTO relays (announcement_id, region, parent_region, state, content, chapters, chapters_chosen, forward_time)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+const putRelay = `-- name: PutRelay :execrows
+WITH alone AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock($10::bigint)
+), known AS (
+    INSERT INTO announcements (id, name) SELECT $1::uuid, $11::text FROM alone
+    WHERE NOT EXISTS (SELECT FROM announcements a WHERE a.id = $1)
+    ON CONFLICT DO NOTHING
+)
+INSERT INTO relays (announcement_id, region, parent_region, state, content, chapters, chapters_chosen, left_chapters, forward_time)
+SELECT $1::uuid, $2::text, $3::text, $4::text, $5::bytea, $6::text[],
+       $7::boolean, $8::text[], $9::timestamptz
+FROM alone
 ON CONFLICT (announcement_id, region) DO UPDATE
 SET parent_region = excluded.parent_region, state = excluded.state, content = excluded.content, chapters = excluded.chapters,
-    chapters_chosen = excluded.chapters_chosen, forward_time = excluded.forward_time
+    chapters_chosen = excluded.chapters_chosen, left_chapters = excluded.left_chapters, forward_time = excluded.forward_time
+WHERE relays.content <> excluded.content
 `
 
 type PutRelayParams struct {
@@ -508,11 +578,15 @@ type PutRelayParams struct {
 	Content        []byte
 	Chapters       []string
 	ChaptersChosen bool
+	LeftChapters   []string
 	ForwardTime    *time.Time
+	Key            int64
+	Name           string
 }
 
-func (q *Queries) PutRelay(ctx context.Context, arg PutRelayParams) error {
-	_, err := q.db.Exec(ctx, putRelay,
+// LockAnnouncement and a relay as it stands now, in one trip; no row when nothing is new.
+func (q *Queries) PutRelay(ctx context.Context, arg PutRelayParams) (int64, error) {
+	result, err := q.db.Exec(ctx, putRelay,
 		arg.AnnouncementID,
 		arg.Region,
 		arg.ParentRegion,
@@ -520,9 +594,15 @@ func (q *Queries) PutRelay(ctx context.Context, arg PutRelayParams) error {
 		arg.Content,
 		arg.Chapters,
 		arg.ChaptersChosen,
+		arg.LeftChapters,
 		arg.ForwardTime,
+		arg.Key,
+		arg.Name,
 	)
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const recallAnnouncement = `-- name: RecallAnnouncement :exec
@@ -532,31 +612,6 @@ UPDATE announcements SET recalled = true WHERE id = $1
 func (q *Queries) RecallAnnouncement(ctx context.Context, id uuid.UUID) error {
 	_, err := q.db.Exec(ctx, recallAnnouncement, id)
 	return err
-}
-
-const relay = `-- name: Relay :one
-SELECT announcement_id, region, parent_region, state, content, chapters, chapters_chosen, forward_time FROM relays WHERE announcement_id = $1 AND region = $2
-`
-
-type RelayParams struct {
-	AnnouncementID uuid.UUID
-	Region         string
-}
-
-func (q *Queries) Relay(ctx context.Context, arg RelayParams) (Relay, error) {
-	row := q.db.QueryRow(ctx, relay, arg.AnnouncementID, arg.Region)
-	var i Relay
-	err := row.Scan(
-		&i.AnnouncementID,
-		&i.Region,
-		&i.ParentRegion,
-		&i.State,
-		&i.Content,
-		&i.Chapters,
-		&i.ChaptersChosen,
-		&i.ForwardTime,
-	)
-	return i, err
 }
 
 const relaysAbove = `-- name: RelaysAbove :many

@@ -425,6 +425,54 @@ func (q *Queries) ListsAfter(ctx context.Context, arg ListsAfterParams) ([]List,
 	return items, nil
 }
 
+const listsOfChapter = `-- name: ListsOfChapter :many
+SELECT list_no, chapter_id, id, display_name, double_opt_in, subscribed, pending, unsubscribed, bounced, deleted, epoch, version, create_time, update_time, consent_text, guard_percent, guard_entries, seen_time, changes_floor, announcement_mode, from_name, reply_to, posting_address FROM lists WHERE chapter_id = $1 AND NOT deleted ORDER BY id
+`
+
+func (q *Queries) ListsOfChapter(ctx context.Context, chapterID string) ([]List, error) {
+	rows, err := q.db.Query(ctx, listsOfChapter, chapterID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []List{}
+	for rows.Next() {
+		var i List
+		if err := rows.Scan(
+			&i.ListNo,
+			&i.ChapterID,
+			&i.ID,
+			&i.DisplayName,
+			&i.DoubleOptIn,
+			&i.Subscribed,
+			&i.Pending,
+			&i.Unsubscribed,
+			&i.Bounced,
+			&i.Deleted,
+			&i.Epoch,
+			&i.Version,
+			&i.CreateTime,
+			&i.UpdateTime,
+			&i.ConsentText,
+			&i.GuardPercent,
+			&i.GuardEntries,
+			&i.SeenTime,
+			&i.ChangesFloor,
+			&i.AnnouncementMode,
+			&i.FromName,
+			&i.ReplyTo,
+			&i.PostingAddress,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listsOfEntry = `-- name: ListsOfEntry :many
 SELECT l.list_no, l.chapter_id, l.id, l.display_name, l.double_opt_in, l.subscribed, l.pending, l.unsubscribed, l.bounced, l.deleted, l.epoch, l.version, l.create_time, l.update_time, l.consent_text, l.guard_percent, l.guard_entries, l.seen_time, l.changes_floor, l.announcement_mode, l.from_name, l.reply_to, l.posting_address FROM lists l
 WHERE l.chapter_id = $1 AND EXISTS (SELECT FROM entries e WHERE e.list_no = l.list_no AND e.token = $2)
@@ -623,6 +671,81 @@ type SeenListParams struct {
 func (q *Queries) SeenList(ctx context.Context, arg SeenListParams) error {
 	_, err := q.db.Exec(ctx, seenList, arg.Now, arg.ListNo)
 	return err
+}
+
+const severallyClaimed = `-- name: SeverallyClaimed :many
+SELECT e.list_no, count(*)::integer AS entries
+FROM entries e
+WHERE e.list_no = ANY ($1::bigint[]) AND e.state = 1 AND cardinality(e.sources) > 1
+GROUP BY 1
+`
+
+type SeverallyClaimedRow struct {
+	ListNo  int64
+	Entries int32
+}
+
+func (q *Queries) SeverallyClaimed(ctx context.Context, listNos []int64) ([]SeverallyClaimedRow, error) {
+	rows, err := q.db.Query(ctx, severallyClaimed, listNos)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []SeverallyClaimedRow{}
+	for rows.Next() {
+		var i SeverallyClaimedRow
+		if err := rows.Scan(&i.ListNo, &i.Entries); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const sourcesOfLists = `-- name: SourcesOfLists :many
+SELECT e.list_no, claim.source::text AS source, count(*)::integer AS entries,
+       (count(*) FILTER (WHERE cardinality(e.sources) = 1))::integer AS alone
+FROM entries e
+CROSS JOIN LATERAL unnest(e.sources) AS claim (source)
+WHERE e.list_no = ANY ($1::bigint[]) AND e.state = 1
+GROUP BY 1, 2
+ORDER BY 1, 2
+`
+
+type SourcesOfListsRow struct {
+	ListNo  int64
+	Source  string
+	Entries int32
+	Alone   int32
+}
+
+// How many SUBSCRIBED entries each source claims, and of how many it is the only one that does.
+func (q *Queries) SourcesOfLists(ctx context.Context, listNos []int64) ([]SourcesOfListsRow, error) {
+	rows, err := q.db.Query(ctx, sourcesOfLists, listNos)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []SourcesOfListsRow{}
+	for rows.Next() {
+		var i SourcesOfListsRow
+		if err := rows.Scan(
+			&i.ListNo,
+			&i.Source,
+			&i.Entries,
+			&i.Alone,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const updateList = `-- name: UpdateList :one

@@ -28,10 +28,14 @@ func (q *Queries) BecomeOwner(ctx context.Context, arg BecomeOwnerParams) error 
 }
 
 const bounceMail = `-- name: BounceMail :exec
-WITH old AS (
-    SELECT o.mail_no, o.state, o.mailing_no FROM mails o WHERE o.mail_no = $1 AND o.state IN ('SENT', 'UNCERTAIN') FOR NO KEY UPDATE
+WITH sending AS (
+    UPDATE mails s SET bounced = true, failure = $1
+    FROM mail_queue q
+    WHERE s.mail_no = $2 AND q.mail_no = s.mail_no AND q.owner <> 0
+), old AS (
+    SELECT o.mail_no, o.state, o.mailing_no FROM mails o WHERE o.mail_no = $2 AND o.state IN ('SENT', 'UNCERTAIN') FOR NO KEY UPDATE
 ), ended AS (
-    UPDATE mails m SET state = 'FAILED', bounced = true, failure = $2
+    UPDATE mails m SET state = 'FAILED', bounced = true, failure = $1
     FROM old
     WHERE m.mail_no = old.mail_no
     RETURNING old.state, old.mailing_no
@@ -43,13 +47,14 @@ WHERE g.mailing_no = e.mailing_no
 `
 
 type BounceMailParams struct {
-	MailNo  int64
 	Failure string
+	MailNo  int64
 }
 
-// A mail that was taken, or may have been, came back.
+// A mail that was taken, or may have been, came back: of one that was answered a moment ago EndMails has not written yet
+// what became of it, and will.
 func (q *Queries) BounceMail(ctx context.Context, arg BounceMailParams) error {
-	_, err := q.db.Exec(ctx, bounceMail, arg.MailNo, arg.Failure)
+	_, err := q.db.Exec(ctx, bounceMail, arg.Failure, arg.MailNo)
 	return err
 }
 
@@ -68,10 +73,15 @@ func (q *Queries) CancelMailing(ctx context.Context, arg CancelMailingParams) er
 }
 
 const cancelQueued = `-- name: CancelQueued :exec
-WITH ended AS (
-    UPDATE mails SET state = 'CANCELLED', end_time = $1::timestamptz
-    WHERE mails.state = 'QUEUED' AND mails.announcement_id = $2
-    RETURNING mailing_no
+WITH gone AS (
+    DELETE FROM mail_queue q USING mails w
+    WHERE w.announcement_id = $1 AND w.state = 'QUEUED' AND q.mail_no = w.mail_no AND q.owner = 0
+    RETURNING q.mail_no
+), ended AS (
+    UPDATE mails m SET state = 'CANCELLED', end_time = $2::timestamptz
+    FROM gone
+    WHERE m.mail_no = gone.mail_no
+    RETURNING m.mailing_no
 ), counted AS (
     SELECT mailing_no, count(*) AS gone FROM ended GROUP BY mailing_no
 )
@@ -81,13 +91,13 @@ WHERE g.mailing_no = c.mailing_no
 `
 
 type CancelQueuedParams struct {
-	Now            time.Time
 	AnnouncementID *uuid.UUID
+	Now            time.Time
 }
 
-// Mails of mailings that were cancelled.
+// Mails of mailings that were cancelled. Those that somebody has taken are cancelled by them.
 func (q *Queries) CancelQueued(ctx context.Context, arg CancelQueuedParams) error {
-	_, err := q.db.Exec(ctx, cancelQueued, arg.Now, arg.AnnouncementID)
+	_, err := q.db.Exec(ctx, cancelQueued, arg.AnnouncementID, arg.Now)
 	return err
 }
 
@@ -105,10 +115,13 @@ const doubtMails = `-- name: DoubtMails :exec
 WITH cancelled AS (
     UPDATE mailings SET state = 'CANCELLED', end_time = $1::timestamptz, moved = true
     WHERE state = 'SCHEDULED' AND due_time <= $1
+), gone AS (
+    DELETE FROM mail_queue WHERE kind <> 1 RETURNING mail_no
 ), ended AS (
-    UPDATE mails SET state = 'UNCERTAIN', failure = 'the database was restored from a backup', end_time = $1
-    WHERE state IN ('QUEUED', 'SENDING') AND kind <> 1
-    RETURNING mailing_no
+    UPDATE mails m SET state = 'UNCERTAIN', failure = 'the database was restored from a backup', end_time = $1
+    FROM gone
+    WHERE m.mail_no = gone.mail_no
+    RETURNING m.mailing_no
 ), counted AS (
     SELECT mailing_no, count(*) AS gone FROM ended GROUP BY mailing_no
 )
@@ -198,15 +211,22 @@ WITH result AS (
     SELECT unnest($2::bigint[]) AS mail_no, unnest($3::integer[]) AS owner, unnest($4::text[]) AS state,
            unnest($5::boolean[]) AS bounced, unnest($6::text[]) AS failure, unnest($7::timestamptz[]) AS due_time,
            unnest($8::integer[]) AS tries
-), landed AS (
-    DELETE FROM mail_flights f WHERE f.mail_no = ANY ($2::bigint[])
+), gone AS (
+    DELETE FROM mail_queue q
+    WHERE (q.mail_no, q.owner) IN (SELECT r.mail_no, r.owner FROM result r WHERE r.state <> 'QUEUED')
+    RETURNING q.mail_no
+), back AS (
+    UPDATE mail_queue q SET owner = 0, due_time = r.due_time
+    FROM result r
+    WHERE q.mail_no = r.mail_no AND q.owner = r.owner AND r.state = 'QUEUED'
+    RETURNING q.mail_no
 ), ended AS (
     UPDATE mails m
-    SET state = r.state, bounced = r.bounced, failure = r.failure, attempts = m.attempts + r.tries,
-        due_time = CASE WHEN r.state = 'QUEUED' THEN r.due_time ELSE m.due_time END,
+    SET state = CASE WHEN m.bounced AND r.state IN ('SENT', 'UNCERTAIN') THEN 'FAILED' ELSE r.state END, bounced = m.bounced OR r.bounced,
+        failure = CASE WHEN m.bounced AND r.state IN ('SENT', 'UNCERTAIN') THEN m.failure ELSE r.failure END, attempts = m.attempts + r.tries,
         end_time = CASE WHEN r.state = 'QUEUED' THEN NULL ELSE $1::timestamptz END
     FROM result r
-    WHERE m.mail_no = r.mail_no AND m.owner + 0 = r.owner AND m.state || '' = 'SENDING'
+    WHERE m.mail_no = r.mail_no AND r.mail_no IN (SELECT mail_no FROM gone UNION ALL SELECT mail_no FROM back) AND (r.tries > 0 OR r.state <> 'QUEUED')
     RETURNING m.mailing_no, m.state, m.bounced
 ), counted AS (
     SELECT mailing_no, count(*) AS gone, count(*) FILTER (WHERE state = 'SENT') AS sent,
@@ -237,9 +257,8 @@ type EndMailsParams struct {
 	Tries    []int32
 }
 
-// Writes what became of mails, and moves the counts of their mailings. A QUEUED one is tried again at its due time, or was
-// given back without a try. Mails that somebody else has given up as UNCERTAIN meanwhile stay so. The mails are found by
-// their numbers: the index of those that are SENDING, small as it should be, is full of those that were (10 times slower).
+// Writes what became of mails, and moves the counts of their mailings. One that has come back already is bounced, whatever
+// the server had said. A QUEUED one is tried again at its due time, or was given back without a try. Mails that somebody else has given up as UNCERTAIN meanwhile stay so.
 func (q *Queries) EndMails(ctx context.Context, arg EndMailsParams) error {
 	_, err := q.db.Exec(ctx, endMails,
 		arg.Now,
@@ -255,7 +274,10 @@ func (q *Queries) EndMails(ctx context.Context, arg EndMailsParams) error {
 }
 
 const eraseMails = `-- name: EraseMails :exec
-DELETE FROM mails WHERE list_no = $1 AND token = $2 AND kind = 1
+WITH gone AS (
+    DELETE FROM mail_queue q WHERE q.list_no = $1 AND q.token = $2 AND q.kind = 1
+)
+DELETE FROM mails m WHERE m.list_no = $1 AND m.token = $2 AND m.kind = 1
 `
 
 type EraseMailsParams struct {
@@ -270,7 +292,7 @@ func (q *Queries) EraseMails(ctx context.Context, arg EraseMailsParams) error {
 }
 
 const forgetOwner = `-- name: ForgetOwner :exec
-DELETE FROM mail_flights WHERE owner = $1
+DELETE FROM mail_notes WHERE owner = $1
 `
 
 func (q *Queries) ForgetOwner(ctx context.Context, owner int32) error {
@@ -278,89 +300,33 @@ func (q *Queries) ForgetOwner(ctx context.Context, owner int32) error {
 	return err
 }
 
-const forsaken = `-- name: Forsaken :many
-SELECT m.mail_no,
-       (CASE WHEN f.state IS NOT NULL THEN f.state WHEN f.mail_no IS NOT NULL OR alive.owner IS NULL THEN 'UNCERTAIN' ELSE 'QUEUED' END)::text AS state,
-       coalesce(f.bounced, false)::boolean AS bounced, coalesce(f.failure, '')::text AS failure,
-       coalesce(f.due_time, m.due_time)::timestamptz AS due_time, (f.mail_no IS NOT NULL)::boolean AS handed
-FROM mails m
-LEFT JOIN mail_flights f ON f.mail_no = m.mail_no
-LEFT JOIN mail_flights alive ON alive.mail_no = -($1::integer)
-WHERE m.state = 'SENDING' AND m.owner = $1
-`
-
-type ForsakenRow struct {
-	MailNo  int64
-	State   string
-	Bounced bool
-	Failure string
-	DueTime time.Time
-	Handed  bool
-}
-
-// What is known of the mails of somebody who is gone. Those in the air may have arrived. Those that were not handed over
-// are as they were; but after a crash of the database nobody knows which these are.
-func (q *Queries) Forsaken(ctx context.Context, owner int32) ([]ForsakenRow, error) {
-	rows, err := q.db.Query(ctx, forsaken, owner)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []ForsakenRow{}
-	for rows.Next() {
-		var i ForsakenRow
-		if err := rows.Scan(
-			&i.MailNo,
-			&i.State,
-			&i.Bounced,
-			&i.Failure,
-			&i.DueTime,
-			&i.Handed,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const handMails = `-- name: HandMails :many
-WITH handed AS (
-    INSERT INTO mail_flights (mail_no, owner) SELECT unnest($2::bigint[]), $1::integer
-    ON CONFLICT (mail_no) DO UPDATE SET owner = excluded.owner, state = NULL
-), taken AS MATERIALIZED (
-    SELECT mail_no, id, list_no, token, kind, state, attempts, due_time, take_time, failure, create_time, end_time, mailing_no, announcement_id, domain, owner, bounced, left_by_it FROM mails WHERE mails.mail_no = ANY ($2::bigint[])
+WITH noted AS (
+    INSERT INTO mail_notes (owner, handed, sent, others) VALUES ($2::integer, $1::bigint[], $3::bigint[], $4::jsonb)
 )
-SELECT m.mail_no, m.id, m.list_no, m.token, m.kind, m.attempts, m.create_time, m.mailing_no, m.announcement_id, l.deleted,
-       l.posting_address, coalesce(e.state, 0)::smallint AS entry_state, coalesce(e.address, '')::text AS address,
-       coalesce(e.display_name, '')::text AS display_name, coalesce(e.update_time, 'epoch')::timestamptz AS entry_time,
-       coalesce(g.state, '')::text AS mailing_state, coalesce(a.recalled, false)::boolean AS recalled
-FROM taken m
-JOIN lists l ON l.list_no = m.list_no
-LEFT JOIN entries e ON e.list_no = m.list_no AND e.token = m.token
-LEFT JOIN mailings g ON g.mailing_no = m.mailing_no
-LEFT JOIN announcements a ON a.id = m.announcement_id
-WHERE m.state = 'SENDING' AND m.owner = $1::integer
+SELECT q.mail_no, l.deleted, l.posting_address, coalesce(e.state, 0)::smallint AS entry_state, coalesce(o.mail_address, e.address, '')::text AS address,
+       coalesce(o.display_name, e.display_name, '')::text AS display_name, coalesce(e.update_time, 'epoch')::timestamptz AS entry_time,
+       coalesce(g.state, '')::text AS mailing_state, coalesce(a.recalled, false)::boolean AS recalled,
+       n.notice_id, (o.id IS NOT NULL)::boolean AS officer
+FROM mail_queue q
+JOIN lists l ON l.list_no = q.list_no
+LEFT JOIN entries e ON e.list_no = q.list_no AND e.token = q.token
+LEFT JOIN mailings g ON g.mailing_no = q.mailing_no
+LEFT JOIN announcements a ON a.id = g.announcement_id
+LEFT JOIN mails n ON q.kind = 0 AND n.mail_no = q.mail_no
+LEFT JOIN officers o ON o.id = n.officer_id AND o.mail_token = q.token AND NOT o.notices_muted AND o.bounce_time IS NULL
+WHERE q.mail_no = ANY ($1::bigint[]) AND q.owner = $2::integer
 `
 
 type HandMailsParams struct {
-	Owner   int32
-	MailNos []int64
+	Handed []int64
+	Owner  int32
+	Sent   []int64
+	Others []byte
 }
 
 type HandMailsRow struct {
 	MailNo         int64
-	ID             uuid.UUID
-	ListNo         int64
-	Token          []byte
-	Kind           int16
-	Attempts       int32
-	CreateTime     time.Time
-	MailingNo      *int64
-	AnnouncementID *uuid.UUID
 	Deleted        bool
 	PostingAddress string
 	EntryState     int16
@@ -369,12 +335,20 @@ type HandMailsRow struct {
 	EntryTime      time.Time
 	MailingState   string
 	Recalled       bool
+	NoticeID       *uuid.UUID
+	Officer        bool
 }
 
-// Notes that mails are handed over, in the moment in which they are, and reads what they are about. Confirmations belong to
-// no mailing.
+// Notes that mails are handed over, in the moment in which they are, and what became of others, and reads whether they are
+// still wanted. Confirmations and notices belong to no mailing. An officer who has another address by now, or wants no notices
+// any more, is not there.
 func (q *Queries) HandMails(ctx context.Context, arg HandMailsParams) ([]HandMailsRow, error) {
-	rows, err := q.db.Query(ctx, handMails, arg.Owner, arg.MailNos)
+	rows, err := q.db.Query(ctx, handMails,
+		arg.Handed,
+		arg.Owner,
+		arg.Sent,
+		arg.Others,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -384,14 +358,6 @@ func (q *Queries) HandMails(ctx context.Context, arg HandMailsParams) ([]HandMai
 		var i HandMailsRow
 		if err := rows.Scan(
 			&i.MailNo,
-			&i.ID,
-			&i.ListNo,
-			&i.Token,
-			&i.Kind,
-			&i.Attempts,
-			&i.CreateTime,
-			&i.MailingNo,
-			&i.AnnouncementID,
 			&i.Deleted,
 			&i.PostingAddress,
 			&i.EntryState,
@@ -400,6 +366,8 @@ func (q *Queries) HandMails(ctx context.Context, arg HandMailsParams) ([]HandMai
 			&i.EntryTime,
 			&i.MailingState,
 			&i.Recalled,
+			&i.NoticeID,
+			&i.Officer,
 		); err != nil {
 			return nil, err
 		}
@@ -471,7 +439,8 @@ func (q *Queries) ListsOfMail(ctx context.Context, arg ListsOfMailParams) ([]Lis
 }
 
 const mailByID = `-- name: MailByID :one
-SELECT m.mail_no, m.id, m.list_no, m.token, m.kind, m.state, m.attempts, m.due_time, m.take_time, m.failure, m.create_time, m.end_time, m.mailing_no, m.announcement_id, m.domain, m.owner, m.bounced, m.left_by_it, l.chapter_id FROM mails m JOIN lists l ON l.list_no = m.list_no WHERE m.id = $1 ORDER BY m.mail_no DESC LIMIT 1
+SELECT m.mail_no, m.id, m.list_no, m.token, m.kind, m.state, m.attempts, m.failure, m.create_time, m.end_time, m.mailing_no, m.announcement_id, m.domain, m.bounced, m.left_by_it, m.notice_id, m.officer_id, l.chapter_id FROM mails m JOIN lists l ON l.list_no = m.list_no WHERE m.id = $1 ORDER BY m.mail_no DESC LIMIT 1
+FOR NO KEY UPDATE OF m
 `
 
 type MailByIDRow struct {
@@ -482,20 +451,20 @@ type MailByIDRow struct {
 	Kind           int16
 	State          string
 	Attempts       int32
-	DueTime        time.Time
-	TakeTime       *time.Time
 	Failure        string
 	CreateTime     time.Time
 	EndTime        *time.Time
 	MailingNo      *int64
 	AnnouncementID *uuid.UUID
 	Domain         string
-	Owner          int32
 	Bounced        bool
 	LeftByIt       bool
+	NoticeID       *uuid.UUID
+	OfficerID      *uuid.UUID
 	ChapterID      string
 }
 
+// Locked: what became of it may be about to be written.
 func (q *Queries) MailByID(ctx context.Context, id uuid.UUID) (MailByIDRow, error) {
 	row := q.db.QueryRow(ctx, mailByID, id)
 	var i MailByIDRow
@@ -507,17 +476,16 @@ func (q *Queries) MailByID(ctx context.Context, id uuid.UUID) (MailByIDRow, erro
 		&i.Kind,
 		&i.State,
 		&i.Attempts,
-		&i.DueTime,
-		&i.TakeTime,
 		&i.Failure,
 		&i.CreateTime,
 		&i.EndTime,
 		&i.MailingNo,
 		&i.AnnouncementID,
 		&i.Domain,
-		&i.Owner,
 		&i.Bounced,
 		&i.LeftByIt,
+		&i.NoticeID,
+		&i.OfficerID,
 		&i.ChapterID,
 	)
 	return i, err
@@ -595,28 +563,52 @@ func (q *Queries) MailLeft(ctx context.Context, arg MailLeftParams) error {
 	return err
 }
 
+const mailNotes = `-- name: MailNotes :many
+SELECT handed, sent, others FROM mail_notes WHERE owner = $1
+`
+
+type MailNotesRow struct {
+	Handed []int64
+	Sent   []int64
+	Others []byte
+}
+
+func (q *Queries) MailNotes(ctx context.Context, owner int32) ([]MailNotesRow, error) {
+	rows, err := q.db.Query(ctx, mailNotes, owner)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []MailNotesRow{}
+	for rows.Next() {
+		var i MailNotesRow
+		if err := rows.Scan(&i.Handed, &i.Sent, &i.Others); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const mailedSince = `-- name: MailedSince :one
 SELECT EXISTS (
     SELECT FROM mails
-    WHERE list_no = $1 AND token = $2 AND kind = $3 AND create_time > $4 AND state NOT IN ('FAILED', 'CANCELLED')
+    WHERE list_no = $1 AND token = $2 AND kind = 1 AND create_time > $3 AND state NOT IN ('FAILED', 'CANCELLED')
 )
 `
 
 type MailedSinceParams struct {
 	ListNo int64
 	Token  []byte
-	Kind   int16
 	Since  time.Time
 }
 
 // Whether the entry was or will be mailed, apart from mails that could not be sent.
 func (q *Queries) MailedSince(ctx context.Context, arg MailedSinceParams) (bool, error) {
-	row := q.db.QueryRow(ctx, mailedSince,
-		arg.ListNo,
-		arg.Token,
-		arg.Kind,
-		arg.Since,
-	)
+	row := q.db.QueryRow(ctx, mailedSince, arg.ListNo, arg.Token, arg.Since)
 	var exists bool
 	err := row.Scan(&exists)
 	return exists, err
@@ -704,11 +696,14 @@ func (q *Queries) MailingContext(ctx context.Context, mailingNo int64) (MailingC
 }
 
 const moveMail = `-- name: MoveMail :exec
-WITH landed AS (
-    DELETE FROM mail_flights f WHERE f.mail_no = $4
+WITH back AS (
+    UPDATE mail_queue q SET owner = 0, list_no = $4, mailing_no = $1
+    WHERE q.mail_no = $5 AND q.owner = $6
+    RETURNING q.mail_no
 ), moved AS (
-    UPDATE mails m SET list_no = $5, mailing_no = $1, state = 'QUEUED'
-    WHERE m.mail_no = $4 AND m.state = 'SENDING' AND m.owner = $6
+    UPDATE mails m SET list_no = $4, mailing_no = $1
+    FROM back
+    WHERE m.mail_no = back.mail_no
     RETURNING m.mail_no
 )
 UPDATE mailings g
@@ -723,8 +718,8 @@ type MoveMailParams struct {
 	ToMailing   int64
 	Now         time.Time
 	FromMailing int64
-	MailNo      int64
 	ListNo      int64
+	MailNo      int64
 	Owner       int32
 }
 
@@ -734,8 +729,8 @@ func (q *Queries) MoveMail(ctx context.Context, arg MoveMailParams) error {
 		arg.ToMailing,
 		arg.Now,
 		arg.FromMailing,
-		arg.MailNo,
 		arg.ListNo,
+		arg.MailNo,
 		arg.Owner,
 	)
 	return err
@@ -752,32 +747,21 @@ func (q *Queries) NewOwner(ctx context.Context) (int32, error) {
 	return column_1, err
 }
 
-const noteOutcomes = `-- name: NoteOutcomes :exec
-UPDATE mail_flights f SET state = r.state, bounced = r.bounced, failure = r.failure, due_time = r.due_time
-FROM (
-    SELECT unnest($1::bigint[]) AS mail_no, unnest($2::text[]) AS state, unnest($3::boolean[]) AS bounced,
-           unnest($4::text[]) AS failure, unnest($5::timestamptz[]) AS due_time
-) r
-WHERE f.mail_no = r.mail_no AND f.mail_no = ANY ($1::bigint[])
+const noteMails = `-- name: NoteMails :exec
+WITH before AS (
+    DELETE FROM mail_notes n WHERE n.owner = $1
+)
+INSERT INTO mail_notes (owner, handed, sent, others) VALUES ($1, $2::bigint[], '{}', '[]')
 `
 
-type NoteOutcomesParams struct {
-	MailNos  []int64
-	States   []string
-	Bounces  []bool
-	Failures []string
-	DueTimes []time.Time
+type NoteMailsParams struct {
+	Owner  int32
+	Handed []int64
 }
 
-// Notes what became of mails, until EndMails writes it.
-func (q *Queries) NoteOutcomes(ctx context.Context, arg NoteOutcomesParams) error {
-	_, err := q.db.Exec(ctx, noteOutcomes,
-		arg.MailNos,
-		arg.States,
-		arg.Bounces,
-		arg.Failures,
-		arg.DueTimes,
-	)
+// Notes which mails are under way when what became of all others is written.
+func (q *Queries) NoteMails(ctx context.Context, arg NoteMailsParams) error {
+	_, err := q.db.Exec(ctx, noteMails, arg.Owner, arg.Handed)
 	return err
 }
 
@@ -825,15 +809,6 @@ func (q *Queries) OwnerGone(ctx context.Context, arg OwnerGoneParams) (bool, err
 	return pg_try_advisory_xact_lock, err
 }
 
-const ownerLives = `-- name: OwnerLives :exec
-INSERT INTO mail_flights (mail_no, owner) VALUES (-($1::integer), $1)
-`
-
-func (q *Queries) OwnerLives(ctx context.Context, owner int32) error {
-	_, err := q.db.Exec(ctx, ownerLives, owner)
-	return err
-}
-
 const planAnew = `-- name: PlanAnew :exec
 SELECT set_config('plan_cache_mode', 'force_custom_plan', true)
 `
@@ -846,7 +821,7 @@ func (q *Queries) PlanAnew(ctx context.Context) error {
 }
 
 const pruneMails = `-- name: PruneMails :execrows
-DELETE FROM mails WHERE end_time < $1::timestamptz
+DELETE FROM mails m WHERE m.create_time < $1::timestamptz AND NOT EXISTS (SELECT FROM mail_queue q WHERE q.mail_no = m.mail_no)
 `
 
 func (q *Queries) PruneMails(ctx context.Context, before time.Time) (int64, error) {
@@ -858,22 +833,26 @@ func (q *Queries) PruneMails(ctx context.Context, before time.Time) (int64, erro
 }
 
 const queueConfirmations = `-- name: QueueConfirmations :execrows
-INSERT INTO mails (id, list_no, token, kind, state, due_time, create_time)
-SELECT gen_random_uuid(), $1, unnest(tokens), 1, 'QUEUED', $2, $2
-FROM sync_changes
-WHERE sync_no = $3 AND kind = 1 AND state = 2
-ON CONFLICT DO NOTHING
+WITH queued AS (
+    INSERT INTO mail_queue (mail_no, kind, due_time, domain, list_no, token)
+    SELECT nextval(pg_get_serial_sequence('mails', 'mail_no')), 1, $1, '', $2, added.token
+    FROM (SELECT unnest(tokens) AS token FROM sync_changes WHERE sync_no = $3 AND kind = 1 AND state = 2) added
+    ON CONFLICT DO NOTHING
+    RETURNING mail_no, kind, due_time, owner, domain, list_no, token, mailing_no
+)
+INSERT INTO mails (mail_no, id, list_no, token, kind, state, create_time)
+SELECT mail_no, gen_random_uuid(), list_no, token, kind, 'QUEUED', due_time FROM queued
 `
 
 type QueueConfirmationsParams struct {
-	ListNo int64
 	Now    time.Time
+	ListNo int64
 	SyncNo int64
 }
 
 // For everybody whom a sync has added as PENDING.
 func (q *Queries) QueueConfirmations(ctx context.Context, arg QueueConfirmationsParams) (int64, error) {
-	result, err := q.db.Exec(ctx, queueConfirmations, arg.ListNo, arg.Now, arg.SyncNo)
+	result, err := q.db.Exec(ctx, queueConfirmations, arg.Now, arg.ListNo, arg.SyncNo)
 	if err != nil {
 		return 0, err
 	}
@@ -881,25 +860,30 @@ func (q *Queries) QueueConfirmations(ctx context.Context, arg QueueConfirmations
 }
 
 const queueMail = `-- name: QueueMail :execrows
-INSERT INTO mails (id, list_no, token, kind, state, due_time, create_time)
-VALUES (gen_random_uuid(), $1, $2, $3, 'QUEUED', $4, $4)
-ON CONFLICT DO NOTHING
+WITH queued AS (
+    INSERT INTO mail_queue (mail_no, kind, due_time, domain, list_no, token)
+    VALUES (nextval(pg_get_serial_sequence('mails', 'mail_no')), $1, $2, '', $3, $4)
+    ON CONFLICT DO NOTHING
+    RETURNING mail_no, kind, due_time, owner, domain, list_no, token, mailing_no
+)
+INSERT INTO mails (mail_no, id, list_no, token, kind, state, create_time)
+SELECT mail_no, gen_random_uuid(), list_no, token, kind, 'QUEUED', due_time FROM queued
 `
 
 type QueueMailParams struct {
-	ListNo int64
-	Token  []byte
 	Kind   int16
 	Now    time.Time
+	ListNo int64
+	Token  []byte
 }
 
 // One open mail of a kind for an entry.
 func (q *Queries) QueueMail(ctx context.Context, arg QueueMailParams) (int64, error) {
 	result, err := q.db.Exec(ctx, queueMail,
-		arg.ListNo,
-		arg.Token,
 		arg.Kind,
 		arg.Now,
+		arg.ListNo,
+		arg.Token,
 	)
 	if err != nil {
 		return 0, err
@@ -908,20 +892,26 @@ func (q *Queries) QueueMail(ctx context.Context, arg QueueMailParams) (int64, er
 }
 
 const queueMailing = `-- name: QueueMailing :execrows
-INSERT INTO mails (id, list_no, token, kind, state, due_time, create_time, mailing_no, announcement_id, domain)
-SELECT encode(substr(sha256(uuid_send($1::uuid) || e.token), 1, 16), 'hex')::uuid, e.list_no, e.token, 2, 'QUEUED', $2, $2,
-       $3, $1, substring(e.address FROM '[^@]*$')
-FROM entries e
-WHERE e.list_no = $4 AND e.state = 1
-ORDER BY e.token
-ON CONFLICT (announcement_id, token) WHERE announcement_id IS NOT NULL DO UPDATE
-SET state = 'QUEUED', list_no = excluded.list_no, mailing_no = excluded.mailing_no, due_time = excluded.due_time, attempts = 0, end_time = NULL
-WHERE mails.state = 'CANCELLED'
+WITH added AS (
+    INSERT INTO mails (id, list_no, token, kind, state, create_time, mailing_no, announcement_id, domain)
+    SELECT encode(substr(sha256(uuid_send($2::uuid) || e.token), 1, 16), 'hex')::uuid, e.list_no, e.token, 2, 'QUEUED', $1::timestamptz,
+           $3, $2, substring(e.address FROM '[^@]*$')
+    FROM entries e
+    WHERE e.list_no = $4 AND e.state = 1
+    ORDER BY e.token
+    ON CONFLICT (announcement_id, token) WHERE announcement_id IS NOT NULL DO UPDATE
+    SET state = 'QUEUED', list_no = excluded.list_no, mailing_no = excluded.mailing_no, domain = excluded.domain, attempts = 0, end_time = NULL,
+        bounced = false
+    WHERE mails.state = 'CANCELLED'
+    RETURNING mail_no, id, list_no, token, kind, state, attempts, failure, create_time, end_time, mailing_no, announcement_id, domain, bounced, left_by_it, notice_id, officer_id
+)
+INSERT INTO mail_queue (mail_no, kind, due_time, domain, list_no, token, mailing_no)
+SELECT mail_no, kind, $1, domain, list_no, token, mailing_no FROM added
 `
 
 type QueueMailingParams struct {
-	AnnouncementID *uuid.UUID
 	Now            time.Time
+	AnnouncementID *uuid.UUID
 	MailingNo      *int64
 	ListNo         int64
 }
@@ -930,8 +920,8 @@ type QueueMailingParams struct {
 // list before its turn may still be on this one. The ID is made from what the mail is about.
 func (q *Queries) QueueMailing(ctx context.Context, arg QueueMailingParams) (int64, error) {
 	result, err := q.db.Exec(ctx, queueMailing,
-		arg.AnnouncementID,
 		arg.Now,
+		arg.AnnouncementID,
 		arg.MailingNo,
 		arg.ListNo,
 	)
@@ -942,10 +932,15 @@ func (q *Queries) QueueMailing(ctx context.Context, arg QueueMailingParams) (int
 }
 
 const queuePosting = `-- name: QueuePosting :execrows
-INSERT INTO mails (id, list_no, token, kind, state, due_time, create_time, mailing_no, announcement_id, domain)
-VALUES (encode(substr(sha256(uuid_send($1::uuid) || $2::bytea), 1, 16), 'hex')::uuid, $3, $2, 3, 'QUEUED', $4, $4,
-        $5, $1, $6)
-ON CONFLICT DO NOTHING
+WITH added AS (
+    INSERT INTO mails (id, list_no, token, kind, state, create_time, mailing_no, announcement_id, domain)
+    VALUES (encode(substr(sha256(uuid_send($1::uuid) || $2::bytea), 1, 16), 'hex')::uuid, $3, $2, 3, 'QUEUED', $4,
+            $5, $1, $6)
+    ON CONFLICT DO NOTHING
+    RETURNING mail_no, id, list_no, token, kind, state, attempts, failure, create_time, end_time, mailing_no, announcement_id, domain, bounced, left_by_it, notice_id, officer_id
+)
+INSERT INTO mail_queue (mail_no, kind, due_time, domain, list_no, token, mailing_no)
+SELECT mail_no, kind, create_time, domain, list_no, token, mailing_no FROM added
 `
 
 type QueuePostingParams struct {
@@ -1015,48 +1010,58 @@ func (q *Queries) StartMailing(ctx context.Context, arg StartMailingParams) erro
 
 const takeMails = `-- name: TakeMails :many
 WITH due AS (
-    SELECT d.mail_no FROM mails d
-    WHERE d.state = 'QUEUED' AND d.due_time <= $2::timestamptz
-      AND (d.kind, d.due_time, d.mail_no) > ($3::smallint, $4::timestamptz, $5::bigint) AND NOT d.domain = ANY ($6::text[])
+    SELECT d.mail_no FROM mail_queue d
+    WHERE d.owner = 0 AND d.due_time <= $1::timestamptz
+      AND (d.kind, d.due_time, d.mail_no) > ($2::smallint, $3::timestamptz, $4::bigint) AND NOT d.domain = ANY ($5::text[])
     ORDER BY d.kind, d.due_time, d.mail_no
-    LIMIT $7
+    LIMIT $6
     FOR NO KEY UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE mail_queue q SET owner = $7
+    FROM due
+    WHERE q.mail_no = due.mail_no
+    RETURNING q.mail_no, q.kind, q.due_time, q.domain, q.list_no, q.token, q.mailing_no
 )
-UPDATE mails m SET state = 'SENDING', owner = $1, take_time = $2
-FROM due
-WHERE m.mail_no = due.mail_no
-RETURNING m.mail_no, m.domain, m.kind, m.due_time
+SELECT t.mail_no, t.kind, t.due_time, t.domain, t.list_no, t.token, t.mailing_no, m.id, m.attempts, m.create_time, m.announcement_id
+FROM taken t JOIN mails m ON m.mail_no = t.mail_no
 `
 
 type TakeMailsParams struct {
-	Owner     int32
-	Due       *time.Time
+	Due       time.Time
 	AfterKind int16
 	AfterDue  time.Time
 	AfterNo   int64
 	Without   []string
 	Size      int32
+	Owner     int32
 }
 
 type TakeMailsRow struct {
-	MailNo  int64
-	Domain  string
-	Kind    int16
-	DueTime time.Time
+	MailNo         int64
+	Kind           int16
+	DueTime        time.Time
+	Domain         string
+	ListNo         int64
+	Token          []byte
+	MailingNo      *int64
+	ID             uuid.UUID
+	Attempts       int32
+	CreateTime     time.Time
+	AnnouncementID *uuid.UUID
 }
 
 // Takes mails that are due, in their order and from a point on, without those of domains that have had enough for now.
 // Whoever takes them sends them or gives them back. The point is where the last look ended: the index before it is full of
-// mails that are taken, and as long as any transaction is open that may see them as they were, none of it is skipped.
+// mails that are gone, and as long as any transaction is open that may see them as they were, none of it is skipped.
 func (q *Queries) TakeMails(ctx context.Context, arg TakeMailsParams) ([]TakeMailsRow, error) {
 	rows, err := q.db.Query(ctx, takeMails,
-		arg.Owner,
 		arg.Due,
 		arg.AfterKind,
 		arg.AfterDue,
 		arg.AfterNo,
 		arg.Without,
 		arg.Size,
+		arg.Owner,
 	)
 	if err != nil {
 		return nil, err
@@ -1067,9 +1072,16 @@ func (q *Queries) TakeMails(ctx context.Context, arg TakeMailsParams) ([]TakeMai
 		var i TakeMailsRow
 		if err := rows.Scan(
 			&i.MailNo,
-			&i.Domain,
 			&i.Kind,
 			&i.DueTime,
+			&i.Domain,
+			&i.ListNo,
+			&i.Token,
+			&i.MailingNo,
+			&i.ID,
+			&i.Attempts,
+			&i.CreateTime,
+			&i.AnnouncementID,
 		); err != nil {
 			return nil, err
 		}
@@ -1081,13 +1093,49 @@ func (q *Queries) TakeMails(ctx context.Context, arg TakeMailsParams) ([]TakeMai
 	return items, nil
 }
 
-const takenOwners = `-- name: TakenOwners :many
-SELECT DISTINCT owner FROM mails WHERE state = 'SENDING' AND owner <> $1
+const takenMails = `-- name: TakenMails :many
+SELECT mail_no, due_time FROM mail_queue WHERE owner = $1
 `
 
-// Who has taken mails and not said what became of them.
-func (q *Queries) TakenOwners(ctx context.Context, owner int32) ([]int32, error) {
-	rows, err := q.db.Query(ctx, takenOwners, owner)
+type TakenMailsRow struct {
+	MailNo  int64
+	DueTime time.Time
+}
+
+func (q *Queries) TakenMails(ctx context.Context, owner int32) ([]TakenMailsRow, error) {
+	rows, err := q.db.Query(ctx, takenMails, owner)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []TakenMailsRow{}
+	for rows.Next() {
+		var i TakenMailsRow
+		if err := rows.Scan(&i.MailNo, &i.DueTime); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const takenOwners = `-- name: TakenOwners :many
+SELECT n.owner FROM mail_notes n WHERE n.owner <> $1
+UNION
+SELECT q.owner FROM mail_queue q WHERE $2::boolean AND q.owner <> 0 AND q.owner <> $1
+`
+
+type TakenOwnersParams struct {
+	Owner      int32
+	Everywhere bool
+}
+
+// Who else has left notes, or everywhere: has taken mails.
+func (q *Queries) TakenOwners(ctx context.Context, arg TakenOwnersParams) ([]int32, error) {
+	rows, err := q.db.Query(ctx, takenOwners, arg.Owner, arg.Everywhere)
 	if err != nil {
 		return nil, err
 	}

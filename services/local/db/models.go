@@ -66,6 +66,8 @@ type Chapter struct {
 	PlacementEpoch  int64
 	PlacementNumber int64
 	LanguageCode    string
+	LeftRegion      string
+	LeftTime        *time.Time
 }
 
 type Concern struct {
@@ -203,15 +205,32 @@ type Mailing struct {
 	Moved          bool
 }
 
-type Relay struct {
-	AnnouncementID uuid.UUID
-	Region         string
-	ParentRegion   *string
-	State          string
-	Content        []byte
-	Chapters       []string
-	ChaptersChosen bool
-	ForwardTime    *time.Time
+type Notice struct {
+	ID            uuid.UUID
+	ChapterID     string
+	State         int16
+	DismissReason string
+	Content       []byte
+	ArriveTime    time.Time
+	UpdateTime    time.Time
+}
+
+type Officer struct {
+	ID            uuid.UUID
+	ChapterID     string
+	DisplayName   string
+	Role          int16
+	Subject       string
+	MailAddress   string
+	MailToken     []byte
+	NoticesMuted  bool
+	TermStart     time.Time
+	TermEnd       time.Time
+	BounceTime    *time.Time
+	BounceFailure string
+	Version       int64
+	CreateTime    time.Time
+	UpdateTime    time.Time
 }
 
 type Sync struct {

@@ -10,6 +10,33 @@ import (
 	"time"
 )
 
+const addedFromNewDomain = `-- name: AddedFromNewDomain :one
+WITH domains AS (
+    SELECT split_part(a, '@', -1) AS domain, count(*) AS additions
+    FROM sync_changes c, unnest(c.addresses) AS a
+    WHERE c.sync_no = $2 AND c.kind = 1 AND c.state = 1
+    GROUP BY 1
+    HAVING count(*) >= $3::integer
+)
+SELECT coalesce(max(d.additions), 0)::integer AS additions FROM domains d
+WHERE NOT EXISTS (SELECT FROM entries e WHERE e.list_no = $1 AND split_part(e.address, '@', -1) = d.domain)
+`
+
+type AddedFromNewDomainParams struct {
+	ListNo int64
+	SyncNo int64
+	Least  int32
+}
+
+// How many additions of a plan that begin to count come from the one mail domain that brings the most of them and that has
+// nobody on the list, whatever the state; 0 for fewer than @least. To be asked before the plan is applied.
+func (q *Queries) AddedFromNewDomain(ctx context.Context, arg AddedFromNewDomainParams) (int32, error) {
+	row := q.db.QueryRow(ctx, addedFromNewDomain, arg.ListNo, arg.SyncNo, arg.Least)
+	var additions int32
+	err := row.Scan(&additions)
+	return additions, err
+}
+
 type CopySyncRowsParams struct {
 	SyncNo       int64
 	Page         int32

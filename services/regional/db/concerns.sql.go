@@ -428,17 +428,29 @@ func (q *Queries) Escalations(ctx context.Context, names []string) ([]Escalation
 const firstDueCases = `-- name: FirstDueCases :many
 SELECT c.name, c.region_id, c.concern, c.withdrawn, c.from_region, c.subject, c.body, c.shared, c.summary, c.escalation_summary, c.state, c.leads_to, c.due_time, c.overdue, c.reminded_time, c.first_answer_time, c.raise_time, c.epoch, c.version, c.create_time, c.update_time FROM cases c
 WHERE c.region_id = $1 AND c.state = 'OPEN'
+  AND ($2::boolean OR NOT EXISTS (
+      SELECT FROM digest_snoozes s
+      WHERE s.subject = $3 AND s.region_id = $1 AND s.item = 'concern-' || split_part(c.name, '/', 4) AND s.until_time > $4))
 ORDER BY c.due_time, c.name
-LIMIT $2
+LIMIT $5
 `
 
 type FirstDueCasesParams struct {
 	RegionID string
+	Snoozed  bool
+	Subject  string
+	Now      time.Time
 	Size     int32
 }
 
 func (q *Queries) FirstDueCases(ctx context.Context, arg FirstDueCasesParams) ([]Case, error) {
-	rows, err := q.db.Query(ctx, firstDueCases, arg.RegionID, arg.Size)
+	rows, err := q.db.Query(ctx, firstDueCases,
+		arg.RegionID,
+		arg.Snoozed,
+		arg.Subject,
+		arg.Now,
+		arg.Size,
+	)
 	if err != nil {
 		return nil, err
 	}

@@ -12,8 +12,18 @@ import (
 	"github.com/google/uuid"
 )
 
+const beginDigests = `-- name: BeginDigests :exec
+UPDATE coordinators SET digest_due_time = $1 WHERE digest_due_time IS NULL
+`
+
+// Those who were appointed before there were digests get their first one when the next is due.
+func (q *Queries) BeginDigests(ctx context.Context, dueTime *time.Time) error {
+	_, err := q.db.Exec(ctx, beginDigests, dueTime)
+	return err
+}
+
 const coordinator = `-- name: Coordinator :one
-SELECT c.id, c.region_id, c.subject, c.display_name, c.role, c.term_start_time, c.term_end_time, c.away_start_time, c.away_end_time, c.substitute_id, c.version, c.create_time, c.update_time, s.region_id AS substitute_region
+SELECT c.id, c.region_id, c.subject, c.display_name, c.role, c.term_start_time, c.term_end_time, c.away_start_time, c.away_end_time, c.substitute_id, c.version, c.create_time, c.update_time, c.mail_address, c.digest_due_time, s.region_id AS substitute_region
 FROM coordinators c
 LEFT JOIN coordinators s ON s.id = c.substitute_id
 WHERE c.id = $1 AND c.region_id = $2
@@ -46,6 +56,8 @@ func (q *Queries) Coordinator(ctx context.Context, arg CoordinatorParams) (Coord
 		&i.Coordinator.Version,
 		&i.Coordinator.CreateTime,
 		&i.Coordinator.UpdateTime,
+		&i.Coordinator.MailAddress,
+		&i.Coordinator.DigestDueTime,
 		&i.SubstituteRegion,
 	)
 	return i, err
@@ -68,7 +80,7 @@ func (q *Queries) CoordinatorForShare(ctx context.Context, arg CoordinatorForSha
 }
 
 const coordinatorForUpdate = `-- name: CoordinatorForUpdate :one
-SELECT c.id, c.region_id, c.subject, c.display_name, c.role, c.term_start_time, c.term_end_time, c.away_start_time, c.away_end_time, c.substitute_id, c.version, c.create_time, c.update_time, s.region_id AS substitute_region
+SELECT c.id, c.region_id, c.subject, c.display_name, c.role, c.term_start_time, c.term_end_time, c.away_start_time, c.away_end_time, c.substitute_id, c.version, c.create_time, c.update_time, c.mail_address, c.digest_due_time, s.region_id AS substitute_region
 FROM coordinators c
 LEFT JOIN coordinators s ON s.id = c.substitute_id
 WHERE c.id = $1 AND c.region_id = $2
@@ -102,13 +114,15 @@ func (q *Queries) CoordinatorForUpdate(ctx context.Context, arg CoordinatorForUp
 		&i.Coordinator.Version,
 		&i.Coordinator.CreateTime,
 		&i.Coordinator.UpdateTime,
+		&i.Coordinator.MailAddress,
+		&i.Coordinator.DigestDueTime,
 		&i.SubstituteRegion,
 	)
 	return i, err
 }
 
 const coordinatorsAfter = `-- name: CoordinatorsAfter :many
-SELECT c.id, c.region_id, c.subject, c.display_name, c.role, c.term_start_time, c.term_end_time, c.away_start_time, c.away_end_time, c.substitute_id, c.version, c.create_time, c.update_time, s.region_id AS substitute_region
+SELECT c.id, c.region_id, c.subject, c.display_name, c.role, c.term_start_time, c.term_end_time, c.away_start_time, c.away_end_time, c.substitute_id, c.version, c.create_time, c.update_time, c.mail_address, c.digest_due_time, s.region_id AS substitute_region
 FROM coordinators c
 LEFT JOIN coordinators s ON s.id = c.substitute_id
 WHERE c.region_id = $1 AND c.id > $2
@@ -150,6 +164,8 @@ func (q *Queries) CoordinatorsAfter(ctx context.Context, arg CoordinatorsAfterPa
 			&i.Coordinator.Version,
 			&i.Coordinator.CreateTime,
 			&i.Coordinator.UpdateTime,
+			&i.Coordinator.MailAddress,
+			&i.Coordinator.DigestDueTime,
 			&i.SubstituteRegion,
 		); err != nil {
 			return nil, err
@@ -163,7 +179,7 @@ func (q *Queries) CoordinatorsAfter(ctx context.Context, arg CoordinatorsAfterPa
 }
 
 const coordinatorsOf = `-- name: CoordinatorsOf :many
-SELECT c.id, c.region_id, c.subject, c.display_name, c.role, c.term_start_time, c.term_end_time, c.away_start_time, c.away_end_time, c.substitute_id, c.version, c.create_time, c.update_time, s.region_id AS substitute_region
+SELECT c.id, c.region_id, c.subject, c.display_name, c.role, c.term_start_time, c.term_end_time, c.away_start_time, c.away_end_time, c.substitute_id, c.version, c.create_time, c.update_time, c.mail_address, c.digest_due_time, s.region_id AS substitute_region
 FROM coordinators c
 LEFT JOIN coordinators s ON s.id = c.substitute_id
 WHERE c.id = ANY($1::uuid[])
@@ -204,6 +220,8 @@ func (q *Queries) CoordinatorsOf(ctx context.Context, arg CoordinatorsOfParams) 
 			&i.Coordinator.Version,
 			&i.Coordinator.CreateTime,
 			&i.Coordinator.UpdateTime,
+			&i.Coordinator.MailAddress,
+			&i.Coordinator.DigestDueTime,
 			&i.SubstituteRegion,
 		); err != nil {
 			return nil, err
@@ -225,6 +243,55 @@ func (q *Queries) DeleteCoordinator(ctx context.Context, id uuid.UUID) error {
 	return err
 }
 
+const dueDigestsForUpdate = `-- name: DueDigestsForUpdate :many
+SELECT id, region_id, subject, display_name, role, term_start_time, term_end_time, away_start_time, away_end_time, substitute_id, version, create_time, update_time, mail_address, digest_due_time FROM coordinators
+WHERE digest_due_time <= $1
+ORDER BY digest_due_time, id
+LIMIT $2
+FOR NO KEY UPDATE SKIP LOCKED
+`
+
+type DueDigestsForUpdateParams struct {
+	Now  *time.Time
+	Size int32
+}
+
+func (q *Queries) DueDigestsForUpdate(ctx context.Context, arg DueDigestsForUpdateParams) ([]Coordinator, error) {
+	rows, err := q.db.Query(ctx, dueDigestsForUpdate, arg.Now, arg.Size)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []Coordinator{}
+	for rows.Next() {
+		var i Coordinator
+		if err := rows.Scan(
+			&i.ID,
+			&i.RegionID,
+			&i.Subject,
+			&i.DisplayName,
+			&i.Role,
+			&i.TermStartTime,
+			&i.TermEndTime,
+			&i.AwayStartTime,
+			&i.AwayEndTime,
+			&i.SubstituteID,
+			&i.Version,
+			&i.CreateTime,
+			&i.UpdateTime,
+			&i.MailAddress,
+			&i.DigestDueTime,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const forgetCoordinators = `-- name: ForgetCoordinators :exec
 DELETE FROM coordinators WHERE region_id = $1
 `
@@ -236,10 +303,10 @@ func (q *Queries) ForgetCoordinators(ctx context.Context, region string) error {
 
 const insertCoordinator = `-- name: InsertCoordinator :one
 INSERT INTO coordinators (id, region_id, subject, display_name, role, term_start_time, term_end_time, away_start_time,
-                          away_end_time, substitute_id, version, create_time, update_time)
+                          away_end_time, substitute_id, mail_address, digest_due_time, version, create_time, update_time)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8,
-        $9, $10, 1, $11, $11)
-RETURNING id, region_id, subject, display_name, role, term_start_time, term_end_time, away_start_time, away_end_time, substitute_id, version, create_time, update_time
+        $9, $10, $11, $12, 1, $13, $13)
+RETURNING id, region_id, subject, display_name, role, term_start_time, term_end_time, away_start_time, away_end_time, substitute_id, version, create_time, update_time, mail_address, digest_due_time
 `
 
 type InsertCoordinatorParams struct {
@@ -253,6 +320,8 @@ type InsertCoordinatorParams struct {
 	AwayStartTime *time.Time
 	AwayEndTime   *time.Time
 	SubstituteID  *uuid.UUID
+	MailAddress   string
+	DigestDueTime *time.Time
 	Now           time.Time
 }
 
@@ -268,6 +337,8 @@ func (q *Queries) InsertCoordinator(ctx context.Context, arg InsertCoordinatorPa
 		arg.AwayStartTime,
 		arg.AwayEndTime,
 		arg.SubstituteID,
+		arg.MailAddress,
+		arg.DigestDueTime,
 		arg.Now,
 	)
 	var i Coordinator
@@ -285,8 +356,41 @@ func (q *Queries) InsertCoordinator(ctx context.Context, arg InsertCoordinatorPa
 		&i.Version,
 		&i.CreateTime,
 		&i.UpdateTime,
+		&i.MailAddress,
+		&i.DigestDueTime,
 	)
 	return i, err
+}
+
+const openRegions = `-- name: OpenRegions :many
+SELECT id, display_name, path FROM regions WHERE close_time IS NULL ORDER BY cardinality(path), id
+`
+
+type OpenRegionsRow struct {
+	ID          string
+	DisplayName string
+	Path        []string
+}
+
+// Those above come before those below.
+func (q *Queries) OpenRegions(ctx context.Context) ([]OpenRegionsRow, error) {
+	rows, err := q.db.Query(ctx, openRegions)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []OpenRegionsRow{}
+	for rows.Next() {
+		var i OpenRegionsRow
+		if err := rows.Scan(&i.ID, &i.DisplayName, &i.Path); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const passOnCoordinators = `-- name: PassOnCoordinators :exec
@@ -307,7 +411,7 @@ func (q *Queries) PassOnCoordinators(ctx context.Context, arg PassOnCoordinators
 }
 
 const peopleAbove = `-- name: PeopleAbove :many
-SELECT c.id, c.region_id, c.subject, c.display_name, c.role, c.term_start_time, c.term_end_time, c.away_start_time, c.away_end_time, c.substitute_id, c.version, c.create_time, c.update_time, s.region_id AS substitute_region, cardinality(r.path)::int AS level
+SELECT c.id, c.region_id, c.subject, c.display_name, c.role, c.term_start_time, c.term_end_time, c.away_start_time, c.away_end_time, c.substitute_id, c.version, c.create_time, c.update_time, c.mail_address, c.digest_due_time, s.region_id AS substitute_region, cardinality(r.path)::int AS level
 FROM regions asked
 JOIN regions r ON r.id = ANY(asked.path)
 JOIN coordinators c ON c.region_id = r.id
@@ -352,6 +456,8 @@ func (q *Queries) PeopleAbove(ctx context.Context, arg PeopleAboveParams) ([]Peo
 			&i.Coordinator.Version,
 			&i.Coordinator.CreateTime,
 			&i.Coordinator.UpdateTime,
+			&i.Coordinator.MailAddress,
+			&i.Coordinator.DigestDueTime,
 			&i.SubstituteRegion,
 			&i.Level,
 		); err != nil {
@@ -365,12 +471,86 @@ func (q *Queries) PeopleAbove(ctx context.Context, arg PeopleAboveParams) ([]Peo
 	return items, nil
 }
 
+const peopleInTerm = `-- name: PeopleInTerm :many
+SELECT c.id, c.region_id, c.subject, c.display_name, c.role, c.term_start_time, c.term_end_time, c.away_start_time, c.away_end_time, c.substitute_id, c.version, c.create_time, c.update_time, c.mail_address, c.digest_due_time, s.region_id AS substitute_region
+FROM coordinators c
+LEFT JOIN coordinators s ON s.id = c.substitute_id
+WHERE c.term_start_time <= $1 AND (c.term_end_time IS NULL OR c.term_end_time > $1)
+ORDER BY c.region_id, c.id
+`
+
+type PeopleInTermRow struct {
+	Coordinator      Coordinator
+	SubstituteRegion *string
+}
+
+// All who are in their term, by region.
+func (q *Queries) PeopleInTerm(ctx context.Context, now time.Time) ([]PeopleInTermRow, error) {
+	rows, err := q.db.Query(ctx, peopleInTerm, now)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []PeopleInTermRow{}
+	for rows.Next() {
+		var i PeopleInTermRow
+		if err := rows.Scan(
+			&i.Coordinator.ID,
+			&i.Coordinator.RegionID,
+			&i.Coordinator.Subject,
+			&i.Coordinator.DisplayName,
+			&i.Coordinator.Role,
+			&i.Coordinator.TermStartTime,
+			&i.Coordinator.TermEndTime,
+			&i.Coordinator.AwayStartTime,
+			&i.Coordinator.AwayEndTime,
+			&i.Coordinator.SubstituteID,
+			&i.Coordinator.Version,
+			&i.Coordinator.CreateTime,
+			&i.Coordinator.UpdateTime,
+			&i.Coordinator.MailAddress,
+			&i.Coordinator.DigestDueTime,
+			&i.SubstituteRegion,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const putOffDigests = `-- name: PutOffDigests :exec
+UPDATE coordinators SET digest_due_time = $1
+`
+
+func (q *Queries) PutOffDigests(ctx context.Context, dueTime *time.Time) error {
+	_, err := q.db.Exec(ctx, putOffDigests, dueTime)
+	return err
+}
+
+const setDigestDue = `-- name: SetDigestDue :exec
+UPDATE coordinators SET digest_due_time = $1 WHERE id = ANY($2::uuid[])
+`
+
+type SetDigestDueParams struct {
+	DueTime *time.Time
+	Ids     []uuid.UUID
+}
+
+func (q *Queries) SetDigestDue(ctx context.Context, arg SetDigestDueParams) error {
+	_, err := q.db.Exec(ctx, setDigestDue, arg.DueTime, arg.Ids)
+	return err
+}
+
 const updateCoordinator = `-- name: UpdateCoordinator :exec
 UPDATE coordinators
 SET subject = $1, display_name = $2, role = $3, term_start_time = $4,
     term_end_time = $5, away_start_time = $6, away_end_time = $7,
-    substitute_id = $8, version = version + 1, update_time = $9
-WHERE id = $10
+    substitute_id = $8, mail_address = $9, version = version + 1, update_time = $10
+WHERE id = $11
 `
 
 type UpdateCoordinatorParams struct {
@@ -382,6 +562,7 @@ type UpdateCoordinatorParams struct {
 	AwayStartTime *time.Time
 	AwayEndTime   *time.Time
 	SubstituteID  *uuid.UUID
+	MailAddress   string
 	Now           time.Time
 	ID            uuid.UUID
 }
@@ -396,6 +577,7 @@ func (q *Queries) UpdateCoordinator(ctx context.Context, arg UpdateCoordinatorPa
 		arg.AwayStartTime,
 		arg.AwayEndTime,
 		arg.SubstituteID,
+		arg.MailAddress,
 		arg.Now,
 		arg.ID,
 	)

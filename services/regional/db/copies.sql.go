@@ -7,6 +7,7 @@ package db
 
 import (
 	"context"
+	"time"
 )
 
 const deleteChapter = `-- name: DeleteChapter :execrows
@@ -44,36 +45,81 @@ func (q *Queries) DeleteStanding(ctx context.Context, chapterID string) error {
 	return err
 }
 
+const hearOfChapter = `-- name: HearOfChapter :exec
+UPDATE chapters SET heard_time = $1
+WHERE id = $2 AND site = $3 AND heard_time < $4
+`
+
+type HearOfChapterParams struct {
+	Now      time.Time
+	ID       string
+	Site     string
+	NotSince time.Time
+}
+
+// Nothing is written when the chapter was heard of within the hour.
+func (q *Queries) HearOfChapter(ctx context.Context, arg HearOfChapterParams) error {
+	_, err := q.db.Exec(ctx, hearOfChapter,
+		arg.Now,
+		arg.ID,
+		arg.Site,
+		arg.NotSince,
+	)
+	return err
+}
+
 const putChapter = `-- name: PutChapter :exec
-INSERT INTO chapters (id, site, country_code)
-VALUES ($1, $2, $3)
-ON CONFLICT (id) DO UPDATE SET site = excluded.site, country_code = excluded.country_code
+INSERT INTO chapters (id, site, country_code, display_name, language_code, heard_time)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (id) DO UPDATE
+SET site = excluded.site, country_code = excluded.country_code, display_name = excluded.display_name,
+    language_code = excluded.language_code
 `
 
 type PutChapterParams struct {
-	ID          string
-	Site        string
-	CountryCode string
+	ID           string
+	Site         string
+	CountryCode  string
+	DisplayName  string
+	LanguageCode string
+	Now          time.Time
 }
 
+// A chapter that is new here is heard of now.
 func (q *Queries) PutChapter(ctx context.Context, arg PutChapterParams) error {
-	_, err := q.db.Exec(ctx, putChapter, arg.ID, arg.Site, arg.CountryCode)
+	_, err := q.db.Exec(ctx, putChapter,
+		arg.ID,
+		arg.Site,
+		arg.CountryCode,
+		arg.DisplayName,
+		arg.LanguageCode,
+		arg.Now,
+	)
 	return err
 }
 
 const putCharter = `-- name: PutCharter :exec
-INSERT INTO charters (chapter_id, state)
-VALUES ($1, $2)
-ON CONFLICT (chapter_id) DO UPDATE SET state = excluded.state
+INSERT INTO charters (chapter_id, state, state_time, cure_by_time)
+VALUES ($1, $2, $3, $4)
+ON CONFLICT (chapter_id) DO UPDATE
+SET state = excluded.state, cure_by_time = excluded.cure_by_time,
+    state_time = CASE WHEN charters.state = excluded.state THEN coalesce(charters.state_time, excluded.state_time) ELSE excluded.state_time END
 `
 
 type PutCharterParams struct {
-	ChapterID string
-	State     string
+	ChapterID  string
+	State      string
+	StateTime  *time.Time
+	CureByTime *time.Time
 }
 
 func (q *Queries) PutCharter(ctx context.Context, arg PutCharterParams) error {
-	_, err := q.db.Exec(ctx, putCharter, arg.ChapterID, arg.State)
+	_, err := q.db.Exec(ctx, putCharter,
+		arg.ChapterID,
+		arg.State,
+		arg.StateTime,
+		arg.CureByTime,
+	)
 	return err
 }
 

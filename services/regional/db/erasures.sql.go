@@ -139,6 +139,18 @@ func (q *Queries) EraseProposer(ctx context.Context, arg EraseProposerParams) (i
 	return result.RowsAffected(), nil
 }
 
+const eraseSnoozes = `-- name: EraseSnoozes :execrows
+DELETE FROM digest_snoozes WHERE subject = $1
+`
+
+func (q *Queries) EraseSnoozes(ctx context.Context, subject string) (int64, error) {
+	result, err := q.db.Exec(ctx, eraseSnoozes, subject)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const erasureVersions = `-- name: ErasureVersions :many
 SELECT id, epoch, version FROM erasures WHERE id > $1 ORDER BY id LIMIT $2
 `
@@ -197,6 +209,7 @@ SELECT subject FROM coordinators
 UNION SELECT actor FROM region_history
 UNION SELECT proposer FROM transfers
 UNION SELECT decider FROM transfers
+UNION SELECT subject FROM digest_snoozes
 `
 
 // Everybody who is known by the name for signing in.

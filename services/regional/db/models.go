@@ -19,6 +19,8 @@ type Announcement struct {
 	Epoch      int64
 	Version    int64
 	UpdateTime time.Time
+	Public     bool
+	Languages  []string
 }
 
 type Case struct {
@@ -67,6 +69,8 @@ type Coordinator struct {
 	Version       int64
 	CreateTime    time.Time
 	UpdateTime    time.Time
+	MailAddress   string
+	DigestDueTime *time.Time
 }
 
 type Erasure struct {
@@ -84,6 +88,22 @@ type Escalation struct {
 	DueTime    *time.Time
 	Overdue    bool
 	VendorNote string
+}
+
+type Mail struct {
+	ID            uuid.UUID
+	CoordinatorID uuid.UUID
+	Topic         string
+	State         string
+	Subject       string
+	Text          string
+	Html          string
+	Attempts      int32
+	Owner         *int32
+	Failure       string
+	DueTime       time.Time
+	CreateTime    time.Time
+	EndTime       *time.Time
 }
 
 type Placement struct {
@@ -149,6 +169,13 @@ type Relay struct {
 	Epoch          int64
 	Version        int64
 	UpdateTime     time.Time
+	RemindedTime   *time.Time
+	Inform         bool
+	WaitingWith    []string
+	ActingRegion   string
+	WaitingSince   *time.Time
+	LeftChapters   []string
+	LeftRegions    []string
 }
 
 type Transfer struct {

@@ -40,7 +40,7 @@ func (q *Queries) AddToRelay(ctx context.Context, arg AddToRelayParams) error {
 }
 
 const announcement = `-- name: Announcement :one
-SELECT id, region_id, edition, recalled, content, epoch, version, update_time FROM announcements WHERE id = $1
+SELECT id, region_id, edition, recalled, content, epoch, version, update_time, public, languages FROM announcements WHERE id = $1
 `
 
 func (q *Queries) Announcement(ctx context.Context, id uuid.UUID) (Announcement, error) {
@@ -55,12 +55,14 @@ func (q *Queries) Announcement(ctx context.Context, id uuid.UUID) (Announcement,
 		&i.Epoch,
 		&i.Version,
 		&i.UpdateTime,
+		&i.Public,
+		&i.Languages,
 	)
 	return i, err
 }
 
 const announcementForShare = `-- name: AnnouncementForShare :one
-SELECT id, region_id, edition, recalled, content, epoch, version, update_time FROM announcements WHERE id = $1 FOR SHARE
+SELECT id, region_id, edition, recalled, content, epoch, version, update_time, public, languages FROM announcements WHERE id = $1 FOR SHARE
 `
 
 // What moves relays of an announcement one by one shares it, and what moves all of them has it alone. So a correction or a
@@ -77,12 +79,14 @@ func (q *Queries) AnnouncementForShare(ctx context.Context, id uuid.UUID) (Annou
 		&i.Epoch,
 		&i.Version,
 		&i.UpdateTime,
+		&i.Public,
+		&i.Languages,
 	)
 	return i, err
 }
 
 const announcementForUpdate = `-- name: AnnouncementForUpdate :one
-SELECT id, region_id, edition, recalled, content, epoch, version, update_time FROM announcements WHERE id = $1 FOR NO KEY UPDATE
+SELECT id, region_id, edition, recalled, content, epoch, version, update_time, public, languages FROM announcements WHERE id = $1 FOR NO KEY UPDATE
 `
 
 func (q *Queries) AnnouncementForUpdate(ctx context.Context, id uuid.UUID) (Announcement, error) {
@@ -97,12 +101,14 @@ func (q *Queries) AnnouncementForUpdate(ctx context.Context, id uuid.UUID) (Anno
 		&i.Epoch,
 		&i.Version,
 		&i.UpdateTime,
+		&i.Public,
+		&i.Languages,
 	)
 	return i, err
 }
 
 const announcementsOf = `-- name: AnnouncementsOf :many
-SELECT id, region_id, edition, recalled, content, epoch, version, update_time FROM announcements WHERE id = ANY($1::uuid[])
+SELECT id, region_id, edition, recalled, content, epoch, version, update_time, public, languages FROM announcements WHERE id = ANY($1::uuid[])
 `
 
 func (q *Queries) AnnouncementsOf(ctx context.Context, ids []uuid.UUID) ([]Announcement, error) {
@@ -123,6 +129,8 @@ func (q *Queries) AnnouncementsOf(ctx context.Context, ids []uuid.UUID) ([]Annou
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.Public,
+			&i.Languages,
 		); err != nil {
 			return nil, err
 		}
@@ -135,7 +143,7 @@ func (q *Queries) AnnouncementsOf(ctx context.Context, ids []uuid.UUID) ([]Annou
 }
 
 const announcementsOfRegion = `-- name: AnnouncementsOfRegion :many
-SELECT id, region_id, edition, recalled, content, epoch, version, update_time FROM announcements
+SELECT id, region_id, edition, recalled, content, epoch, version, update_time, public, languages FROM announcements
 WHERE region_id = $1 AND ($2::uuid IS NULL OR id < $2)
 ORDER BY id DESC
 LIMIT $3
@@ -165,6 +173,8 @@ func (q *Queries) AnnouncementsOfRegion(ctx context.Context, arg AnnouncementsOf
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.Public,
+			&i.Languages,
 		); err != nil {
 			return nil, err
 		}
@@ -177,7 +187,7 @@ func (q *Queries) AnnouncementsOfRegion(ctx context.Context, arg AnnouncementsOf
 }
 
 const beginAnnouncementEpoch = `-- name: BeginAnnouncementEpoch :many
-UPDATE announcements SET epoch = $1, version = 1 WHERE region_id IS NOT NULL RETURNING id, region_id, edition, recalled, content, epoch, version, update_time
+UPDATE announcements SET epoch = $1, version = 1 WHERE region_id IS NOT NULL RETURNING id, region_id, edition, recalled, content, epoch, version, update_time, public, languages
 `
 
 func (q *Queries) BeginAnnouncementEpoch(ctx context.Context, epoch int64) ([]Announcement, error) {
@@ -198,6 +208,8 @@ func (q *Queries) BeginAnnouncementEpoch(ctx context.Context, epoch int64) ([]An
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.Public,
+			&i.Languages,
 		); err != nil {
 			return nil, err
 		}
@@ -210,7 +222,7 @@ func (q *Queries) BeginAnnouncementEpoch(ctx context.Context, epoch int64) ([]An
 }
 
 const beginRelayEpoch = `-- name: BeginRelayEpoch :many
-UPDATE relays SET epoch = $1, version = 1 RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time
+UPDATE relays SET epoch = $1, version = 1 RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform, waiting_with, acting_region, waiting_since, left_chapters, left_regions
 `
 
 func (q *Queries) BeginRelayEpoch(ctx context.Context, epoch int64) ([]Relay, error) {
@@ -247,6 +259,13 @@ func (q *Queries) BeginRelayEpoch(ctx context.Context, epoch int64) ([]Relay, er
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.RemindedTime,
+			&i.Inform,
+			&i.WaitingWith,
+			&i.ActingRegion,
+			&i.WaitingSince,
+			&i.LeftChapters,
+			&i.LeftRegions,
 		); err != nil {
 			return nil, err
 		}
@@ -289,9 +308,9 @@ func (q *Queries) ChaptersOfRegion(ctx context.Context, arg ChaptersOfRegionPara
 
 const correctRelays = `-- name: CorrectRelays :many
 UPDATE relays
-SET edition = $1, translations = '', version = version + 1, update_time = $2
+SET edition = $1, version = version + 1, update_time = $2
 WHERE announcement_id = $3 AND state = 'FORWARDED'
-RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time
+RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform, waiting_with, acting_region, waiting_since, left_chapters, left_regions
 `
 
 type CorrectRelaysParams struct {
@@ -300,7 +319,7 @@ type CorrectRelaysParams struct {
 	AnnouncementID uuid.UUID
 }
 
-// Added translations are of the earlier text.
+// Added translations are of the earlier text, and say so.
 func (q *Queries) CorrectRelays(ctx context.Context, arg CorrectRelaysParams) ([]Relay, error) {
 	rows, err := q.db.Query(ctx, correctRelays, arg.Edition, arg.Now, arg.AnnouncementID)
 	if err != nil {
@@ -335,6 +354,13 @@ func (q *Queries) CorrectRelays(ctx context.Context, arg CorrectRelaysParams) ([
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.RemindedTime,
+			&i.Inform,
+			&i.WaitingWith,
+			&i.ActingRegion,
+			&i.WaitingSince,
+			&i.LeftChapters,
+			&i.LeftRegions,
 		); err != nil {
 			return nil, err
 		}
@@ -351,7 +377,7 @@ UPDATE relays
 SET state = 'DECLINED', decline_reason = $1, due_time = NULL, remind_time = NULL, hold_until_time = NULL,
     version = version + 1, update_time = $2
 WHERE announcement_id = $3 AND region_id = $4
-RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time
+RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform, waiting_with, acting_region, waiting_since, left_chapters, left_regions
 `
 
 type DeclineRelayParams struct {
@@ -394,6 +420,13 @@ func (q *Queries) DeclineRelay(ctx context.Context, arg DeclineRelayParams) (Rel
 		&i.Epoch,
 		&i.Version,
 		&i.UpdateTime,
+		&i.RemindedTime,
+		&i.Inform,
+		&i.WaitingWith,
+		&i.ActingRegion,
+		&i.WaitingSince,
+		&i.LeftChapters,
+		&i.LeftRegions,
 	)
 	return i, err
 }
@@ -460,7 +493,7 @@ func (q *Queries) DueAnnouncements(ctx context.Context, arg DueAnnouncementsPara
 }
 
 const dueRelaysForUpdate = `-- name: DueRelaysForUpdate :many
-SELECT region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time FROM relays
+SELECT region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform, waiting_with, acting_region, waiting_since, left_chapters, left_regions FROM relays
 WHERE announcement_id = $1 AND due_time <= $2::timestamptz
 ORDER BY region_id
 FOR NO KEY UPDATE
@@ -505,6 +538,13 @@ func (q *Queries) DueRelaysForUpdate(ctx context.Context, arg DueRelaysForUpdate
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.RemindedTime,
+			&i.Inform,
+			&i.WaitingWith,
+			&i.ActingRegion,
+			&i.WaitingSince,
+			&i.LeftChapters,
+			&i.LeftRegions,
 		); err != nil {
 			return nil, err
 		}
@@ -520,7 +560,7 @@ const endHolds = `-- name: EndHolds :many
 UPDATE relays
 SET state = 'WAITING', remind_time = $1::timestamptz, due_time = deadline_time, version = version + 1, update_time = $1
 WHERE announcement_id = $2 AND region_id = ANY($3::text[])
-RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time
+RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform, waiting_with, acting_region, waiting_since, left_chapters, left_regions
 `
 
 type EndHoldsParams struct {
@@ -563,6 +603,13 @@ func (q *Queries) EndHolds(ctx context.Context, arg EndHoldsParams) ([]Relay, er
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.RemindedTime,
+			&i.Inform,
+			&i.WaitingWith,
+			&i.ActingRegion,
+			&i.WaitingSince,
+			&i.LeftChapters,
+			&i.LeftRegions,
 		); err != nil {
 			return nil, err
 		}
@@ -598,7 +645,7 @@ SET state = 'FORWARDED', edition = $1, automatic = $2, forward_time = $3::timest
                               WHERE child.parent = r.region_id), '{}'),
     due_time = NULL, remind_time = NULL, hold_until_time = NULL, version = version + 1, update_time = $3
 WHERE r.announcement_id = $6 AND r.region_id = ANY($7::text[])
-RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time
+RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform, waiting_with, acting_region, waiting_since, left_chapters, left_regions
 `
 
 type ForwardRelaysParams struct {
@@ -654,6 +701,13 @@ func (q *Queries) ForwardRelays(ctx context.Context, arg ForwardRelaysParams) ([
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.RemindedTime,
+			&i.Inform,
+			&i.WaitingWith,
+			&i.ActingRegion,
+			&i.WaitingSince,
+			&i.LeftChapters,
+			&i.LeftRegions,
 		); err != nil {
 			return nil, err
 		}
@@ -670,7 +724,7 @@ UPDATE relays
 SET state = 'HELD', hold_until_time = $1, hold_reason = $2, due_time = $1, remind_time = NULL,
     version = version + 1, update_time = $3
 WHERE announcement_id = $4 AND region_id = $5
-RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time
+RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform, waiting_with, acting_region, waiting_since, left_chapters, left_regions
 `
 
 type HoldRelayParams struct {
@@ -715,26 +769,35 @@ func (q *Queries) HoldRelay(ctx context.Context, arg HoldRelayParams) (Relay, er
 		&i.Epoch,
 		&i.Version,
 		&i.UpdateTime,
+		&i.RemindedTime,
+		&i.Inform,
+		&i.WaitingWith,
+		&i.ActingRegion,
+		&i.WaitingSince,
+		&i.LeftChapters,
+		&i.LeftRegions,
 	)
 	return i, err
 }
 
 const insertAnnouncement = `-- name: InsertAnnouncement :one
-INSERT INTO announcements (id, region_id, edition, recalled, content, epoch, version, update_time)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO announcements (id, region_id, edition, recalled, public, languages, content, epoch, version, update_time)
+VALUES ($1, $2, $3, $4, $5, coalesce($6::text[], '{}'), $7, $8, $9, $10)
 ON CONFLICT DO NOTHING
-RETURNING id, region_id, edition, recalled, content, epoch, version, update_time
+RETURNING id, region_id, edition, recalled, content, epoch, version, update_time, public, languages
 `
 
 type InsertAnnouncementParams struct {
-	ID       uuid.UUID
-	RegionID *string
-	Edition  int32
-	Recalled bool
-	Content  []byte
-	Epoch    int64
-	Version  int64
-	Now      time.Time
+	ID        uuid.UUID
+	RegionID  *string
+	Edition   int32
+	Recalled  bool
+	Public    bool
+	Languages []string
+	Content   []byte
+	Epoch     int64
+	Version   int64
+	Now       time.Time
 }
 
 func (q *Queries) InsertAnnouncement(ctx context.Context, arg InsertAnnouncementParams) (Announcement, error) {
@@ -743,6 +806,8 @@ func (q *Queries) InsertAnnouncement(ctx context.Context, arg InsertAnnouncement
 		arg.RegionID,
 		arg.Edition,
 		arg.Recalled,
+		arg.Public,
+		arg.Languages,
 		arg.Content,
 		arg.Epoch,
 		arg.Version,
@@ -758,20 +823,25 @@ func (q *Queries) InsertAnnouncement(ctx context.Context, arg InsertAnnouncement
 		&i.Epoch,
 		&i.Version,
 		&i.UpdateTime,
+		&i.Public,
+		&i.Languages,
 	)
 	return i, err
 }
 
 const insertRelays = `-- name: InsertRelays :many
 INSERT INTO relays (region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time,
-                    remind_time, chapters_chosen, due_time, reach_due_time, epoch, version, update_time)
+                    remind_time, chapters_chosen, inform, due_time, reach_due_time, waiting_with, acting_region, waiting_since,
+                    epoch, version, update_time)
 SELECT new.region_id, $1::uuid, nullif(new.parent_id, ''), 'WAITING', 0, false, $2::timestamptz, $3::timestamptz,
-       $4::timestamptz, new.chapters_chosen, $3::timestamptz, $2::timestamptz, $5::bigint, 1, $2::timestamptz
+       $4::timestamptz, new.chapters_chosen, new.inform, $3::timestamptz, $2::timestamptz,
+       string_to_array(new.waiting_with, ' '), new.acting_region, $2::timestamptz, $5::bigint, 1, $2::timestamptz
 FROM (SELECT unnest($6::text[]) AS region_id, unnest($7::text[]) AS parent_id,
-             unnest($8::boolean[]) AS chapters_chosen) AS new
+             unnest($8::boolean[]) AS chapters_chosen, unnest($9::boolean[]) AS inform,
+             unnest($10::text[]) AS waiting_with, unnest($11::text[]) AS acting_region) AS new
 ORDER BY new.region_id
 ON CONFLICT DO NOTHING
-RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time
+RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform, waiting_with, acting_region, waiting_since, left_chapters, left_regions
 `
 
 type InsertRelaysParams struct {
@@ -783,8 +853,12 @@ type InsertRelaysParams struct {
 	Regions        []string
 	Parents        []string
 	Chosen         []bool
+	Inform         []bool
+	WaitingWith    []string
+	ActingRegions  []string
 }
 
+// Who they wait with is text: an array of arrays has to be a rectangle.
 func (q *Queries) InsertRelays(ctx context.Context, arg InsertRelaysParams) ([]Relay, error) {
 	rows, err := q.db.Query(ctx, insertRelays,
 		arg.AnnouncementID,
@@ -795,6 +869,9 @@ func (q *Queries) InsertRelays(ctx context.Context, arg InsertRelaysParams) ([]R
 		arg.Regions,
 		arg.Parents,
 		arg.Chosen,
+		arg.Inform,
+		arg.WaitingWith,
+		arg.ActingRegions,
 	)
 	if err != nil {
 		return nil, err
@@ -828,6 +905,13 @@ func (q *Queries) InsertRelays(ctx context.Context, arg InsertRelaysParams) ([]R
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.RemindedTime,
+			&i.Inform,
+			&i.WaitingWith,
+			&i.ActingRegion,
+			&i.WaitingSince,
+			&i.LeftChapters,
+			&i.LeftRegions,
 		); err != nil {
 			return nil, err
 		}
@@ -837,6 +921,57 @@ func (q *Queries) InsertRelays(ctx context.Context, arg InsertRelaysParams) ([]R
 		return nil, err
 	}
 	return items, nil
+}
+
+const keepForChapters = `-- name: KeepForChapters :exec
+WITH gone AS (
+    SELECT p.region_id, array_agg('chapters/' || p.chapter_id) AS chapters FROM placements p
+    WHERE p.to_time IS NULL AND p.chapter_id = ANY($1::text[]) AND p.region_id <> $2
+    GROUP BY p.region_id
+), open AS (
+    SELECT o.announcement_id, o.region_id, g.chapters FROM relays o JOIN gone g ON g.region_id = o.region_id
+    WHERE o.state IN ('WAITING', 'HELD') AND NOT o.chapters_chosen
+    ORDER BY o.announcement_id, o.region_id
+    FOR NO KEY UPDATE OF o
+)
+UPDATE relays r
+SET left_chapters = ARRAY(SELECT DISTINCT unnest(r.left_chapters || o.chapters) ORDER BY 1)
+FROM open o
+WHERE r.announcement_id = o.announcement_id AND r.region_id = o.region_id
+`
+
+type KeepForChaptersParams struct {
+	ChapterIds []string
+	RegionID   string
+}
+
+// What waits where chapters leave stays for them: whoever decides there decides for them too.
+func (q *Queries) KeepForChapters(ctx context.Context, arg KeepForChaptersParams) error {
+	_, err := q.db.Exec(ctx, keepForChapters, arg.ChapterIds, arg.RegionID)
+	return err
+}
+
+const keepForRegion = `-- name: KeepForRegion :exec
+WITH open AS (
+    SELECT o.announcement_id, o.region_id FROM relays o
+    WHERE o.region_id = $2 AND o.state IN ('WAITING', 'HELD') AND NOT $1::text = ANY(o.left_regions)
+    ORDER BY o.announcement_id
+    FOR NO KEY UPDATE
+)
+UPDATE relays r SET left_regions = r.left_regions || $1::text
+FROM open o
+WHERE r.announcement_id = o.announcement_id AND r.region_id = o.region_id
+`
+
+type KeepForRegionParams struct {
+	RegionID string
+	ParentID string
+}
+
+// And for a region that leaves.
+func (q *Queries) KeepForRegion(ctx context.Context, arg KeepForRegionParams) error {
+	_, err := q.db.Exec(ctx, keepForRegion, arg.RegionID, arg.ParentID)
+	return err
 }
 
 const moveReach = `-- name: MoveReach :exec
@@ -938,21 +1073,27 @@ func (q *Queries) OwnAnnouncementVersions(ctx context.Context, arg OwnAnnounceme
 }
 
 const putReceipt = `-- name: PutReceipt :exec
-INSERT INTO receipts (announcement_id, chapter_id, region_id, chapters_reached, chapters_sent, chapters_dismissed,
-                      people_queued, people_mailed, people_bounced, people_failed, people_uncertain, people_unsubscribed)
-VALUES ($1, $2, $3, $4, $5, $6,
-        $7, $8, $9, $10, $11, $12)
-ON CONFLICT (announcement_id, chapter_id) DO UPDATE
-SET region_id = excluded.region_id, chapters_reached = excluded.chapters_reached, chapters_sent = excluded.chapters_sent,
-    chapters_dismissed = excluded.chapters_dismissed, people_queued = excluded.people_queued,
-    people_mailed = excluded.people_mailed, people_bounced = excluded.people_bounced, people_failed = excluded.people_failed,
-    people_uncertain = excluded.people_uncertain, people_unsubscribed = excluded.people_unsubscribed
+WITH before AS (
+    SELECT b.region_id FROM receipts b WHERE b.announcement_id = $1 AND b.chapter_id = $3
+), put AS (
+    INSERT INTO receipts (announcement_id, chapter_id, region_id, chapters_reached, chapters_sent, chapters_dismissed,
+                          people_queued, people_mailed, people_bounced, people_failed, people_uncertain, people_unsubscribed)
+    VALUES ($1, $3, $2, $4, $5, $6,
+            $7, $8, $9, $10, $11, $12)
+    ON CONFLICT (announcement_id, chapter_id) DO UPDATE
+    SET region_id = excluded.region_id, chapters_reached = excluded.chapters_reached, chapters_sent = excluded.chapters_sent,
+        chapters_dismissed = excluded.chapters_dismissed, people_queued = excluded.people_queued,
+        people_mailed = excluded.people_mailed, people_bounced = excluded.people_bounced, people_failed = excluded.people_failed,
+        people_uncertain = excluded.people_uncertain, people_unsubscribed = excluded.people_unsubscribed
+)
+INSERT INTO reach_moved (announcement_id, region_id)
+SELECT $1, moved.region_id FROM (SELECT $2::text AS region_id UNION SELECT region_id FROM before) moved
 `
 
 type PutReceiptParams struct {
 	AnnouncementID     uuid.UUID
-	ChapterID          string
 	RegionID           string
+	ChapterID          string
 	ChaptersReached    int32
 	ChaptersSent       int32
 	ChaptersDismissed  int32
@@ -964,11 +1105,13 @@ type PutReceiptParams struct {
 	PeopleUnsubscribed int32
 }
 
+// Keeps a receipt and notes whose sums it moves, in one trip: that of the region by whose relay the announcement came, and,
+// where the chapter had it by another one before, that one's too.
 func (q *Queries) PutReceipt(ctx context.Context, arg PutReceiptParams) error {
 	_, err := q.db.Exec(ctx, putReceipt,
 		arg.AnnouncementID,
-		arg.ChapterID,
 		arg.RegionID,
+		arg.ChapterID,
 		arg.ChaptersReached,
 		arg.ChaptersSent,
 		arg.ChaptersDismissed,
@@ -986,7 +1129,7 @@ const recallRelays = `-- name: RecallRelays :many
 UPDATE relays
 SET state = 'RECALLED', due_time = NULL, remind_time = NULL, hold_until_time = NULL, version = version + 1, update_time = $1
 WHERE announcement_id = $2 AND state <> 'RECALLED'
-RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time
+RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform, waiting_with, acting_region, waiting_since, left_chapters, left_regions
 `
 
 type RecallRelaysParams struct {
@@ -1028,6 +1171,13 @@ func (q *Queries) RecallRelays(ctx context.Context, arg RecallRelaysParams) ([]R
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.RemindedTime,
+			&i.Inform,
+			&i.WaitingWith,
+			&i.ActingRegion,
+			&i.WaitingSince,
+			&i.LeftChapters,
+			&i.LeftRegions,
 		); err != nil {
 			return nil, err
 		}
@@ -1037,22 +1187,6 @@ func (q *Queries) RecallRelays(ctx context.Context, arg RecallRelaysParams) ([]R
 		return nil, err
 	}
 	return items, nil
-}
-
-const receiptForUpdate = `-- name: ReceiptForUpdate :one
-SELECT region_id FROM receipts WHERE announcement_id = $1 AND chapter_id = $2 FOR UPDATE
-`
-
-type ReceiptForUpdateParams struct {
-	AnnouncementID uuid.UUID
-	ChapterID      string
-}
-
-func (q *Queries) ReceiptForUpdate(ctx context.Context, arg ReceiptForUpdateParams) (string, error) {
-	row := q.db.QueryRow(ctx, receiptForUpdate, arg.AnnouncementID, arg.ChapterID)
-	var region_id string
-	err := row.Scan(&region_id)
-	return region_id, err
 }
 
 const regionsInside = `-- name: RegionsInside :many
@@ -1087,7 +1221,7 @@ func (q *Queries) RegionsInside(ctx context.Context, arg RegionsInsideParams) ([
 }
 
 const relay = `-- name: Relay :one
-SELECT region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time FROM relays WHERE region_id = $1 AND announcement_id = $2
+SELECT region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform, waiting_with, acting_region, waiting_since, left_chapters, left_regions FROM relays WHERE region_id = $1 AND announcement_id = $2
 `
 
 type RelayParams struct {
@@ -1123,12 +1257,19 @@ func (q *Queries) Relay(ctx context.Context, arg RelayParams) (Relay, error) {
 		&i.Epoch,
 		&i.Version,
 		&i.UpdateTime,
+		&i.RemindedTime,
+		&i.Inform,
+		&i.WaitingWith,
+		&i.ActingRegion,
+		&i.WaitingSince,
+		&i.LeftChapters,
+		&i.LeftRegions,
 	)
 	return i, err
 }
 
 const relayForUpdate = `-- name: RelayForUpdate :one
-SELECT region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time FROM relays WHERE region_id = $1 AND announcement_id = $2 FOR NO KEY UPDATE
+SELECT region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform, waiting_with, acting_region, waiting_since, left_chapters, left_regions FROM relays WHERE region_id = $1 AND announcement_id = $2 FOR NO KEY UPDATE
 `
 
 type RelayForUpdateParams struct {
@@ -1164,6 +1305,13 @@ func (q *Queries) RelayForUpdate(ctx context.Context, arg RelayForUpdateParams) 
 		&i.Epoch,
 		&i.Version,
 		&i.UpdateTime,
+		&i.RemindedTime,
+		&i.Inform,
+		&i.WaitingWith,
+		&i.ActingRegion,
+		&i.WaitingSince,
+		&i.LeftChapters,
+		&i.LeftRegions,
 	)
 	return i, err
 }
@@ -1213,24 +1361,29 @@ func (q *Queries) RelayVersions(ctx context.Context, arg RelayVersionsParams) ([
 }
 
 const relaysBefore = `-- name: RelaysBefore :many
-SELECT region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time FROM relays
-WHERE region_id = $1 AND ($2::uuid IS NULL OR announcement_id < $2)
-  AND ($3::text = '' OR state = $3)
-ORDER BY announcement_id DESC
-LIMIT $4
+SELECT region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform, waiting_with, acting_region, waiting_since, left_chapters, left_regions FROM relays
+WHERE (region_id = $1 OR region_id = ANY($2::text[]) AND state IN ('WAITING', 'HELD'))
+  AND ($3::uuid IS NULL OR (announcement_id, region_id) < ($3::uuid, $4::text))
+  AND ($5::text = '' OR state = $5)
+ORDER BY announcement_id DESC, region_id DESC
+LIMIT $6
 `
 
 type RelaysBeforeParams struct {
-	RegionID string
-	Before   *uuid.UUID
-	State    string
-	Size     int32
+	RegionID     string
+	TakenOver    []string
+	Before       *uuid.UUID
+	BeforeRegion string
+	State        string
+	Size         int32
 }
 
 func (q *Queries) RelaysBefore(ctx context.Context, arg RelaysBeforeParams) ([]Relay, error) {
 	rows, err := q.db.Query(ctx, relaysBefore,
 		arg.RegionID,
+		arg.TakenOver,
 		arg.Before,
+		arg.BeforeRegion,
 		arg.State,
 		arg.Size,
 	)
@@ -1266,6 +1419,13 @@ func (q *Queries) RelaysBefore(ctx context.Context, arg RelaysBeforeParams) ([]R
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.RemindedTime,
+			&i.Inform,
+			&i.WaitingWith,
+			&i.ActingRegion,
+			&i.WaitingSince,
+			&i.LeftChapters,
+			&i.LeftRegions,
 		); err != nil {
 			return nil, err
 		}
@@ -1278,7 +1438,7 @@ func (q *Queries) RelaysBefore(ctx context.Context, arg RelaysBeforeParams) ([]R
 }
 
 const relaysForUpdate = `-- name: RelaysForUpdate :many
-SELECT region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time FROM relays
+SELECT region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform, waiting_with, acting_region, waiting_since, left_chapters, left_regions FROM relays
 WHERE announcement_id = $1 AND state = ANY($2::text[])
 ORDER BY region_id
 FOR NO KEY UPDATE
@@ -1323,6 +1483,13 @@ func (q *Queries) RelaysForUpdate(ctx context.Context, arg RelaysForUpdateParams
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.RemindedTime,
+			&i.Inform,
+			&i.WaitingWith,
+			&i.ActingRegion,
+			&i.WaitingSince,
+			&i.LeftChapters,
+			&i.LeftRegions,
 		); err != nil {
 			return nil, err
 		}
@@ -1335,7 +1502,7 @@ func (q *Queries) RelaysForUpdate(ctx context.Context, arg RelaysForUpdateParams
 }
 
 const relaysOf = `-- name: RelaysOf :many
-SELECT r.region_id, r.announcement_id, r.parent_id, r.state, r.edition, r.automatic, r.arrive_time, r.deadline_time, r.remind_time, r.hold_until_time, r.hold_reason, r.forward_time, r.decline_reason, r.note, r.translations, r.chapters, r.chapters_chosen, r.child_regions, r.reach, r.due_time, r.reach_due_time, r.epoch, r.version, r.update_time, coalesce(g.display_name, '')::text AS display_name
+SELECT r.region_id, r.announcement_id, r.parent_id, r.state, r.edition, r.automatic, r.arrive_time, r.deadline_time, r.remind_time, r.hold_until_time, r.hold_reason, r.forward_time, r.decline_reason, r.note, r.translations, r.chapters, r.chapters_chosen, r.child_regions, r.reach, r.due_time, r.reach_due_time, r.epoch, r.version, r.update_time, r.reminded_time, r.inform, r.waiting_with, r.acting_region, r.waiting_since, r.left_chapters, r.left_regions, coalesce(g.display_name, '')::text AS display_name
 FROM relays r LEFT JOIN regions g ON g.id = r.region_id
 WHERE r.announcement_id = $1
 ORDER BY r.region_id
@@ -1380,6 +1547,13 @@ func (q *Queries) RelaysOf(ctx context.Context, announcementID uuid.UUID) ([]Rel
 			&i.Relay.Epoch,
 			&i.Relay.Version,
 			&i.Relay.UpdateTime,
+			&i.Relay.RemindedTime,
+			&i.Relay.Inform,
+			&i.Relay.WaitingWith,
+			&i.Relay.ActingRegion,
+			&i.Relay.WaitingSince,
+			&i.Relay.LeftChapters,
+			&i.Relay.LeftRegions,
 			&i.DisplayName,
 		); err != nil {
 			return nil, err
@@ -1393,25 +1567,30 @@ func (q *Queries) RelaysOf(ctx context.Context, announcementID uuid.UUID) ([]Rel
 }
 
 const relaysToForward = `-- name: RelaysToForward :many
-SELECT r.announcement_id FROM relays r JOIN announcements a ON a.id = r.announcement_id
-WHERE r.region_id = $1 AND r.state = $2
+SELECT r.region_id, r.announcement_id FROM relays r JOIN announcements a ON a.id = r.announcement_id
+WHERE r.region_id = ANY($1::text[]) AND r.state = $2
   AND ($3::timestamptz IS NULL OR r.arrive_time < $3)
   AND ($4::text = '' OR (a.region_id IS NULL) = ($4 = 'INTERNATIONAL'))
-ORDER BY r.announcement_id
+ORDER BY r.announcement_id, r.region_id
 LIMIT $5
 `
 
 type RelaysToForwardParams struct {
-	RegionID      string
+	Regions       []string
 	State         string
 	ArrivedBefore *time.Time
 	Origin        string
 	Size          int32
 }
 
-func (q *Queries) RelaysToForward(ctx context.Context, arg RelaysToForwardParams) ([]uuid.UUID, error) {
+type RelaysToForwardRow struct {
+	RegionID       string
+	AnnouncementID uuid.UUID
+}
+
+func (q *Queries) RelaysToForward(ctx context.Context, arg RelaysToForwardParams) ([]RelaysToForwardRow, error) {
 	rows, err := q.db.Query(ctx, relaysToForward,
-		arg.RegionID,
+		arg.Regions,
 		arg.State,
 		arg.ArrivedBefore,
 		arg.Origin,
@@ -1421,13 +1600,13 @@ func (q *Queries) RelaysToForward(ctx context.Context, arg RelaysToForwardParams
 		return nil, err
 	}
 	defer rows.Close()
-	items := []uuid.UUID{}
+	items := []RelaysToForwardRow{}
 	for rows.Next() {
-		var announcement_id uuid.UUID
-		if err := rows.Scan(&announcement_id); err != nil {
+		var i RelaysToForwardRow
+		if err := rows.Scan(&i.RegionID, &i.AnnouncementID); err != nil {
 			return nil, err
 		}
-		items = append(items, announcement_id)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -1441,7 +1620,7 @@ SET reach = new.reach, reach_due_time = $1::timestamptz, version = version + 1, 
 FROM (SELECT unnest($3::uuid[]) AS announcement_id, unnest($4::text[]) AS region_id,
              unnest($5::bytea[]) AS reach) AS new
 WHERE r.announcement_id = new.announcement_id AND r.region_id = new.region_id AND r.reach <> new.reach
-RETURNING r.region_id, r.announcement_id, r.parent_id, r.state, r.edition, r.automatic, r.arrive_time, r.deadline_time, r.remind_time, r.hold_until_time, r.hold_reason, r.forward_time, r.decline_reason, r.note, r.translations, r.chapters, r.chapters_chosen, r.child_regions, r.reach, r.due_time, r.reach_due_time, r.epoch, r.version, r.update_time
+RETURNING r.region_id, r.announcement_id, r.parent_id, r.state, r.edition, r.automatic, r.arrive_time, r.deadline_time, r.remind_time, r.hold_until_time, r.hold_reason, r.forward_time, r.decline_reason, r.note, r.translations, r.chapters, r.chapters_chosen, r.child_regions, r.reach, r.due_time, r.reach_due_time, r.epoch, r.version, r.update_time, r.reminded_time, r.inform, r.waiting_with, r.acting_region, r.waiting_since, r.left_chapters, r.left_regions
 `
 
 type SetReachParams struct {
@@ -1492,6 +1671,101 @@ func (q *Queries) SetReach(ctx context.Context, arg SetReachParams) ([]Relay, er
 			&i.Epoch,
 			&i.Version,
 			&i.UpdateTime,
+			&i.RemindedTime,
+			&i.Inform,
+			&i.WaitingWith,
+			&i.ActingRegion,
+			&i.WaitingSince,
+			&i.LeftChapters,
+			&i.LeftRegions,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const setWaitingWith = `-- name: SetWaitingWith :many
+WITH new AS (
+    SELECT unnest($2::text[]) AS region_id, unnest($3::text[]) AS waiting_with,
+           unnest($4::text[]) AS acting_region
+), changed AS (
+    SELECT r.announcement_id, r.region_id, n.waiting_with, n.acting_region
+    FROM new n JOIN relays r ON r.region_id = n.region_id
+    WHERE r.state IN ('WAITING', 'HELD')
+      AND (r.acting_region <> n.acting_region OR r.waiting_with <> string_to_array(n.waiting_with, ' '))
+    ORDER BY r.announcement_id, r.region_id
+    LIMIT $5
+    FOR NO KEY UPDATE OF r SKIP LOCKED
+)
+UPDATE relays r
+SET waiting_with = string_to_array(c.waiting_with, ' '), acting_region = c.acting_region, waiting_since = $1::timestamptz,
+    version = version + 1, update_time = $1
+FROM changed c
+WHERE r.announcement_id = c.announcement_id AND r.region_id = c.region_id
+RETURNING r.region_id, r.announcement_id, r.parent_id, r.state, r.edition, r.automatic, r.arrive_time, r.deadline_time, r.remind_time, r.hold_until_time, r.hold_reason, r.forward_time, r.decline_reason, r.note, r.translations, r.chapters, r.chapters_chosen, r.child_regions, r.reach, r.due_time, r.reach_due_time, r.epoch, r.version, r.update_time, r.reminded_time, r.inform, r.waiting_with, r.acting_region, r.waiting_since, r.left_chapters, r.left_regions
+`
+
+type SetWaitingWithParams struct {
+	Now           time.Time
+	Regions       []string
+	WaitingWith   []string
+	ActingRegions []string
+	Size          int32
+}
+
+// Writes with whom relays wait that wait with others now. Those that somebody is deciding on have their turn later.
+func (q *Queries) SetWaitingWith(ctx context.Context, arg SetWaitingWithParams) ([]Relay, error) {
+	rows, err := q.db.Query(ctx, setWaitingWith,
+		arg.Now,
+		arg.Regions,
+		arg.WaitingWith,
+		arg.ActingRegions,
+		arg.Size,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []Relay{}
+	for rows.Next() {
+		var i Relay
+		if err := rows.Scan(
+			&i.RegionID,
+			&i.AnnouncementID,
+			&i.ParentID,
+			&i.State,
+			&i.Edition,
+			&i.Automatic,
+			&i.ArriveTime,
+			&i.DeadlineTime,
+			&i.RemindTime,
+			&i.HoldUntilTime,
+			&i.HoldReason,
+			&i.ForwardTime,
+			&i.DeclineReason,
+			&i.Note,
+			&i.Translations,
+			&i.Chapters,
+			&i.ChaptersChosen,
+			&i.ChildRegions,
+			&i.Reach,
+			&i.DueTime,
+			&i.ReachDueTime,
+			&i.Epoch,
+			&i.Version,
+			&i.UpdateTime,
+			&i.RemindedTime,
+			&i.Inform,
+			&i.WaitingWith,
+			&i.ActingRegion,
+			&i.WaitingSince,
+			&i.LeftChapters,
+			&i.LeftRegions,
 		); err != nil {
 			return nil, err
 		}
@@ -1570,19 +1844,55 @@ func (q *Queries) SumReceipts(ctx context.Context, arg SumReceiptsParams) ([]Sum
 	return items, nil
 }
 
+const takenOver = `-- name: TakenOver :many
+WITH RECURSIVE gone AS (
+    SELECT id FROM regions r WHERE r.close_time IS NOT NULL AND coalesce(r.merged_into, r.parent_id) = $1::text
+    UNION
+    SELECT r.id FROM gone g JOIN regions r ON r.close_time IS NOT NULL AND coalesce(r.merged_into, r.parent_id) = g.id
+)
+SELECT id FROM gone
+`
+
+// Regions that are closed and whose relays another one decides on: those that were dissolved in it, else its last children.
+func (q *Queries) TakenOver(ctx context.Context, regionID string) ([]string, error) {
+	rows, err := q.db.Query(ctx, takenOver, regionID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const touchedChildren = `-- name: TouchedChildren :many
-SELECT r.id, r.parent_id::text AS parent_id,
-       (cardinality($1::text[]) = 0 OR r.path && $1::text[])::boolean AS inside
-FROM regions r
-WHERE r.parent_id = ANY($2::text[]) AND r.close_time IS NULL
-  AND (cardinality($1::text[]) = 0 OR r.path && $1::text[]
-       OR r.id IN (SELECT unnest(a.path) FROM regions a WHERE a.id = ANY($1::text[])))
-ORDER BY r.id
+SELECT DISTINCT ON (below.id) below.id::text AS id, below.parent_id::text AS parent_id,
+       (cardinality($1::text[]) = 0 OR below.path && $1::text[])::boolean AS inside
+FROM (
+    SELECT r.id, r.parent_id, r.path FROM regions r WHERE r.parent_id = ANY($2::text[]) AND r.close_time IS NULL
+    UNION ALL
+    SELECT r.id, l.region_id, r.path || g.path
+    FROM relays l JOIN regions g ON g.id = l.region_id JOIN regions r ON r.id = ANY(l.left_regions) AND r.close_time IS NULL
+    WHERE l.announcement_id = $3 AND l.region_id = ANY($2::text[])
+) below
+WHERE cardinality($1::text[]) = 0 OR below.path && $1::text[]
+   OR below.id IN (SELECT unnest(a.path) FROM regions a WHERE a.id = ANY($1::text[]))
+ORDER BY below.id, inside DESC
 `
 
 type TouchedChildrenParams struct {
-	Audience []string
-	Parents  []string
+	Audience       []string
+	Parents        []string
+	AnnouncementID uuid.UUID
 }
 
 type TouchedChildrenRow struct {
@@ -1591,9 +1901,10 @@ type TouchedChildrenRow struct {
 	Inside   bool
 }
 
-// Regions directly below those given that an audience touches, and whether they lie in it or only on the way to it.
+// Regions directly below those given that an audience touches, and whether they lie in it or only on the way to it; and
+// those that left them while nobody had decided there, which lie in the audience where they did then.
 func (q *Queries) TouchedChildren(ctx context.Context, arg TouchedChildrenParams) ([]TouchedChildrenRow, error) {
-	rows, err := q.db.Query(ctx, touchedChildren, arg.Audience, arg.Parents)
+	rows, err := q.db.Query(ctx, touchedChildren, arg.Audience, arg.Parents, arg.AnnouncementID)
 	if err != nil {
 		return nil, err
 	}
@@ -1612,11 +1923,68 @@ func (q *Queries) TouchedChildren(ctx context.Context, arg TouchedChildrenParams
 	return items, nil
 }
 
+const translateRelay = `-- name: TranslateRelay :one
+UPDATE relays SET translations = $1, version = version + 1, update_time = $2
+WHERE announcement_id = $3 AND region_id = $4
+RETURNING region_id, announcement_id, parent_id, state, edition, automatic, arrive_time, deadline_time, remind_time, hold_until_time, hold_reason, forward_time, decline_reason, note, translations, chapters, chapters_chosen, child_regions, reach, due_time, reach_due_time, epoch, version, update_time, reminded_time, inform, waiting_with, acting_region, waiting_since, left_chapters, left_regions
+`
+
+type TranslateRelayParams struct {
+	Translations   []byte
+	Now            time.Time
+	AnnouncementID uuid.UUID
+	RegionID       string
+}
+
+func (q *Queries) TranslateRelay(ctx context.Context, arg TranslateRelayParams) (Relay, error) {
+	row := q.db.QueryRow(ctx, translateRelay,
+		arg.Translations,
+		arg.Now,
+		arg.AnnouncementID,
+		arg.RegionID,
+	)
+	var i Relay
+	err := row.Scan(
+		&i.RegionID,
+		&i.AnnouncementID,
+		&i.ParentID,
+		&i.State,
+		&i.Edition,
+		&i.Automatic,
+		&i.ArriveTime,
+		&i.DeadlineTime,
+		&i.RemindTime,
+		&i.HoldUntilTime,
+		&i.HoldReason,
+		&i.ForwardTime,
+		&i.DeclineReason,
+		&i.Note,
+		&i.Translations,
+		&i.Chapters,
+		&i.ChaptersChosen,
+		&i.ChildRegions,
+		&i.Reach,
+		&i.DueTime,
+		&i.ReachDueTime,
+		&i.Epoch,
+		&i.Version,
+		&i.UpdateTime,
+		&i.RemindedTime,
+		&i.Inform,
+		&i.WaitingWith,
+		&i.ActingRegion,
+		&i.WaitingSince,
+		&i.LeftChapters,
+		&i.LeftRegions,
+	)
+	return i, err
+}
+
 const updateAnnouncement = `-- name: UpdateAnnouncement :one
 UPDATE announcements
 SET edition = $1, recalled = $2, content = $3, version = version + 1, update_time = $4
 WHERE id = $5
-RETURNING id, region_id, edition, recalled, content, epoch, version, update_time
+RETURNING id, region_id, edition, recalled, content, epoch, version, update_time, public, languages
 `
 
 type UpdateAnnouncementParams struct {
@@ -1645,6 +2013,41 @@ func (q *Queries) UpdateAnnouncement(ctx context.Context, arg UpdateAnnouncement
 		&i.Epoch,
 		&i.Version,
 		&i.UpdateTime,
+		&i.Public,
+		&i.Languages,
 	)
 	return i, err
+}
+
+const waitingRegions = `-- name: WaitingRegions :many
+SELECT g.id, g.path, (g.close_time IS NOT NULL)::boolean AS closed FROM regions g
+WHERE g.id IN (SELECT r.region_id FROM relays r WHERE r.state IN ('WAITING', 'HELD'))
+ORDER BY g.id
+`
+
+type WaitingRegionsRow struct {
+	ID     string
+	Path   []string
+	Closed bool
+}
+
+// Regions where somebody is waited for.
+func (q *Queries) WaitingRegions(ctx context.Context) ([]WaitingRegionsRow, error) {
+	rows, err := q.db.Query(ctx, waitingRegions)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []WaitingRegionsRow{}
+	for rows.Next() {
+		var i WaitingRegionsRow
+		if err := rows.Scan(&i.ID, &i.Path, &i.Closed); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

@@ -160,6 +160,8 @@ const (
 	Reason_REASON_RELAY_TARGET_INVALID Reason = 105
 	// The hold would end in the past, or later than a relay can be held; metadata `latest`.
 	Reason_REASON_HOLD_TIME_INVALID Reason = 106
+	// The relay has a translation of this edition in that language, and what was forwarded stays as it is; metadata `language`.
+	Reason_REASON_TRANSLATION_EXISTS Reason = 107
 	// The inbox item's state does not allow the verb: it was recalled, sent or dismissed, or is too old; metadata `state`.
 	Reason_REASON_INBOX_ITEM_STATE Reason = 110
 	// The list's announcementMode is NEVER; metadata `resource`. Change it first.
@@ -168,6 +170,36 @@ const (
 	Reason_REASON_SEND_TIME_INVALID Reason = 112
 	// The report is no delivery status notification (RFC 3464), or does not say of which mail.
 	Reason_REASON_BOUNCE_UNREADABLE Reason = 113
+	// The snooze would end in the past, or later than an item can be snoozed; metadata `latest`.
+	Reason_REASON_SNOOZE_TIME_INVALID Reason = 130
+	// Nothing of this name waits in the region now. Remedy: read the digest again.
+	Reason_REASON_DIGEST_ITEM_UNKNOWN Reason = 131
+	// A public announcement cannot be for some states of charters alone: its feeds would tell who is in them. Remedy: leave out
+	// either.
+	Reason_REASON_PUBLIC_NARROWED Reason = 132
+	// The policy in force has no renewals.
+	Reason_REASON_NO_RENEWALS Reason = 165
+	// No protection stands.
+	Reason_REASON_NOT_PROTECTED Reason = 166
+	// The time lies in the past or too far away; metadata `earliest` and `latest`.
+	Reason_REASON_DEADLINE_INVALID Reason = 167
+	// The policy asks for the approval of two people, and the caller has given the first; metadata `subject`.
+	Reason_REASON_SAME_APPROVER Reason = 168
+	// There is no record of that time; metadata `earliest` says from when on there is.
+	Reason_REASON_BEFORE_RECORDS Reason = 185
+	// A later revision of the policy is scheduled, and would be passed over; metadata `revision`, `effectiveTime`. Remedy:
+	// withdraw that one, or choose a later time.
+	Reason_REASON_POLICY_SCHEDULED Reason = 186
+	// The revision would say what the last one says.
+	Reason_REASON_POLICY_UNCHANGED Reason = 187
+	// The revision's state does not allow the verb; metadata `state`. What has come into force is changed by a new revision.
+	Reason_REASON_POLICY_REVISION_STATE Reason = 188
+	// A notice is for the chapter's officers, and is not sent to lists.
+	Reason_REASON_INBOX_ITEM_IS_NOTICE Reason = 200
+	// The officer's term ends before it begins, or is longer than five years; metadata `latest`.
+	Reason_REASON_OFFICER_TERM_INVALID Reason = 201
+	// The chapter has as many officers as it can have; metadata `limit`. Delete those whose term is over.
+	Reason_REASON_OFFICERS_TOO_MANY Reason = 202
 	// The record to merge is the same, or is merged or erased already; the message says which.
 	Reason_REASON_MERGE_INVALID Reason = 150
 	// More seats are taken than would be left; metadata `taken`. Release some first.
@@ -254,10 +286,25 @@ var (
 		104: "REASON_RELAY_STATE",
 		105: "REASON_RELAY_TARGET_INVALID",
 		106: "REASON_HOLD_TIME_INVALID",
+		107: "REASON_TRANSLATION_EXISTS",
 		110: "REASON_INBOX_ITEM_STATE",
 		111: "REASON_LIST_TAKES_NO_ANNOUNCEMENTS",
 		112: "REASON_SEND_TIME_INVALID",
 		113: "REASON_BOUNCE_UNREADABLE",
+		130: "REASON_SNOOZE_TIME_INVALID",
+		131: "REASON_DIGEST_ITEM_UNKNOWN",
+		132: "REASON_PUBLIC_NARROWED",
+		165: "REASON_NO_RENEWALS",
+		166: "REASON_NOT_PROTECTED",
+		167: "REASON_DEADLINE_INVALID",
+		168: "REASON_SAME_APPROVER",
+		185: "REASON_BEFORE_RECORDS",
+		186: "REASON_POLICY_SCHEDULED",
+		187: "REASON_POLICY_UNCHANGED",
+		188: "REASON_POLICY_REVISION_STATE",
+		200: "REASON_INBOX_ITEM_IS_NOTICE",
+		201: "REASON_OFFICER_TERM_INVALID",
+		202: "REASON_OFFICERS_TOO_MANY",
 		150: "REASON_MERGE_INVALID",
 		151: "REASON_SEATS_TAKEN",
 		152: "REASON_NO_SEAT_FREE",
@@ -333,10 +380,25 @@ var (
 		"REASON_RELAY_STATE":                 104,
 		"REASON_RELAY_TARGET_INVALID":        105,
 		"REASON_HOLD_TIME_INVALID":           106,
+		"REASON_TRANSLATION_EXISTS":          107,
 		"REASON_INBOX_ITEM_STATE":            110,
 		"REASON_LIST_TAKES_NO_ANNOUNCEMENTS": 111,
 		"REASON_SEND_TIME_INVALID":           112,
 		"REASON_BOUNCE_UNREADABLE":           113,
+		"REASON_SNOOZE_TIME_INVALID":         130,
+		"REASON_DIGEST_ITEM_UNKNOWN":         131,
+		"REASON_PUBLIC_NARROWED":             132,
+		"REASON_NO_RENEWALS":                 165,
+		"REASON_NOT_PROTECTED":               166,
+		"REASON_DEADLINE_INVALID":            167,
+		"REASON_SAME_APPROVER":               168,
+		"REASON_BEFORE_RECORDS":              185,
+		"REASON_POLICY_SCHEDULED":            186,
+		"REASON_POLICY_UNCHANGED":            187,
+		"REASON_POLICY_REVISION_STATE":       188,
+		"REASON_INBOX_ITEM_IS_NOTICE":        200,
+		"REASON_OFFICER_TERM_INVALID":        201,
+		"REASON_OFFICERS_TOO_MANY":           202,
 		"REASON_MERGE_INVALID":               150,
 		"REASON_SEATS_TAKEN":                 151,
 		"REASON_NO_SEAT_FREE":                152,
@@ -399,7 +461,7 @@ var File_chapterhouse_error_v1_error_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xa8\x11\n" +
+	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xf1\x14\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_UNAUTHENTICATED\x10\x01\x12\x1c\n" +
@@ -466,11 +528,26 @@ const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\x17REASON_AUDIENCE_UNKNOWN\x10g\x12\x16\n" +
 	"\x12REASON_RELAY_STATE\x10h\x12\x1f\n" +
 	"\x1bREASON_RELAY_TARGET_INVALID\x10i\x12\x1c\n" +
-	"\x18REASON_HOLD_TIME_INVALID\x10j\x12\x1b\n" +
+	"\x18REASON_HOLD_TIME_INVALID\x10j\x12\x1d\n" +
+	"\x19REASON_TRANSLATION_EXISTS\x10k\x12\x1b\n" +
 	"\x17REASON_INBOX_ITEM_STATE\x10n\x12&\n" +
 	"\"REASON_LIST_TAKES_NO_ANNOUNCEMENTS\x10o\x12\x1c\n" +
 	"\x18REASON_SEND_TIME_INVALID\x10p\x12\x1c\n" +
-	"\x18REASON_BOUNCE_UNREADABLE\x10q\x12\x19\n" +
+	"\x18REASON_BOUNCE_UNREADABLE\x10q\x12\x1f\n" +
+	"\x1aREASON_SNOOZE_TIME_INVALID\x10\x82\x01\x12\x1f\n" +
+	"\x1aREASON_DIGEST_ITEM_UNKNOWN\x10\x83\x01\x12\x1b\n" +
+	"\x16REASON_PUBLIC_NARROWED\x10\x84\x01\x12\x17\n" +
+	"\x12REASON_NO_RENEWALS\x10\xa5\x01\x12\x19\n" +
+	"\x14REASON_NOT_PROTECTED\x10\xa6\x01\x12\x1c\n" +
+	"\x17REASON_DEADLINE_INVALID\x10\xa7\x01\x12\x19\n" +
+	"\x14REASON_SAME_APPROVER\x10\xa8\x01\x12\x1a\n" +
+	"\x15REASON_BEFORE_RECORDS\x10\xb9\x01\x12\x1c\n" +
+	"\x17REASON_POLICY_SCHEDULED\x10\xba\x01\x12\x1c\n" +
+	"\x17REASON_POLICY_UNCHANGED\x10\xbb\x01\x12!\n" +
+	"\x1cREASON_POLICY_REVISION_STATE\x10\xbc\x01\x12 \n" +
+	"\x1bREASON_INBOX_ITEM_IS_NOTICE\x10\xc8\x01\x12 \n" +
+	"\x1bREASON_OFFICER_TERM_INVALID\x10\xc9\x01\x12\x1d\n" +
+	"\x18REASON_OFFICERS_TOO_MANY\x10\xca\x01\x12\x19\n" +
 	"\x14REASON_MERGE_INVALID\x10\x96\x01\x12\x17\n" +
 	"\x12REASON_SEATS_TAKEN\x10\x97\x01\x12\x18\n" +
 	"\x13REASON_NO_SEAT_FREE\x10\x98\x01\x12\x1e\n" +

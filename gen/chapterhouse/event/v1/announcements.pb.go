@@ -49,9 +49,11 @@ type AnnouncementChanged struct {
 	// A relay that nobody touched by then forwards itself.
 	RelayDeadlineTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=relay_deadline_time,json=relayDeadlineTime,proto3" json:"relay_deadline_time,omitempty"`
 	// From the moment that a site hears of it, it sends nothing more. Who has it already gets the reason.
-	Recalled      bool                   `protobuf:"varint,14,opt,name=recalled,proto3" json:"recalled,omitempty"`
-	RecallReason  string                 `protobuf:"bytes,15,opt,name=recall_reason,json=recallReason,proto3" json:"recall_reason,omitempty"`
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	Recalled     bool                   `protobuf:"varint,14,opt,name=recalled,proto3" json:"recalled,omitempty"`
+	RecallReason string                 `protobuf:"bytes,15,opt,name=recall_reason,json=recallReason,proto3" json:"recall_reason,omitempty"`
+	UpdateTime   *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	// Everybody may read it: it is in the feeds of the regions and chapters that it reaches.
+	Public        bool `protobuf:"varint,17,opt,name=public,proto3" json:"public,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -198,6 +200,13 @@ func (x *AnnouncementChanged) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *AnnouncementChanged) GetPublic() bool {
+	if x != nil {
+		return x.Public
+	}
+	return false
+}
+
 // AnnouncementText is the same announcement in another language.
 type AnnouncementText struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -205,7 +214,9 @@ type AnnouncementText struct {
 	Language string `protobuf:"bytes,1,opt,name=language,proto3" json:"language,omitempty"`
 	Subject  string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
 	// Markdown.
-	Body          string `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`
+	Body string `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`
+	// In relays: the edition that it is a translation of.
+	Edition       int32 `protobuf:"varint,4,opt,name=edition,proto3" json:"edition,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -259,6 +270,13 @@ func (x *AnnouncementText) GetBody() string {
 		return x.Body
 	}
 	return ""
+}
+
+func (x *AnnouncementText) GetEdition() int32 {
+	if x != nil {
+		return x.Edition
+	}
+	return 0
 }
 
 // AnnouncementLink is an attachment.
@@ -337,7 +355,8 @@ type RelayChanged struct {
 	ForwardTime   *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=forward_time,json=forwardTime,proto3" json:"forward_time,omitempty"`
 	DeclineReason string                 `protobuf:"bytes,11,opt,name=decline_reason,json=declineReason,proto3" json:"decline_reason,omitempty"`
 	// What the coordinator added, for this region and all below it: Markdown.
-	Note         string              `protobuf:"bytes,12,opt,name=note,proto3" json:"note,omitempty"`
+	Note string `protobuf:"bytes,12,opt,name=note,proto3" json:"note,omitempty"`
+	// Those of this edition: earlier ones are of an earlier text.
 	Translations []*AnnouncementText `protobuf:"bytes,13,rep,name=translations,proto3" json:"translations,omitempty"`
 	// Only these of the region's own chapters get it, and with chapters_chosen an empty list means none.
 	Chapters       []string `protobuf:"bytes,14,rep,name=chapters,proto3" json:"chapters,omitempty"`
@@ -345,8 +364,15 @@ type RelayChanged struct {
 	// Child regions that it was forwarded to.
 	ChildRegions []string `protobuf:"bytes,16,rep,name=child_regions,json=childRegions,proto3" json:"child_regions,omitempty"`
 	// What came of it in the region's own chapters.
-	Reach         *Reach                 `protobuf:"bytes,17,opt,name=reach,proto3" json:"reach,omitempty"`
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	Reach      *Reach                 `protobuf:"bytes,17,opt,name=reach,proto3" json:"reach,omitempty"`
+	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	// While it is WAITING or HELD: who acts for the region, `regions/<region>/coordinators/<coordinator>`, which names no
+	// person; the region whose people they are, and since when it waits with them.
+	WaitingWith      []string               `protobuf:"bytes,19,rep,name=waiting_with,json=waitingWith,proto3" json:"waiting_with,omitempty"`
+	ActingRegion     string                 `protobuf:"bytes,20,opt,name=acting_region,json=actingRegion,proto3" json:"acting_region,omitempty"`
+	WaitingSinceTime *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=waiting_since_time,json=waitingSinceTime,proto3" json:"waiting_since_time,omitempty"`
+	// Chapters that lay in the region when it arrived, and left while nobody had decided: it is for them too.
+	LeftChapters  []string `protobuf:"bytes,22,rep,name=left_chapters,json=leftChapters,proto3" json:"left_chapters,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -503,6 +529,34 @@ func (x *RelayChanged) GetReach() *Reach {
 func (x *RelayChanged) GetUpdateTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.UpdateTime
+	}
+	return nil
+}
+
+func (x *RelayChanged) GetWaitingWith() []string {
+	if x != nil {
+		return x.WaitingWith
+	}
+	return nil
+}
+
+func (x *RelayChanged) GetActingRegion() string {
+	if x != nil {
+		return x.ActingRegion
+	}
+	return ""
+}
+
+func (x *RelayChanged) GetWaitingSinceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.WaitingSinceTime
+	}
+	return nil
+}
+
+func (x *RelayChanged) GetLeftChapters() []string {
+	if x != nil {
+		return x.LeftChapters
 	}
 	return nil
 }
@@ -737,7 +791,7 @@ var File_chapterhouse_event_v1_announcements_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_event_v1_announcements_proto_rawDesc = "" +
 	"\n" +
-	")chapterhouse/event/v1/announcements.proto\x12\x15chapterhouse.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdc\x05\n" +
+	")chapterhouse/event/v1/announcements.proto\x12\x15chapterhouse.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x05\n" +
 	"\x13AnnouncementChanged\x12\"\n" +
 	"\fannouncement\x18\x01 \x01(\tR\fannouncement\x12\x18\n" +
 	"\aedition\x18\x02 \x01(\x05R\aedition\x12\x1a\n" +
@@ -756,14 +810,16 @@ const file_chapterhouse_event_v1_announcements_proto_rawDesc = "" +
 	"\brecalled\x18\x0e \x01(\bR\brecalled\x12#\n" +
 	"\rrecall_reason\x18\x0f \x01(\tR\frecallReason\x12;\n" +
 	"\vupdate_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTime\"\\\n" +
+	"updateTime\x12\x16\n" +
+	"\x06public\x18\x11 \x01(\bR\x06public\"v\n" +
 	"\x10AnnouncementText\x12\x1a\n" +
 	"\blanguage\x18\x01 \x01(\tR\blanguage\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +
-	"\x04body\x18\x03 \x01(\tR\x04body\":\n" +
+	"\x04body\x18\x03 \x01(\tR\x04body\x12\x18\n" +
+	"\aedition\x18\x04 \x01(\x05R\aedition\":\n" +
 	"\x10AnnouncementLink\x12\x14\n" +
 	"\x05title\x18\x01 \x01(\tR\x05title\x12\x10\n" +
-	"\x03url\x18\x02 \x01(\tR\x03url\"\x9d\x06\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\"\xd4\a\n" +
 	"\fRelayChanged\x12\x14\n" +
 	"\x05relay\x18\x01 \x01(\tR\x05relay\x12\"\n" +
 	"\fannouncement\x18\x02 \x01(\tR\fannouncement\x12!\n" +
@@ -785,7 +841,11 @@ const file_chapterhouse_event_v1_announcements_proto_rawDesc = "" +
 	"\rchild_regions\x18\x10 \x03(\tR\fchildRegions\x122\n" +
 	"\x05reach\x18\x11 \x01(\v2\x1c.chapterhouse.event.v1.ReachR\x05reach\x12;\n" +
 	"\vupdate_time\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTime\"\xf8\x02\n" +
+	"updateTime\x12!\n" +
+	"\fwaiting_with\x18\x13 \x03(\tR\vwaitingWith\x12#\n" +
+	"\racting_region\x18\x14 \x01(\tR\factingRegion\x12H\n" +
+	"\x12waiting_since_time\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\x10waitingSinceTime\x12#\n" +
+	"\rleft_chapters\x18\x16 \x03(\tR\fleftChapters\"\xf8\x02\n" +
 	"\x05Reach\x12)\n" +
 	"\x10chapters_reached\x18\x01 \x01(\x05R\x0fchaptersReached\x12#\n" +
 	"\rchapters_sent\x18\x02 \x01(\x05R\fchaptersSent\x12-\n" +
@@ -844,14 +904,15 @@ var file_chapterhouse_event_v1_announcements_proto_depIdxs = []int32{
 	1,  // 9: chapterhouse.event.v1.RelayChanged.translations:type_name -> chapterhouse.event.v1.AnnouncementText
 	4,  // 10: chapterhouse.event.v1.RelayChanged.reach:type_name -> chapterhouse.event.v1.Reach
 	6,  // 11: chapterhouse.event.v1.RelayChanged.update_time:type_name -> google.protobuf.Timestamp
-	4,  // 12: chapterhouse.event.v1.ReceiptChanged.reach:type_name -> chapterhouse.event.v1.Reach
-	6,  // 13: chapterhouse.event.v1.ReceiptChanged.arrive_time:type_name -> google.protobuf.Timestamp
-	6,  // 14: chapterhouse.event.v1.ReceiptChanged.update_time:type_name -> google.protobuf.Timestamp
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	6,  // 12: chapterhouse.event.v1.RelayChanged.waiting_since_time:type_name -> google.protobuf.Timestamp
+	4,  // 13: chapterhouse.event.v1.ReceiptChanged.reach:type_name -> chapterhouse.event.v1.Reach
+	6,  // 14: chapterhouse.event.v1.ReceiptChanged.arrive_time:type_name -> google.protobuf.Timestamp
+	6,  // 15: chapterhouse.event.v1.ReceiptChanged.update_time:type_name -> google.protobuf.Timestamp
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_event_v1_announcements_proto_init() }

@@ -324,8 +324,22 @@ type CharterChanged struct {
 	ApplyTime  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=apply_time,json=applyTime,proto3" json:"apply_time,omitempty"`
 	DecideTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=decide_time,json=decideTime,proto3" json:"decide_time,omitempty"`
 	// By when an AT_RISK charter must be eligible again.
-	CureByTime    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=cure_by_time,json=cureByTime,proto3" json:"cure_by_time,omitempty"`
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	CureByTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=cure_by_time,json=cureByTime,proto3" json:"cure_by_time,omitempty"`
+	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	// By when the application should be decided on, the chapter must resubmit, and the charter must be renewed.
+	ReviewDueTime  *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=review_due_time,json=reviewDueTime,proto3" json:"review_due_time,omitempty"`
+	ChangesDueTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=changes_due_time,json=changesDueTime,proto3" json:"changes_due_time,omitempty"`
+	RenewalDueTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=renewal_due_time,json=renewalDueTime,proto3" json:"renewal_due_time,omitempty"`
+	// Until when no deadline runs; the other times count it in.
+	ProtectUntilTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=protect_until_time,json=protectUntilTime,proto3" json:"protect_until_time,omitempty"`
+	// Until when the charter does not fall AT_RISK, whatever the figures.
+	OverrideUntilTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=override_until_time,json=overrideUntilTime,proto3" json:"override_until_time,omitempty"`
+	// When the chapter may apply again.
+	ReapplyTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=reapply_time,json=reapplyTime,proto3" json:"reapply_time,omitempty"`
+	// What led here last, by its name in the history: "approve", "eligibilityLost", ...; and its reasons, by their names in
+	// Charter.Reason.
+	Verb          string   `protobuf:"bytes,13,opt,name=verb,proto3" json:"verb,omitempty"`
+	Reasons       []string `protobuf:"bytes,14,rep,name=reasons,proto3" json:"reasons,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -402,6 +416,283 @@ func (x *CharterChanged) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *CharterChanged) GetReviewDueTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReviewDueTime
+	}
+	return nil
+}
+
+func (x *CharterChanged) GetChangesDueTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ChangesDueTime
+	}
+	return nil
+}
+
+func (x *CharterChanged) GetRenewalDueTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RenewalDueTime
+	}
+	return nil
+}
+
+func (x *CharterChanged) GetProtectUntilTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ProtectUntilTime
+	}
+	return nil
+}
+
+func (x *CharterChanged) GetOverrideUntilTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OverrideUntilTime
+	}
+	return nil
+}
+
+func (x *CharterChanged) GetReapplyTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReapplyTime
+	}
+	return nil
+}
+
+func (x *CharterChanged) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+func (x *CharterChanged) GetReasons() []string {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+// PolicyChanged is the policy after a revision was made, was withdrawn or came into force: subject
+// `ch.international.main.policy.charter.changed`, aggregate `charterPolicy`. Every event holds the whole: the revision in
+// force, and those that are scheduled, by number.
+type PolicyChanged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	InForce       *PolicyRevision        `protobuf:"bytes,1,opt,name=in_force,json=inForce,proto3" json:"in_force,omitempty"`
+	Scheduled     []*PolicyRevision      `protobuf:"bytes,2,rep,name=scheduled,proto3" json:"scheduled,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyChanged) Reset() {
+	*x = PolicyChanged{}
+	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyChanged) ProtoMessage() {}
+
+func (x *PolicyChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyChanged.ProtoReflect.Descriptor instead.
+func (*PolicyChanged) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_event_v1_international_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PolicyChanged) GetInForce() *PolicyRevision {
+	if x != nil {
+		return x.InForce
+	}
+	return nil
+}
+
+func (x *PolicyChanged) GetScheduled() []*PolicyRevision {
+	if x != nil {
+		return x.Scheduled
+	}
+	return nil
+}
+
+// PolicyRevision is what a revision of the policy says; see CharterPolicy of the international service.
+type PolicyRevision struct {
+	state                   protoimpl.MessageState `protogen:"open.v1"`
+	Revision                string                 `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	EffectiveTime           *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=effective_time,json=effectiveTime,proto3" json:"effective_time,omitempty"`
+	ThresholdPercent        int32                  `protobuf:"varint,3,opt,name=threshold_percent,json=thresholdPercent,proto3" json:"threshold_percent,omitempty"`
+	AllowMembership         bool                   `protobuf:"varint,4,opt,name=allow_membership,json=allowMembership,proto3" json:"allow_membership,omitempty"`
+	AllowMailing            bool                   `protobuf:"varint,5,opt,name=allow_mailing,json=allowMailing,proto3" json:"allow_mailing,omitempty"`
+	MinimumPeopleMembership int32                  `protobuf:"varint,6,opt,name=minimum_people_membership,json=minimumPeopleMembership,proto3" json:"minimum_people_membership,omitempty"`
+	MinimumPeopleMailing    int32                  `protobuf:"varint,7,opt,name=minimum_people_mailing,json=minimumPeopleMailing,proto3" json:"minimum_people_mailing,omitempty"`
+	MinimumOfficers         int32                  `protobuf:"varint,8,opt,name=minimum_officers,json=minimumOfficers,proto3" json:"minimum_officers,omitempty"`
+	GraceDays               int32                  `protobuf:"varint,9,opt,name=grace_days,json=graceDays,proto3" json:"grace_days,omitempty"`
+	ActivityDays            int32                  `protobuf:"varint,10,opt,name=activity_days,json=activityDays,proto3" json:"activity_days,omitempty"`
+	RenewalDays             int32                  `protobuf:"varint,11,opt,name=renewal_days,json=renewalDays,proto3" json:"renewal_days,omitempty"`
+	ReapplyDays             int32                  `protobuf:"varint,12,opt,name=reapply_days,json=reapplyDays,proto3" json:"reapply_days,omitempty"`
+	ReviewDueDays           int32                  `protobuf:"varint,13,opt,name=review_due_days,json=reviewDueDays,proto3" json:"review_due_days,omitempty"`
+	ChangesDueDays          int32                  `protobuf:"varint,14,opt,name=changes_due_days,json=changesDueDays,proto3" json:"changes_due_days,omitempty"`
+	RecoveryDays            int32                  `protobuf:"varint,15,opt,name=recovery_days,json=recoveryDays,proto3" json:"recovery_days,omitempty"`
+	// REVIEW or SUSPEND.
+	GraceEnd      string `protobuf:"bytes,16,opt,name=grace_end,json=graceEnd,proto3" json:"grace_end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyRevision) Reset() {
+	*x = PolicyRevision{}
+	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyRevision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyRevision) ProtoMessage() {}
+
+func (x *PolicyRevision) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_event_v1_international_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyRevision.ProtoReflect.Descriptor instead.
+func (*PolicyRevision) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_event_v1_international_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *PolicyRevision) GetRevision() string {
+	if x != nil {
+		return x.Revision
+	}
+	return ""
+}
+
+func (x *PolicyRevision) GetEffectiveTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EffectiveTime
+	}
+	return nil
+}
+
+func (x *PolicyRevision) GetThresholdPercent() int32 {
+	if x != nil {
+		return x.ThresholdPercent
+	}
+	return 0
+}
+
+func (x *PolicyRevision) GetAllowMembership() bool {
+	if x != nil {
+		return x.AllowMembership
+	}
+	return false
+}
+
+func (x *PolicyRevision) GetAllowMailing() bool {
+	if x != nil {
+		return x.AllowMailing
+	}
+	return false
+}
+
+func (x *PolicyRevision) GetMinimumPeopleMembership() int32 {
+	if x != nil {
+		return x.MinimumPeopleMembership
+	}
+	return 0
+}
+
+func (x *PolicyRevision) GetMinimumPeopleMailing() int32 {
+	if x != nil {
+		return x.MinimumPeopleMailing
+	}
+	return 0
+}
+
+func (x *PolicyRevision) GetMinimumOfficers() int32 {
+	if x != nil {
+		return x.MinimumOfficers
+	}
+	return 0
+}
+
+func (x *PolicyRevision) GetGraceDays() int32 {
+	if x != nil {
+		return x.GraceDays
+	}
+	return 0
+}
+
+func (x *PolicyRevision) GetActivityDays() int32 {
+	if x != nil {
+		return x.ActivityDays
+	}
+	return 0
+}
+
+func (x *PolicyRevision) GetRenewalDays() int32 {
+	if x != nil {
+		return x.RenewalDays
+	}
+	return 0
+}
+
+func (x *PolicyRevision) GetReapplyDays() int32 {
+	if x != nil {
+		return x.ReapplyDays
+	}
+	return 0
+}
+
+func (x *PolicyRevision) GetReviewDueDays() int32 {
+	if x != nil {
+		return x.ReviewDueDays
+	}
+	return 0
+}
+
+func (x *PolicyRevision) GetChangesDueDays() int32 {
+	if x != nil {
+		return x.ChangesDueDays
+	}
+	return 0
+}
+
+func (x *PolicyRevision) GetRecoveryDays() int32 {
+	if x != nil {
+		return x.RecoveryDays
+	}
+	return 0
+}
+
+func (x *PolicyRevision) GetGraceEnd() string {
+	if x != nil {
+		return x.GraceEnd
+	}
+	return ""
+}
+
 var File_chapterhouse_event_v1_international_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_event_v1_international_proto_rawDesc = "" +
@@ -435,7 +726,7 @@ const file_chapterhouse_event_v1_international_proto_rawDesc = "" +
 	"\bstanding\x18\x02 \x01(\v2&.chapterhouse.event.v1.StandingChangedR\bstanding\"o\n" +
 	"\x0fEligibilityLost\x12\x18\n" +
 	"\achapter\x18\x01 \x01(\tR\achapter\x12B\n" +
-	"\bstanding\x18\x02 \x01(\v2&.chapterhouse.event.v1.StandingChangedR\bstanding\"\xb3\x02\n" +
+	"\bstanding\x18\x02 \x01(\v2&.chapterhouse.event.v1.StandingChangedR\bstanding\"\x86\x06\n" +
 	"\x0eCharterChanged\x12\x18\n" +
 	"\acharter\x18\x01 \x01(\tR\acharter\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x129\n" +
@@ -446,7 +737,38 @@ const file_chapterhouse_event_v1_international_proto_rawDesc = "" +
 	"\fcure_by_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"cureByTime\x12;\n" +
 	"\vupdate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTimeBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/event/v1;eventv1b\x06proto3"
+	"updateTime\x12B\n" +
+	"\x0freview_due_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\rreviewDueTime\x12D\n" +
+	"\x10changes_due_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x0echangesDueTime\x12D\n" +
+	"\x10renewal_due_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x0erenewalDueTime\x12H\n" +
+	"\x12protect_until_time\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x10protectUntilTime\x12J\n" +
+	"\x13override_until_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x11overrideUntilTime\x12=\n" +
+	"\freapply_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vreapplyTime\x12\x12\n" +
+	"\x04verb\x18\r \x01(\tR\x04verb\x12\x18\n" +
+	"\areasons\x18\x0e \x03(\tR\areasons\"\x96\x01\n" +
+	"\rPolicyChanged\x12@\n" +
+	"\bin_force\x18\x01 \x01(\v2%.chapterhouse.event.v1.PolicyRevisionR\ainForce\x12C\n" +
+	"\tscheduled\x18\x02 \x03(\v2%.chapterhouse.event.v1.PolicyRevisionR\tscheduled\"\xa7\x05\n" +
+	"\x0ePolicyRevision\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\tR\brevision\x12A\n" +
+	"\x0eeffective_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\reffectiveTime\x12+\n" +
+	"\x11threshold_percent\x18\x03 \x01(\x05R\x10thresholdPercent\x12)\n" +
+	"\x10allow_membership\x18\x04 \x01(\bR\x0fallowMembership\x12#\n" +
+	"\rallow_mailing\x18\x05 \x01(\bR\fallowMailing\x12:\n" +
+	"\x19minimum_people_membership\x18\x06 \x01(\x05R\x17minimumPeopleMembership\x124\n" +
+	"\x16minimum_people_mailing\x18\a \x01(\x05R\x14minimumPeopleMailing\x12)\n" +
+	"\x10minimum_officers\x18\b \x01(\x05R\x0fminimumOfficers\x12\x1d\n" +
+	"\n" +
+	"grace_days\x18\t \x01(\x05R\tgraceDays\x12#\n" +
+	"\ractivity_days\x18\n" +
+	" \x01(\x05R\factivityDays\x12!\n" +
+	"\frenewal_days\x18\v \x01(\x05R\vrenewalDays\x12!\n" +
+	"\freapply_days\x18\f \x01(\x05R\vreapplyDays\x12&\n" +
+	"\x0freview_due_days\x18\r \x01(\x05R\rreviewDueDays\x12(\n" +
+	"\x10changes_due_days\x18\x0e \x01(\x05R\x0echangesDueDays\x12#\n" +
+	"\rrecovery_days\x18\x0f \x01(\x05R\frecoveryDays\x12\x1b\n" +
+	"\tgrace_end\x18\x10 \x01(\tR\bgraceEndBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/event/v1;eventv1b\x06proto3"
 
 var (
 	file_chapterhouse_event_v1_international_proto_rawDescOnce sync.Once
@@ -460,30 +782,41 @@ func file_chapterhouse_event_v1_international_proto_rawDescGZIP() []byte {
 	return file_chapterhouse_event_v1_international_proto_rawDescData
 }
 
-var file_chapterhouse_event_v1_international_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_chapterhouse_event_v1_international_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_chapterhouse_event_v1_international_proto_goTypes = []any{
 	(*BasisFigures)(nil),          // 0: chapterhouse.event.v1.BasisFigures
 	(*StandingChanged)(nil),       // 1: chapterhouse.event.v1.StandingChanged
 	(*EligibilityGained)(nil),     // 2: chapterhouse.event.v1.EligibilityGained
 	(*EligibilityLost)(nil),       // 3: chapterhouse.event.v1.EligibilityLost
 	(*CharterChanged)(nil),        // 4: chapterhouse.event.v1.CharterChanged
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(*PolicyChanged)(nil),         // 5: chapterhouse.event.v1.PolicyChanged
+	(*PolicyRevision)(nil),        // 6: chapterhouse.event.v1.PolicyRevision
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
 }
 var file_chapterhouse_event_v1_international_proto_depIdxs = []int32{
-	0, // 0: chapterhouse.event.v1.StandingChanged.membership:type_name -> chapterhouse.event.v1.BasisFigures
-	0, // 1: chapterhouse.event.v1.StandingChanged.mailing:type_name -> chapterhouse.event.v1.BasisFigures
-	5, // 2: chapterhouse.event.v1.StandingChanged.update_time:type_name -> google.protobuf.Timestamp
-	1, // 3: chapterhouse.event.v1.EligibilityGained.standing:type_name -> chapterhouse.event.v1.StandingChanged
-	1, // 4: chapterhouse.event.v1.EligibilityLost.standing:type_name -> chapterhouse.event.v1.StandingChanged
-	5, // 5: chapterhouse.event.v1.CharterChanged.apply_time:type_name -> google.protobuf.Timestamp
-	5, // 6: chapterhouse.event.v1.CharterChanged.decide_time:type_name -> google.protobuf.Timestamp
-	5, // 7: chapterhouse.event.v1.CharterChanged.cure_by_time:type_name -> google.protobuf.Timestamp
-	5, // 8: chapterhouse.event.v1.CharterChanged.update_time:type_name -> google.protobuf.Timestamp
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	0,  // 0: chapterhouse.event.v1.StandingChanged.membership:type_name -> chapterhouse.event.v1.BasisFigures
+	0,  // 1: chapterhouse.event.v1.StandingChanged.mailing:type_name -> chapterhouse.event.v1.BasisFigures
+	7,  // 2: chapterhouse.event.v1.StandingChanged.update_time:type_name -> google.protobuf.Timestamp
+	1,  // 3: chapterhouse.event.v1.EligibilityGained.standing:type_name -> chapterhouse.event.v1.StandingChanged
+	1,  // 4: chapterhouse.event.v1.EligibilityLost.standing:type_name -> chapterhouse.event.v1.StandingChanged
+	7,  // 5: chapterhouse.event.v1.CharterChanged.apply_time:type_name -> google.protobuf.Timestamp
+	7,  // 6: chapterhouse.event.v1.CharterChanged.decide_time:type_name -> google.protobuf.Timestamp
+	7,  // 7: chapterhouse.event.v1.CharterChanged.cure_by_time:type_name -> google.protobuf.Timestamp
+	7,  // 8: chapterhouse.event.v1.CharterChanged.update_time:type_name -> google.protobuf.Timestamp
+	7,  // 9: chapterhouse.event.v1.CharterChanged.review_due_time:type_name -> google.protobuf.Timestamp
+	7,  // 10: chapterhouse.event.v1.CharterChanged.changes_due_time:type_name -> google.protobuf.Timestamp
+	7,  // 11: chapterhouse.event.v1.CharterChanged.renewal_due_time:type_name -> google.protobuf.Timestamp
+	7,  // 12: chapterhouse.event.v1.CharterChanged.protect_until_time:type_name -> google.protobuf.Timestamp
+	7,  // 13: chapterhouse.event.v1.CharterChanged.override_until_time:type_name -> google.protobuf.Timestamp
+	7,  // 14: chapterhouse.event.v1.CharterChanged.reapply_time:type_name -> google.protobuf.Timestamp
+	6,  // 15: chapterhouse.event.v1.PolicyChanged.in_force:type_name -> chapterhouse.event.v1.PolicyRevision
+	6,  // 16: chapterhouse.event.v1.PolicyChanged.scheduled:type_name -> chapterhouse.event.v1.PolicyRevision
+	7,  // 17: chapterhouse.event.v1.PolicyRevision.effective_time:type_name -> google.protobuf.Timestamp
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_event_v1_international_proto_init() }
@@ -498,7 +831,7 @@ func file_chapterhouse_event_v1_international_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chapterhouse_event_v1_international_proto_rawDesc), len(file_chapterhouse_event_v1_international_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -95,7 +95,11 @@ type ChapterChanged struct {
 	CreateTime  *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	UpdateTime  *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// BCP 47.
-	LanguageCode  string `protobuf:"bytes,11,opt,name=language_code,json=languageCode,proto3" json:"language_code,omitempty"`
+	LanguageCode string `protobuf:"bytes,11,opt,name=language_code,json=languageCode,proto3" json:"language_code,omitempty"`
+	// People who are officers now, and the term of each officer, those who were or will be included: whoever keeps them
+	// counts by the clock.
+	OfficerCount  int32             `protobuf:"varint,12,opt,name=officer_count,json=officerCount,proto3" json:"officer_count,omitempty"`
+	Officers      []*ChapterOfficer `protobuf:"bytes,13,rep,name=officers,proto3" json:"officers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -207,6 +211,83 @@ func (x *ChapterChanged) GetLanguageCode() string {
 	return ""
 }
 
+func (x *ChapterChanged) GetOfficerCount() int32 {
+	if x != nil {
+		return x.OfficerCount
+	}
+	return 0
+}
+
+func (x *ChapterChanged) GetOfficers() []*ChapterOfficer {
+	if x != nil {
+		return x.Officers
+	}
+	return nil
+}
+
+// ChapterOfficer is the term of an officer, of whom no name crosses.
+type ChapterOfficer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Keyed hash of the subject by which the officer signs in: HMAC-SHA-256 by the site's key for officers. Empty for one
+	// who does not sign in.
+	SubjectToken  []byte                 `protobuf:"bytes,1,opt,name=subject_token,json=subjectToken,proto3" json:"subject_token,omitempty"`
+	TermStartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=term_start_time,json=termStartTime,proto3" json:"term_start_time,omitempty"`
+	TermEndTime   *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=term_end_time,json=termEndTime,proto3" json:"term_end_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChapterOfficer) Reset() {
+	*x = ChapterOfficer{}
+	mi := &file_chapterhouse_event_v1_local_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChapterOfficer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChapterOfficer) ProtoMessage() {}
+
+func (x *ChapterOfficer) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_event_v1_local_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChapterOfficer.ProtoReflect.Descriptor instead.
+func (*ChapterOfficer) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_event_v1_local_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ChapterOfficer) GetSubjectToken() []byte {
+	if x != nil {
+		return x.SubjectToken
+	}
+	return nil
+}
+
+func (x *ChapterOfficer) GetTermStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.TermStartTime
+	}
+	return nil
+}
+
+func (x *ChapterOfficer) GetTermEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.TermEndTime
+	}
+	return nil
+}
+
 // ListChanged says which tokens a list gained and lost in one version:
 // subject `ch.local.<site>.list.<chapter>.<list>.changed`, aggregate `chapters/<chapter>/lists/<list>`.
 // Only SUBSCRIBED entries count. A version of more than 20,000 tokens comes in parts (ce-part of ce-parts).
@@ -219,14 +300,18 @@ type ListChanged struct {
 	Added   [][]byte `protobuf:"bytes,3,rep,name=added,proto3" json:"added,omitempty"`
 	Removed [][]byte `protobuf:"bytes,4,rep,name=removed,proto3" json:"removed,omitempty"`
 	// The list is gone; whatever it held counts no longer.
-	Deleted       bool `protobuf:"varint,5,opt,name=deleted,proto3" json:"deleted,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Deleted bool `protobuf:"varint,5,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	// How many of this version's additions, in all its parts, are of the one mail domain that brought the most of them and
+	// that had nobody on the list before; in the first part. The domain is not told, nor counts of fewer than ten or a twentieth
+	// of the list, nor of additions to a list that was empty.
+	AddedFromNewDomain int32 `protobuf:"varint,6,opt,name=added_from_new_domain,json=addedFromNewDomain,proto3" json:"added_from_new_domain,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *ListChanged) Reset() {
 	*x = ListChanged{}
-	mi := &file_chapterhouse_event_v1_local_proto_msgTypes[1]
+	mi := &file_chapterhouse_event_v1_local_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -238,7 +323,7 @@ func (x *ListChanged) String() string {
 func (*ListChanged) ProtoMessage() {}
 
 func (x *ListChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_event_v1_local_proto_msgTypes[1]
+	mi := &file_chapterhouse_event_v1_local_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -251,7 +336,7 @@ func (x *ListChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChanged.ProtoReflect.Descriptor instead.
 func (*ListChanged) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_event_v1_local_proto_rawDescGZIP(), []int{1}
+	return file_chapterhouse_event_v1_local_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ListChanged) GetList() string {
@@ -289,6 +374,13 @@ func (x *ListChanged) GetDeleted() bool {
 	return false
 }
 
+func (x *ListChanged) GetAddedFromNewDomain() int32 {
+	if x != nil {
+		return x.AddedFromNewDomain
+	}
+	return 0
+}
+
 // ListSnapshot is a part of the answer to a request for a list's snapshot: all its counting tokens.
 type ListSnapshot struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -302,7 +394,7 @@ type ListSnapshot struct {
 
 func (x *ListSnapshot) Reset() {
 	*x = ListSnapshot{}
-	mi := &file_chapterhouse_event_v1_local_proto_msgTypes[2]
+	mi := &file_chapterhouse_event_v1_local_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -314,7 +406,7 @@ func (x *ListSnapshot) String() string {
 func (*ListSnapshot) ProtoMessage() {}
 
 func (x *ListSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_event_v1_local_proto_msgTypes[2]
+	mi := &file_chapterhouse_event_v1_local_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -327,7 +419,7 @@ func (x *ListSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshot.ProtoReflect.Descriptor instead.
 func (*ListSnapshot) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_event_v1_local_proto_rawDescGZIP(), []int{2}
+	return file_chapterhouse_event_v1_local_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ListSnapshot) GetList() string {
@@ -362,7 +454,7 @@ var File_chapterhouse_event_v1_local_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_event_v1_local_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/event/v1/local.proto\x12\x15chapterhouse.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x03\n" +
+	"!chapterhouse/event/v1/local.proto\x12\x15chapterhouse.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x03\n" +
 	"\x0eChapterChanged\x12\x18\n" +
 	"\achapter\x18\x01 \x01(\tR\achapter\x12!\n" +
 	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12\x16\n" +
@@ -377,13 +469,20 @@ const file_chapterhouse_event_v1_local_proto_rawDesc = "" +
 	"\vupdate_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12#\n" +
-	"\rlanguage_code\x18\v \x01(\tR\flanguageCode\"\xa0\x01\n" +
+	"\rlanguage_code\x18\v \x01(\tR\flanguageCode\x12#\n" +
+	"\rofficer_count\x18\f \x01(\x05R\fofficerCount\x12A\n" +
+	"\bofficers\x18\r \x03(\v2%.chapterhouse.event.v1.ChapterOfficerR\bofficers\"\xb9\x01\n" +
+	"\x0eChapterOfficer\x12#\n" +
+	"\rsubject_token\x18\x01 \x01(\fR\fsubjectToken\x12B\n" +
+	"\x0fterm_start_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\rtermStartTime\x12>\n" +
+	"\rterm_end_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vtermEndTime\"\xd3\x01\n" +
 	"\vListChanged\x12\x12\n" +
 	"\x04list\x18\x01 \x01(\tR\x04list\x123\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1f.chapterhouse.event.v1.ListKindR\x04kind\x12\x14\n" +
 	"\x05added\x18\x03 \x03(\fR\x05added\x12\x18\n" +
 	"\aremoved\x18\x04 \x03(\fR\aremoved\x12\x18\n" +
-	"\adeleted\x18\x05 \x01(\bR\adeleted\"\x89\x01\n" +
+	"\adeleted\x18\x05 \x01(\bR\adeleted\x121\n" +
+	"\x15added_from_new_domain\x18\x06 \x01(\x05R\x12addedFromNewDomain\"\x89\x01\n" +
 	"\fListSnapshot\x12\x12\n" +
 	"\x04list\x18\x01 \x01(\tR\x04list\x123\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1f.chapterhouse.event.v1.ListKindR\x04kind\x12\x16\n" +
@@ -407,24 +506,28 @@ func file_chapterhouse_event_v1_local_proto_rawDescGZIP() []byte {
 }
 
 var file_chapterhouse_event_v1_local_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_chapterhouse_event_v1_local_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_chapterhouse_event_v1_local_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_chapterhouse_event_v1_local_proto_goTypes = []any{
 	(ListKind)(0),                 // 0: chapterhouse.event.v1.ListKind
 	(*ChapterChanged)(nil),        // 1: chapterhouse.event.v1.ChapterChanged
-	(*ListChanged)(nil),           // 2: chapterhouse.event.v1.ListChanged
-	(*ListSnapshot)(nil),          // 3: chapterhouse.event.v1.ListSnapshot
-	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(*ChapterOfficer)(nil),        // 2: chapterhouse.event.v1.ChapterOfficer
+	(*ListChanged)(nil),           // 3: chapterhouse.event.v1.ListChanged
+	(*ListSnapshot)(nil),          // 4: chapterhouse.event.v1.ListSnapshot
+	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
 }
 var file_chapterhouse_event_v1_local_proto_depIdxs = []int32{
-	4, // 0: chapterhouse.event.v1.ChapterChanged.create_time:type_name -> google.protobuf.Timestamp
-	4, // 1: chapterhouse.event.v1.ChapterChanged.update_time:type_name -> google.protobuf.Timestamp
-	0, // 2: chapterhouse.event.v1.ListChanged.kind:type_name -> chapterhouse.event.v1.ListKind
-	0, // 3: chapterhouse.event.v1.ListSnapshot.kind:type_name -> chapterhouse.event.v1.ListKind
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	5, // 0: chapterhouse.event.v1.ChapterChanged.create_time:type_name -> google.protobuf.Timestamp
+	5, // 1: chapterhouse.event.v1.ChapterChanged.update_time:type_name -> google.protobuf.Timestamp
+	2, // 2: chapterhouse.event.v1.ChapterChanged.officers:type_name -> chapterhouse.event.v1.ChapterOfficer
+	5, // 3: chapterhouse.event.v1.ChapterOfficer.term_start_time:type_name -> google.protobuf.Timestamp
+	5, // 4: chapterhouse.event.v1.ChapterOfficer.term_end_time:type_name -> google.protobuf.Timestamp
+	0, // 5: chapterhouse.event.v1.ListChanged.kind:type_name -> chapterhouse.event.v1.ListKind
+	0, // 6: chapterhouse.event.v1.ListSnapshot.kind:type_name -> chapterhouse.event.v1.ListKind
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_event_v1_local_proto_init() }
@@ -438,7 +541,7 @@ func file_chapterhouse_event_v1_local_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chapterhouse_event_v1_local_proto_rawDesc), len(file_chapterhouse_event_v1_local_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

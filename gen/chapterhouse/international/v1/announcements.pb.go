@@ -14,6 +14,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	emptypb "google.golang.org/protobuf/types/known/emptypb"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
@@ -226,8 +227,11 @@ type Announcement struct {
 	CreateTime        *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	UpdateTime        *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	Etag              string                 `protobuf:"bytes,18,opt,name=etag,proto3" json:"etag,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Everybody may read it: it is in the feeds of the regions and chapters that it reaches. Not together with an audience of
+	// charter states, since a feed would tell which state a chapter's charter is in.
+	Public        bool `protobuf:"varint,19,opt,name=public,proto3" json:"public,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Announcement) Reset() {
@@ -384,6 +388,13 @@ func (x *Announcement) GetEtag() string {
 		return x.Etag
 	}
 	return ""
+}
+
+func (x *Announcement) GetPublic() bool {
+	if x != nil {
+		return x.Public
+	}
+	return false
 }
 
 // Translation is an announcement's text in another language.
@@ -988,10 +999,17 @@ type RegionReach struct {
 	// Of the region's own chapters.
 	Reach *ReachFigures `protobuf:"bytes,12,opt,name=reach,proto3" json:"reach,omitempty"`
 	// With all regions below.
-	Total         *ReachFigures  `protobuf:"bytes,13,opt,name=total,proto3" json:"total,omitempty"`
-	Children      []*RegionReach `protobuf:"bytes,14,rep,name=children,proto3" json:"children,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Total    *ReachFigures  `protobuf:"bytes,13,opt,name=total,proto3" json:"total,omitempty"`
+	Children []*RegionReach `protobuf:"bytes,14,rep,name=children,proto3" json:"children,omitempty"`
+	// While it is WAITING or HELD: who acts for the region, `regions/<region>/coordinators/<coordinator>`; nobody when empty.
+	WaitingWith []string `protobuf:"bytes,15,rep,name=waiting_with,json=waitingWith,proto3" json:"waiting_with,omitempty"`
+	// The region whose people these are: this one or, when nobody acts for it, the nearest above. A region that took over
+	// from this one stands for it.
+	ActingRegion string `protobuf:"bytes,16,opt,name=acting_region,json=actingRegion,proto3" json:"acting_region,omitempty"`
+	// Since when it waits with them: its arrival, or when they took over.
+	WaitingSinceTime *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=waiting_since_time,json=waitingSinceTime,proto3" json:"waiting_since_time,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *RegionReach) Reset() {
@@ -1118,6 +1136,27 @@ func (x *RegionReach) GetTotal() *ReachFigures {
 func (x *RegionReach) GetChildren() []*RegionReach {
 	if x != nil {
 		return x.Children
+	}
+	return nil
+}
+
+func (x *RegionReach) GetWaitingWith() []string {
+	if x != nil {
+		return x.WaitingWith
+	}
+	return nil
+}
+
+func (x *RegionReach) GetActingRegion() string {
+	if x != nil {
+		return x.ActingRegion
+	}
+	return ""
+}
+
+func (x *RegionReach) GetWaitingSinceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.WaitingSinceTime
 	}
 	return nil
 }
@@ -1517,6 +1556,67 @@ func (x *UpdateAnnouncementRequest) GetRequestId() string {
 	return ""
 }
 
+type DeleteAnnouncementRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Must be the present one when given.
+	Etag          string `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteAnnouncementRequest) Reset() {
+	*x = DeleteAnnouncementRequest{}
+	mi := &file_chapterhouse_international_v1_announcements_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteAnnouncementRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteAnnouncementRequest) ProtoMessage() {}
+
+func (x *DeleteAnnouncementRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_announcements_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteAnnouncementRequest.ProtoReflect.Descriptor instead.
+func (*DeleteAnnouncementRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_announcements_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *DeleteAnnouncementRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DeleteAnnouncementRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *DeleteAnnouncementRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 type PublishAnnouncementRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1530,7 +1630,7 @@ type PublishAnnouncementRequest struct {
 
 func (x *PublishAnnouncementRequest) Reset() {
 	*x = PublishAnnouncementRequest{}
-	mi := &file_chapterhouse_international_v1_announcements_proto_msgTypes[16]
+	mi := &file_chapterhouse_international_v1_announcements_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1542,7 +1642,7 @@ func (x *PublishAnnouncementRequest) String() string {
 func (*PublishAnnouncementRequest) ProtoMessage() {}
 
 func (x *PublishAnnouncementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_announcements_proto_msgTypes[16]
+	mi := &file_chapterhouse_international_v1_announcements_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1555,7 +1655,7 @@ func (x *PublishAnnouncementRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishAnnouncementRequest.ProtoReflect.Descriptor instead.
 func (*PublishAnnouncementRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_announcements_proto_rawDescGZIP(), []int{16}
+	return file_chapterhouse_international_v1_announcements_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PublishAnnouncementRequest) GetName() string {
@@ -1605,7 +1705,7 @@ type CorrectAnnouncementRequest struct {
 
 func (x *CorrectAnnouncementRequest) Reset() {
 	*x = CorrectAnnouncementRequest{}
-	mi := &file_chapterhouse_international_v1_announcements_proto_msgTypes[17]
+	mi := &file_chapterhouse_international_v1_announcements_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1617,7 +1717,7 @@ func (x *CorrectAnnouncementRequest) String() string {
 func (*CorrectAnnouncementRequest) ProtoMessage() {}
 
 func (x *CorrectAnnouncementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_announcements_proto_msgTypes[17]
+	mi := &file_chapterhouse_international_v1_announcements_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1630,7 +1730,7 @@ func (x *CorrectAnnouncementRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CorrectAnnouncementRequest.ProtoReflect.Descriptor instead.
 func (*CorrectAnnouncementRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_announcements_proto_rawDescGZIP(), []int{17}
+	return file_chapterhouse_international_v1_announcements_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CorrectAnnouncementRequest) GetName() string {
@@ -1695,7 +1795,7 @@ type RecallAnnouncementRequest struct {
 
 func (x *RecallAnnouncementRequest) Reset() {
 	*x = RecallAnnouncementRequest{}
-	mi := &file_chapterhouse_international_v1_announcements_proto_msgTypes[18]
+	mi := &file_chapterhouse_international_v1_announcements_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1707,7 +1807,7 @@ func (x *RecallAnnouncementRequest) String() string {
 func (*RecallAnnouncementRequest) ProtoMessage() {}
 
 func (x *RecallAnnouncementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_announcements_proto_msgTypes[18]
+	mi := &file_chapterhouse_international_v1_announcements_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1720,7 +1820,7 @@ func (x *RecallAnnouncementRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallAnnouncementRequest.ProtoReflect.Descriptor instead.
 func (*RecallAnnouncementRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_announcements_proto_rawDescGZIP(), []int{18}
+	return file_chapterhouse_international_v1_announcements_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RecallAnnouncementRequest) GetName() string {
@@ -1760,7 +1860,7 @@ type PreviewAnnouncementRequest struct {
 
 func (x *PreviewAnnouncementRequest) Reset() {
 	*x = PreviewAnnouncementRequest{}
-	mi := &file_chapterhouse_international_v1_announcements_proto_msgTypes[19]
+	mi := &file_chapterhouse_international_v1_announcements_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1772,7 +1872,7 @@ func (x *PreviewAnnouncementRequest) String() string {
 func (*PreviewAnnouncementRequest) ProtoMessage() {}
 
 func (x *PreviewAnnouncementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_announcements_proto_msgTypes[19]
+	mi := &file_chapterhouse_international_v1_announcements_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1785,7 +1885,7 @@ func (x *PreviewAnnouncementRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewAnnouncementRequest.ProtoReflect.Descriptor instead.
 func (*PreviewAnnouncementRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_announcements_proto_rawDescGZIP(), []int{19}
+	return file_chapterhouse_international_v1_announcements_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PreviewAnnouncementRequest) GetName() string {
@@ -1804,7 +1904,7 @@ type GetAnnouncementReachRequest struct {
 
 func (x *GetAnnouncementReachRequest) Reset() {
 	*x = GetAnnouncementReachRequest{}
-	mi := &file_chapterhouse_international_v1_announcements_proto_msgTypes[20]
+	mi := &file_chapterhouse_international_v1_announcements_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1816,7 +1916,7 @@ func (x *GetAnnouncementReachRequest) String() string {
 func (*GetAnnouncementReachRequest) ProtoMessage() {}
 
 func (x *GetAnnouncementReachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_announcements_proto_msgTypes[20]
+	mi := &file_chapterhouse_international_v1_announcements_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1829,7 +1929,7 @@ func (x *GetAnnouncementReachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAnnouncementReachRequest.ProtoReflect.Descriptor instead.
 func (*GetAnnouncementReachRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_announcements_proto_rawDescGZIP(), []int{20}
+	return file_chapterhouse_international_v1_announcements_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetAnnouncementReachRequest) GetName() string {
@@ -1843,7 +1943,7 @@ var File_chapterhouse_international_v1_announcements_proto protoreflect.FileDesc
 
 const file_chapterhouse_international_v1_announcements_proto_rawDesc = "" +
 	"\n" +
-	"1chapterhouse/international/v1/announcements.proto\x12\x1dchapterhouse.international.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a,chapterhouse/international/v1/charters.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc8\t\n" +
+	"1chapterhouse/international/v1/announcements.proto\x12\x1dchapterhouse.international.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a,chapterhouse/international/v1/charters.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe0\t\n" +
 	"\fAnnouncement\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x120\n" +
 	"\asubject\x18\x02 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\xc8\x012\n" +
@@ -1867,7 +1967,8 @@ const file_chapterhouse_international_v1_announcements_proto_rawDesc = "" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12\x12\n" +
-	"\x04etag\x18\x12 \x01(\tR\x04etag\"U\n" +
+	"\x04etag\x18\x12 \x01(\tR\x04etag\x12\x16\n" +
+	"\x06public\x18\x13 \x01(\bR\x06public\"U\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\t\n" +
 	"\x05DRAFT\x10\x01\x12\r\n" +
@@ -1922,7 +2023,7 @@ const file_chapterhouse_international_v1_announcements_proto_rawDesc = "" +
 	"\x04held\x18\x02 \x01(\x05R\x04held\x12\x1c\n" +
 	"\tforwarded\x18\x03 \x01(\x05R\tforwarded\x12\x1a\n" +
 	"\bdeclined\x18\x04 \x01(\x05R\bdeclined\x12\x1a\n" +
-	"\brecalled\x18\x05 \x01(\x05R\brecalled\"\xb6\x06\n" +
+	"\brecalled\x18\x05 \x01(\x05R\brecalled\"\xc8\a\n" +
 	"\vRegionReach\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12!\n" +
 	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12\x14\n" +
@@ -1939,7 +2040,10 @@ const file_chapterhouse_international_v1_announcements_proto_rawDesc = "" +
 	"\aedition\x18\v \x01(\x05R\aedition\x12A\n" +
 	"\x05reach\x18\f \x01(\v2+.chapterhouse.international.v1.ReachFiguresR\x05reach\x12A\n" +
 	"\x05total\x18\r \x01(\v2+.chapterhouse.international.v1.ReachFiguresR\x05total\x12F\n" +
-	"\bchildren\x18\x0e \x03(\v2*.chapterhouse.international.v1.RegionReachR\bchildren\"`\n" +
+	"\bchildren\x18\x0e \x03(\v2*.chapterhouse.international.v1.RegionReachR\bchildren\x12!\n" +
+	"\fwaiting_with\x18\x0f \x03(\tR\vwaitingWith\x12#\n" +
+	"\racting_region\x18\x10 \x01(\tR\factingRegion\x12H\n" +
+	"\x12waiting_since_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x10waitingSinceTime\"`\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aWAITING\x10\x01\x12\b\n" +
@@ -1977,6 +2081,11 @@ const file_chapterhouse_international_v1_announcements_proto_rawDesc = "" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
 	"updateMask\x12'\n" +
 	"\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xc1\x01\n" +
+	"\x19DeleteAnnouncementRequest\x12g\n" +
+	"\x04name\x18\x01 \x01(\tBS\xbaHPrN2L^announcements/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$R\x04name\x12\x12\n" +
+	"\x04etag\x18\x02 \x01(\tR\x04etag\x12'\n" +
+	"\n" +
 	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\x81\x02\n" +
 	"\x1aPublishAnnouncementRequest\x12g\n" +
 	"\x04name\x18\x01 \x01(\tBS\xbaHPrN2L^announcements/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$R\x04name\x12=\n" +
@@ -2004,14 +2113,16 @@ const file_chapterhouse_international_v1_announcements_proto_rawDesc = "" +
 	"\x1aPreviewAnnouncementRequest\x12g\n" +
 	"\x04name\x18\x01 \x01(\tBS\xbaHPrN2L^announcements/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$R\x04name\"\x8c\x01\n" +
 	"\x1bGetAnnouncementReachRequest\x12m\n" +
-	"\x04name\x18\x01 \x01(\tBY\xbaHVrT2R^announcements/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/reach$R\x04name2\x81\x0e\n" +
-	"\x13AnnouncementService\x12\xc3\x01\n" +
-	"\x12CreateAnnouncement\x128.chapterhouse.international.v1.CreateAnnouncementRequest\x1a+.chapterhouse.international.v1.Announcement\"F\x8a\x97\"\x15\n" +
-	"\x13announcements.write\x92\x97\"\x02\a\f\x82\xd3\xe4\x93\x02!:\fannouncement\"\x11/v1/announcements\x12\x9f\x01\n" +
+	"\x04name\x18\x01 \x01(\tBY\xbaHVrT2R^announcements/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/reach$R\x04name2\xb1\x0f\n" +
+	"\x13AnnouncementService\x12\xc5\x01\n" +
+	"\x12CreateAnnouncement\x128.chapterhouse.international.v1.CreateAnnouncementRequest\x1a+.chapterhouse.international.v1.Announcement\"H\x8a\x97\"\x15\n" +
+	"\x13announcements.write\x92\x97\"\x04\a\f\x84\x01\x82\xd3\xe4\x93\x02!:\fannouncement\"\x11/v1/announcements\x12\x9f\x01\n" +
 	"\x0fGetAnnouncement\x125.chapterhouse.international.v1.GetAnnouncementRequest\x1a+.chapterhouse.international.v1.Announcement\"(\x8a\x97\"\x02\x10\x01\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/{name=announcements/*}\x12\xa7\x01\n" +
-	"\x11ListAnnouncements\x127.chapterhouse.international.v1.ListAnnouncementsRequest\x1a8.chapterhouse.international.v1.ListAnnouncementsResponse\"\x1f\x8a\x97\"\x02\x10\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/announcements\x12\xda\x01\n" +
-	"\x12UpdateAnnouncement\x128.chapterhouse.international.v1.UpdateAnnouncementRequest\x1a+.chapterhouse.international.v1.Announcement\"]\x8a\x97\"\x15\n" +
-	"\x13announcements.write\x92\x97\"\x03\bf\f\x82\xd3\xe4\x93\x027:\fannouncement2'/v1/{announcement.name=announcements/*}\x12\xcc\x01\n" +
+	"\x11ListAnnouncements\x127.chapterhouse.international.v1.ListAnnouncementsRequest\x1a8.chapterhouse.international.v1.ListAnnouncementsResponse\"\x1f\x8a\x97\"\x02\x10\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/announcements\x12\xdc\x01\n" +
+	"\x12UpdateAnnouncement\x128.chapterhouse.international.v1.UpdateAnnouncementRequest\x1a+.chapterhouse.international.v1.Announcement\"_\x8a\x97\"\x15\n" +
+	"\x13announcements.write\x92\x97\"\x05\bf\f\x84\x01\x82\xd3\xe4\x93\x027:\fannouncement2'/v1/{announcement.name=announcements/*}\x12\xa9\x01\n" +
+	"\x12DeleteAnnouncement\x128.chapterhouse.international.v1.DeleteAnnouncementRequest\x1a\x16.google.protobuf.Empty\"A\x8a\x97\"\x15\n" +
+	"\x13announcements.write\x92\x97\"\x02\bf\x82\xd3\xe4\x93\x02\x1c*\x1a/v1/{name=announcements/*}\x12\xcc\x01\n" +
 	"\x13PublishAnnouncement\x129.chapterhouse.international.v1.PublishAnnouncementRequest\x1a+.chapterhouse.international.v1.Announcement\"M\x8a\x97\"\x15\n" +
 	"\x13announcements.write\x92\x97\"\x03\bfg\x82\xd3\xe4\x93\x02':\x01*\"\"/v1/{name=announcements/*}:publish\x12\xcc\x01\n" +
 	"\x13CorrectAnnouncement\x129.chapterhouse.international.v1.CorrectAnnouncementRequest\x1a+.chapterhouse.international.v1.Announcement\"M\x8a\x97\"\x15\n" +
@@ -2036,7 +2147,7 @@ func file_chapterhouse_international_v1_announcements_proto_rawDescGZIP() []byte
 }
 
 var file_chapterhouse_international_v1_announcements_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_chapterhouse_international_v1_announcements_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_chapterhouse_international_v1_announcements_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_chapterhouse_international_v1_announcements_proto_goTypes = []any{
 	(Announcement_State)(0),             // 0: chapterhouse.international.v1.Announcement.State
 	(Announcement_Priority)(0),          // 1: chapterhouse.international.v1.Announcement.Priority
@@ -2057,73 +2168,78 @@ var file_chapterhouse_international_v1_announcements_proto_goTypes = []any{
 	(*ListAnnouncementsRequest)(nil),    // 16: chapterhouse.international.v1.ListAnnouncementsRequest
 	(*ListAnnouncementsResponse)(nil),   // 17: chapterhouse.international.v1.ListAnnouncementsResponse
 	(*UpdateAnnouncementRequest)(nil),   // 18: chapterhouse.international.v1.UpdateAnnouncementRequest
-	(*PublishAnnouncementRequest)(nil),  // 19: chapterhouse.international.v1.PublishAnnouncementRequest
-	(*CorrectAnnouncementRequest)(nil),  // 20: chapterhouse.international.v1.CorrectAnnouncementRequest
-	(*RecallAnnouncementRequest)(nil),   // 21: chapterhouse.international.v1.RecallAnnouncementRequest
-	(*PreviewAnnouncementRequest)(nil),  // 22: chapterhouse.international.v1.PreviewAnnouncementRequest
-	(*GetAnnouncementReachRequest)(nil), // 23: chapterhouse.international.v1.GetAnnouncementReachRequest
-	(*durationpb.Duration)(nil),         // 24: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),       // 25: google.protobuf.Timestamp
-	(Charter_State)(0),                  // 26: chapterhouse.international.v1.Charter.State
-	(*fieldmaskpb.FieldMask)(nil),       // 27: google.protobuf.FieldMask
+	(*DeleteAnnouncementRequest)(nil),   // 19: chapterhouse.international.v1.DeleteAnnouncementRequest
+	(*PublishAnnouncementRequest)(nil),  // 20: chapterhouse.international.v1.PublishAnnouncementRequest
+	(*CorrectAnnouncementRequest)(nil),  // 21: chapterhouse.international.v1.CorrectAnnouncementRequest
+	(*RecallAnnouncementRequest)(nil),   // 22: chapterhouse.international.v1.RecallAnnouncementRequest
+	(*PreviewAnnouncementRequest)(nil),  // 23: chapterhouse.international.v1.PreviewAnnouncementRequest
+	(*GetAnnouncementReachRequest)(nil), // 24: chapterhouse.international.v1.GetAnnouncementReachRequest
+	(*durationpb.Duration)(nil),         // 25: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),       // 26: google.protobuf.Timestamp
+	(Charter_State)(0),                  // 27: chapterhouse.international.v1.Charter.State
+	(*fieldmaskpb.FieldMask)(nil),       // 28: google.protobuf.FieldMask
+	(*emptypb.Empty)(nil),               // 29: google.protobuf.Empty
 }
 var file_chapterhouse_international_v1_announcements_proto_depIdxs = []int32{
 	4,  // 0: chapterhouse.international.v1.Announcement.translations:type_name -> chapterhouse.international.v1.Translation
 	5,  // 1: chapterhouse.international.v1.Announcement.links:type_name -> chapterhouse.international.v1.Link
 	6,  // 2: chapterhouse.international.v1.Announcement.audience:type_name -> chapterhouse.international.v1.Audience
 	1,  // 3: chapterhouse.international.v1.Announcement.priority:type_name -> chapterhouse.international.v1.Announcement.Priority
-	24, // 4: chapterhouse.international.v1.Announcement.relay_deadline:type_name -> google.protobuf.Duration
+	25, // 4: chapterhouse.international.v1.Announcement.relay_deadline:type_name -> google.protobuf.Duration
 	0,  // 5: chapterhouse.international.v1.Announcement.state:type_name -> chapterhouse.international.v1.Announcement.State
-	25, // 6: chapterhouse.international.v1.Announcement.publish_time:type_name -> google.protobuf.Timestamp
-	25, // 7: chapterhouse.international.v1.Announcement.relay_deadline_time:type_name -> google.protobuf.Timestamp
-	25, // 8: chapterhouse.international.v1.Announcement.recall_time:type_name -> google.protobuf.Timestamp
-	25, // 9: chapterhouse.international.v1.Announcement.create_time:type_name -> google.protobuf.Timestamp
-	25, // 10: chapterhouse.international.v1.Announcement.update_time:type_name -> google.protobuf.Timestamp
-	26, // 11: chapterhouse.international.v1.Audience.charter_states:type_name -> chapterhouse.international.v1.Charter.State
+	26, // 6: chapterhouse.international.v1.Announcement.publish_time:type_name -> google.protobuf.Timestamp
+	26, // 7: chapterhouse.international.v1.Announcement.relay_deadline_time:type_name -> google.protobuf.Timestamp
+	26, // 8: chapterhouse.international.v1.Announcement.recall_time:type_name -> google.protobuf.Timestamp
+	26, // 9: chapterhouse.international.v1.Announcement.create_time:type_name -> google.protobuf.Timestamp
+	26, // 10: chapterhouse.international.v1.Announcement.update_time:type_name -> google.protobuf.Timestamp
+	27, // 11: chapterhouse.international.v1.Audience.charter_states:type_name -> chapterhouse.international.v1.Charter.State
 	8,  // 12: chapterhouse.international.v1.AnnouncementPreview.by_region:type_name -> chapterhouse.international.v1.RegionPreview
 	9,  // 13: chapterhouse.international.v1.AnnouncementPreview.texts:type_name -> chapterhouse.international.v1.RenderedText
 	11, // 14: chapterhouse.international.v1.AnnouncementReach.relays:type_name -> chapterhouse.international.v1.RelayCounts
 	13, // 15: chapterhouse.international.v1.AnnouncementReach.total:type_name -> chapterhouse.international.v1.ReachFigures
 	12, // 16: chapterhouse.international.v1.AnnouncementReach.regions:type_name -> chapterhouse.international.v1.RegionReach
 	2,  // 17: chapterhouse.international.v1.RegionReach.state:type_name -> chapterhouse.international.v1.RegionReach.State
-	25, // 18: chapterhouse.international.v1.RegionReach.arrive_time:type_name -> google.protobuf.Timestamp
-	25, // 19: chapterhouse.international.v1.RegionReach.deadline_time:type_name -> google.protobuf.Timestamp
-	25, // 20: chapterhouse.international.v1.RegionReach.hold_until_time:type_name -> google.protobuf.Timestamp
-	25, // 21: chapterhouse.international.v1.RegionReach.forward_time:type_name -> google.protobuf.Timestamp
+	26, // 18: chapterhouse.international.v1.RegionReach.arrive_time:type_name -> google.protobuf.Timestamp
+	26, // 19: chapterhouse.international.v1.RegionReach.deadline_time:type_name -> google.protobuf.Timestamp
+	26, // 20: chapterhouse.international.v1.RegionReach.hold_until_time:type_name -> google.protobuf.Timestamp
+	26, // 21: chapterhouse.international.v1.RegionReach.forward_time:type_name -> google.protobuf.Timestamp
 	13, // 22: chapterhouse.international.v1.RegionReach.reach:type_name -> chapterhouse.international.v1.ReachFigures
 	13, // 23: chapterhouse.international.v1.RegionReach.total:type_name -> chapterhouse.international.v1.ReachFigures
 	12, // 24: chapterhouse.international.v1.RegionReach.children:type_name -> chapterhouse.international.v1.RegionReach
-	3,  // 25: chapterhouse.international.v1.CreateAnnouncementRequest.announcement:type_name -> chapterhouse.international.v1.Announcement
-	0,  // 26: chapterhouse.international.v1.ListAnnouncementsRequest.state:type_name -> chapterhouse.international.v1.Announcement.State
-	3,  // 27: chapterhouse.international.v1.ListAnnouncementsResponse.announcements:type_name -> chapterhouse.international.v1.Announcement
-	3,  // 28: chapterhouse.international.v1.UpdateAnnouncementRequest.announcement:type_name -> chapterhouse.international.v1.Announcement
-	27, // 29: chapterhouse.international.v1.UpdateAnnouncementRequest.update_mask:type_name -> google.protobuf.FieldMask
-	25, // 30: chapterhouse.international.v1.PublishAnnouncementRequest.publish_time:type_name -> google.protobuf.Timestamp
-	4,  // 31: chapterhouse.international.v1.CorrectAnnouncementRequest.translations:type_name -> chapterhouse.international.v1.Translation
-	5,  // 32: chapterhouse.international.v1.CorrectAnnouncementRequest.links:type_name -> chapterhouse.international.v1.Link
-	14, // 33: chapterhouse.international.v1.AnnouncementService.CreateAnnouncement:input_type -> chapterhouse.international.v1.CreateAnnouncementRequest
-	15, // 34: chapterhouse.international.v1.AnnouncementService.GetAnnouncement:input_type -> chapterhouse.international.v1.GetAnnouncementRequest
-	16, // 35: chapterhouse.international.v1.AnnouncementService.ListAnnouncements:input_type -> chapterhouse.international.v1.ListAnnouncementsRequest
-	18, // 36: chapterhouse.international.v1.AnnouncementService.UpdateAnnouncement:input_type -> chapterhouse.international.v1.UpdateAnnouncementRequest
-	19, // 37: chapterhouse.international.v1.AnnouncementService.PublishAnnouncement:input_type -> chapterhouse.international.v1.PublishAnnouncementRequest
-	20, // 38: chapterhouse.international.v1.AnnouncementService.CorrectAnnouncement:input_type -> chapterhouse.international.v1.CorrectAnnouncementRequest
-	21, // 39: chapterhouse.international.v1.AnnouncementService.RecallAnnouncement:input_type -> chapterhouse.international.v1.RecallAnnouncementRequest
-	22, // 40: chapterhouse.international.v1.AnnouncementService.PreviewAnnouncement:input_type -> chapterhouse.international.v1.PreviewAnnouncementRequest
-	23, // 41: chapterhouse.international.v1.AnnouncementService.GetAnnouncementReach:input_type -> chapterhouse.international.v1.GetAnnouncementReachRequest
-	3,  // 42: chapterhouse.international.v1.AnnouncementService.CreateAnnouncement:output_type -> chapterhouse.international.v1.Announcement
-	3,  // 43: chapterhouse.international.v1.AnnouncementService.GetAnnouncement:output_type -> chapterhouse.international.v1.Announcement
-	17, // 44: chapterhouse.international.v1.AnnouncementService.ListAnnouncements:output_type -> chapterhouse.international.v1.ListAnnouncementsResponse
-	3,  // 45: chapterhouse.international.v1.AnnouncementService.UpdateAnnouncement:output_type -> chapterhouse.international.v1.Announcement
-	3,  // 46: chapterhouse.international.v1.AnnouncementService.PublishAnnouncement:output_type -> chapterhouse.international.v1.Announcement
-	3,  // 47: chapterhouse.international.v1.AnnouncementService.CorrectAnnouncement:output_type -> chapterhouse.international.v1.Announcement
-	3,  // 48: chapterhouse.international.v1.AnnouncementService.RecallAnnouncement:output_type -> chapterhouse.international.v1.Announcement
-	7,  // 49: chapterhouse.international.v1.AnnouncementService.PreviewAnnouncement:output_type -> chapterhouse.international.v1.AnnouncementPreview
-	10, // 50: chapterhouse.international.v1.AnnouncementService.GetAnnouncementReach:output_type -> chapterhouse.international.v1.AnnouncementReach
-	42, // [42:51] is the sub-list for method output_type
-	33, // [33:42] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	26, // 25: chapterhouse.international.v1.RegionReach.waiting_since_time:type_name -> google.protobuf.Timestamp
+	3,  // 26: chapterhouse.international.v1.CreateAnnouncementRequest.announcement:type_name -> chapterhouse.international.v1.Announcement
+	0,  // 27: chapterhouse.international.v1.ListAnnouncementsRequest.state:type_name -> chapterhouse.international.v1.Announcement.State
+	3,  // 28: chapterhouse.international.v1.ListAnnouncementsResponse.announcements:type_name -> chapterhouse.international.v1.Announcement
+	3,  // 29: chapterhouse.international.v1.UpdateAnnouncementRequest.announcement:type_name -> chapterhouse.international.v1.Announcement
+	28, // 30: chapterhouse.international.v1.UpdateAnnouncementRequest.update_mask:type_name -> google.protobuf.FieldMask
+	26, // 31: chapterhouse.international.v1.PublishAnnouncementRequest.publish_time:type_name -> google.protobuf.Timestamp
+	4,  // 32: chapterhouse.international.v1.CorrectAnnouncementRequest.translations:type_name -> chapterhouse.international.v1.Translation
+	5,  // 33: chapterhouse.international.v1.CorrectAnnouncementRequest.links:type_name -> chapterhouse.international.v1.Link
+	14, // 34: chapterhouse.international.v1.AnnouncementService.CreateAnnouncement:input_type -> chapterhouse.international.v1.CreateAnnouncementRequest
+	15, // 35: chapterhouse.international.v1.AnnouncementService.GetAnnouncement:input_type -> chapterhouse.international.v1.GetAnnouncementRequest
+	16, // 36: chapterhouse.international.v1.AnnouncementService.ListAnnouncements:input_type -> chapterhouse.international.v1.ListAnnouncementsRequest
+	18, // 37: chapterhouse.international.v1.AnnouncementService.UpdateAnnouncement:input_type -> chapterhouse.international.v1.UpdateAnnouncementRequest
+	19, // 38: chapterhouse.international.v1.AnnouncementService.DeleteAnnouncement:input_type -> chapterhouse.international.v1.DeleteAnnouncementRequest
+	20, // 39: chapterhouse.international.v1.AnnouncementService.PublishAnnouncement:input_type -> chapterhouse.international.v1.PublishAnnouncementRequest
+	21, // 40: chapterhouse.international.v1.AnnouncementService.CorrectAnnouncement:input_type -> chapterhouse.international.v1.CorrectAnnouncementRequest
+	22, // 41: chapterhouse.international.v1.AnnouncementService.RecallAnnouncement:input_type -> chapterhouse.international.v1.RecallAnnouncementRequest
+	23, // 42: chapterhouse.international.v1.AnnouncementService.PreviewAnnouncement:input_type -> chapterhouse.international.v1.PreviewAnnouncementRequest
+	24, // 43: chapterhouse.international.v1.AnnouncementService.GetAnnouncementReach:input_type -> chapterhouse.international.v1.GetAnnouncementReachRequest
+	3,  // 44: chapterhouse.international.v1.AnnouncementService.CreateAnnouncement:output_type -> chapterhouse.international.v1.Announcement
+	3,  // 45: chapterhouse.international.v1.AnnouncementService.GetAnnouncement:output_type -> chapterhouse.international.v1.Announcement
+	17, // 46: chapterhouse.international.v1.AnnouncementService.ListAnnouncements:output_type -> chapterhouse.international.v1.ListAnnouncementsResponse
+	3,  // 47: chapterhouse.international.v1.AnnouncementService.UpdateAnnouncement:output_type -> chapterhouse.international.v1.Announcement
+	29, // 48: chapterhouse.international.v1.AnnouncementService.DeleteAnnouncement:output_type -> google.protobuf.Empty
+	3,  // 49: chapterhouse.international.v1.AnnouncementService.PublishAnnouncement:output_type -> chapterhouse.international.v1.Announcement
+	3,  // 50: chapterhouse.international.v1.AnnouncementService.CorrectAnnouncement:output_type -> chapterhouse.international.v1.Announcement
+	3,  // 51: chapterhouse.international.v1.AnnouncementService.RecallAnnouncement:output_type -> chapterhouse.international.v1.Announcement
+	7,  // 52: chapterhouse.international.v1.AnnouncementService.PreviewAnnouncement:output_type -> chapterhouse.international.v1.AnnouncementPreview
+	10, // 53: chapterhouse.international.v1.AnnouncementService.GetAnnouncementReach:output_type -> chapterhouse.international.v1.AnnouncementReach
+	44, // [44:54] is the sub-list for method output_type
+	34, // [34:44] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_international_v1_announcements_proto_init() }
@@ -2138,7 +2254,7 @@ func file_chapterhouse_international_v1_announcements_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chapterhouse_international_v1_announcements_proto_rawDesc), len(file_chapterhouse_international_v1_announcements_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -11,6 +11,7 @@ import (
 	grpc "google.golang.org/grpc"
 	codes "google.golang.org/grpc/codes"
 	status "google.golang.org/grpc/status"
+	emptypb "google.golang.org/protobuf/types/known/emptypb"
 )
 
 // This is a compile-time assertion to ensure that this generated file
@@ -23,6 +24,7 @@ const (
 	AnnouncementService_GetAnnouncement_FullMethodName      = "/chapterhouse.international.v1.AnnouncementService/GetAnnouncement"
 	AnnouncementService_ListAnnouncements_FullMethodName    = "/chapterhouse.international.v1.AnnouncementService/ListAnnouncements"
 	AnnouncementService_UpdateAnnouncement_FullMethodName   = "/chapterhouse.international.v1.AnnouncementService/UpdateAnnouncement"
+	AnnouncementService_DeleteAnnouncement_FullMethodName   = "/chapterhouse.international.v1.AnnouncementService/DeleteAnnouncement"
 	AnnouncementService_PublishAnnouncement_FullMethodName  = "/chapterhouse.international.v1.AnnouncementService/PublishAnnouncement"
 	AnnouncementService_CorrectAnnouncement_FullMethodName  = "/chapterhouse.international.v1.AnnouncementService/CorrectAnnouncement"
 	AnnouncementService_RecallAnnouncement_FullMethodName   = "/chapterhouse.international.v1.AnnouncementService/RecallAnnouncement"
@@ -46,6 +48,8 @@ type AnnouncementServiceClient interface {
 	ListAnnouncements(ctx context.Context, in *ListAnnouncementsRequest, opts ...grpc.CallOption) (*ListAnnouncementsResponse, error)
 	// Changes a draft. What is scheduled or published is changed by :correct alone.
 	UpdateAnnouncement(ctx context.Context, in *UpdateAnnouncementRequest, opts ...grpc.CallOption) (*Announcement, error)
+	// Removes a draft, or what is scheduled, before anybody else has heard of it. What is published is taken back by :recall.
+	DeleteAnnouncement(ctx context.Context, in *DeleteAnnouncementRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// Publishes a draft or what is scheduled: now, or at a time to come, until when it is SCHEDULED.
 	PublishAnnouncement(ctx context.Context, in *PublishAnnouncementRequest, opts ...grpc.CallOption) (*Announcement, error)
 	// Makes a new edition of what is published. It follows the ways that the earlier one went, without anybody's forwarding.
@@ -100,6 +104,16 @@ func (c *announcementServiceClient) UpdateAnnouncement(ctx context.Context, in *
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Announcement)
 	err := c.cc.Invoke(ctx, AnnouncementService_UpdateAnnouncement_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *announcementServiceClient) DeleteAnnouncement(ctx context.Context, in *DeleteAnnouncementRequest, opts ...grpc.CallOption) (*emptypb.Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(emptypb.Empty)
+	err := c.cc.Invoke(ctx, AnnouncementService_DeleteAnnouncement_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -172,6 +186,8 @@ type AnnouncementServiceServer interface {
 	ListAnnouncements(context.Context, *ListAnnouncementsRequest) (*ListAnnouncementsResponse, error)
 	// Changes a draft. What is scheduled or published is changed by :correct alone.
 	UpdateAnnouncement(context.Context, *UpdateAnnouncementRequest) (*Announcement, error)
+	// Removes a draft, or what is scheduled, before anybody else has heard of it. What is published is taken back by :recall.
+	DeleteAnnouncement(context.Context, *DeleteAnnouncementRequest) (*emptypb.Empty, error)
 	// Publishes a draft or what is scheduled: now, or at a time to come, until when it is SCHEDULED.
 	PublishAnnouncement(context.Context, *PublishAnnouncementRequest) (*Announcement, error)
 	// Makes a new edition of what is published. It follows the ways that the earlier one went, without anybody's forwarding.
@@ -203,6 +219,9 @@ func (UnimplementedAnnouncementServiceServer) ListAnnouncements(context.Context,
 }
 func (UnimplementedAnnouncementServiceServer) UpdateAnnouncement(context.Context, *UpdateAnnouncementRequest) (*Announcement, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateAnnouncement not implemented")
+}
+func (UnimplementedAnnouncementServiceServer) DeleteAnnouncement(context.Context, *DeleteAnnouncementRequest) (*emptypb.Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteAnnouncement not implemented")
 }
 func (UnimplementedAnnouncementServiceServer) PublishAnnouncement(context.Context, *PublishAnnouncementRequest) (*Announcement, error) {
 	return nil, status.Error(codes.Unimplemented, "method PublishAnnouncement not implemented")
@@ -308,6 +327,24 @@ func _AnnouncementService_UpdateAnnouncement_Handler(srv interface{}, ctx contex
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AnnouncementServiceServer).UpdateAnnouncement(ctx, req.(*UpdateAnnouncementRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AnnouncementService_DeleteAnnouncement_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteAnnouncementRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AnnouncementServiceServer).DeleteAnnouncement(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AnnouncementService_DeleteAnnouncement_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AnnouncementServiceServer).DeleteAnnouncement(ctx, req.(*DeleteAnnouncementRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -424,6 +461,10 @@ var AnnouncementService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdateAnnouncement",
 			Handler:    _AnnouncementService_UpdateAnnouncement_Handler,
+		},
+		{
+			MethodName: "DeleteAnnouncement",
+			Handler:    _AnnouncementService_DeleteAnnouncement_Handler,
 		},
 		{
 			MethodName: "PublishAnnouncement",

@@ -13,6 +13,8 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -101,6 +103,379 @@ func (Charter_State) EnumDescriptor() ([]byte, []int) {
 	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{0, 0}
 }
 
+// Reason is why, in a word that programs can sort by.
+type Charter_Reason int32
+
+const (
+	Charter_REASON_UNSPECIFIED Charter_Reason = 0
+	Charter_BELOW_THRESHOLD    Charter_Reason = 1
+	Charter_TOO_FEW_PEOPLE     Charter_Reason = 2
+	Charter_TOO_FEW_OFFICERS   Charter_Reason = 3
+	Charter_NOT_ACTIVE         Charter_Reason = 4
+	// The lists do not look like those of a chapter.
+	Charter_LISTS_IMPLAUSIBLE      Charter_Reason = 5
+	Charter_INFORMATION_MISSING    Charter_Reason = 6
+	Charter_NAME_NOT_ALLOWED       Charter_Reason = 7
+	Charter_ANOTHER_CHAPTER_NEARBY Charter_Reason = 8
+	Charter_CONDUCT                Charter_Reason = 9
+	// By itself, since the grace period was over.
+	Charter_GRACE_ENDED Charter_Reason = 10
+	Charter_OTHER       Charter_Reason = 11
+)
+
+// Enum value maps for Charter_Reason.
+var (
+	Charter_Reason_name = map[int32]string{
+		0:  "REASON_UNSPECIFIED",
+		1:  "BELOW_THRESHOLD",
+		2:  "TOO_FEW_PEOPLE",
+		3:  "TOO_FEW_OFFICERS",
+		4:  "NOT_ACTIVE",
+		5:  "LISTS_IMPLAUSIBLE",
+		6:  "INFORMATION_MISSING",
+		7:  "NAME_NOT_ALLOWED",
+		8:  "ANOTHER_CHAPTER_NEARBY",
+		9:  "CONDUCT",
+		10: "GRACE_ENDED",
+		11: "OTHER",
+	}
+	Charter_Reason_value = map[string]int32{
+		"REASON_UNSPECIFIED":     0,
+		"BELOW_THRESHOLD":        1,
+		"TOO_FEW_PEOPLE":         2,
+		"TOO_FEW_OFFICERS":       3,
+		"NOT_ACTIVE":             4,
+		"LISTS_IMPLAUSIBLE":      5,
+		"INFORMATION_MISSING":    6,
+		"NAME_NOT_ALLOWED":       7,
+		"ANOTHER_CHAPTER_NEARBY": 8,
+		"CONDUCT":                9,
+		"GRACE_ENDED":            10,
+		"OTHER":                  11,
+	}
+)
+
+func (x Charter_Reason) Enum() *Charter_Reason {
+	p := new(Charter_Reason)
+	*p = x
+	return p
+}
+
+func (x Charter_Reason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Charter_Reason) Descriptor() protoreflect.EnumDescriptor {
+	return file_chapterhouse_international_v1_charters_proto_enumTypes[1].Descriptor()
+}
+
+func (Charter_Reason) Type() protoreflect.EnumType {
+	return &file_chapterhouse_international_v1_charters_proto_enumTypes[1]
+}
+
+func (x Charter_Reason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Charter_Reason.Descriptor instead.
+func (Charter_Reason) EnumDescriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{0, 1}
+}
+
+// Task is what waits for staff.
+type Charter_Task int32
+
+const (
+	Charter_TASK_UNSPECIFIED Charter_Task = 0
+	// To decide on an application.
+	Charter_DECISION Charter_Task = 1
+	// The same, which one person has approved already.
+	Charter_SECOND_APPROVAL Charter_Task = 2
+	// The grace period is over, and the chapter is still below the line.
+	Charter_GRACE_OVER Charter_Task = 3
+	// The chapter asked for its renewal, or its renewal was due.
+	Charter_RENEWAL Charter_Task = 4
+	// A suspended chapter is eligible again.
+	Charter_REINSTATEMENT Charter_Task = 5
+)
+
+// Enum value maps for Charter_Task.
+var (
+	Charter_Task_name = map[int32]string{
+		0: "TASK_UNSPECIFIED",
+		1: "DECISION",
+		2: "SECOND_APPROVAL",
+		3: "GRACE_OVER",
+		4: "RENEWAL",
+		5: "REINSTATEMENT",
+	}
+	Charter_Task_value = map[string]int32{
+		"TASK_UNSPECIFIED": 0,
+		"DECISION":         1,
+		"SECOND_APPROVAL":  2,
+		"GRACE_OVER":       3,
+		"RENEWAL":          4,
+		"REINSTATEMENT":    5,
+	}
+)
+
+func (x Charter_Task) Enum() *Charter_Task {
+	p := new(Charter_Task)
+	*p = x
+	return p
+}
+
+func (x Charter_Task) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Charter_Task) Descriptor() protoreflect.EnumDescriptor {
+	return file_chapterhouse_international_v1_charters_proto_enumTypes[2].Descriptor()
+}
+
+func (Charter_Task) Type() protoreflect.EnumType {
+	return &file_chapterhouse_international_v1_charters_proto_enumTypes[2]
+}
+
+func (x Charter_Task) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Charter_Task.Descriptor instead.
+func (Charter_Task) EnumDescriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{0, 2}
+}
+
+// Visibility is who may read it.
+type CharterComment_Visibility int32
+
+const (
+	CharterComment_VISIBILITY_UNSPECIFIED CharterComment_Visibility = 0
+	// Staff and auditors.
+	CharterComment_INTERNAL CharterComment_Visibility = 1
+	// The chapter, too, and its coordinators.
+	CharterComment_CHAPTER CharterComment_Visibility = 2
+)
+
+// Enum value maps for CharterComment_Visibility.
+var (
+	CharterComment_Visibility_name = map[int32]string{
+		0: "VISIBILITY_UNSPECIFIED",
+		1: "INTERNAL",
+		2: "CHAPTER",
+	}
+	CharterComment_Visibility_value = map[string]int32{
+		"VISIBILITY_UNSPECIFIED": 0,
+		"INTERNAL":               1,
+		"CHAPTER":                2,
+	}
+)
+
+func (x CharterComment_Visibility) Enum() *CharterComment_Visibility {
+	p := new(CharterComment_Visibility)
+	*p = x
+	return p
+}
+
+func (x CharterComment_Visibility) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CharterComment_Visibility) Descriptor() protoreflect.EnumDescriptor {
+	return file_chapterhouse_international_v1_charters_proto_enumTypes[3].Descriptor()
+}
+
+func (CharterComment_Visibility) Type() protoreflect.EnumType {
+	return &file_chapterhouse_international_v1_charters_proto_enumTypes[3]
+}
+
+func (x CharterComment_Visibility) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CharterComment_Visibility.Descriptor instead.
+func (CharterComment_Visibility) EnumDescriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{6, 0}
+}
+
+// Kind is what is asked for.
+type CharterRequirement_Kind int32
+
+const (
+	CharterRequirement_KIND_UNSPECIFIED CharterRequirement_Kind = 0
+	// Enough of the people hold international membership; `have` and `want` are people.
+	CharterRequirement_THRESHOLD CharterRequirement_Kind = 1
+	// Enough people; `have` and `want` are people.
+	CharterRequirement_MINIMUM_PEOPLE CharterRequirement_Kind = 2
+	// Enough officers; `have` is absent where the chapter's site has not told.
+	CharterRequirement_MINIMUM_OFFICERS CharterRequirement_Kind = 3
+	// Something on the lists changed lately; `have` is days since the last change, absent where there was none, and `want`
+	// the most that it may be.
+	CharterRequirement_ACTIVITY CharterRequirement_Kind = 4
+)
+
+// Enum value maps for CharterRequirement_Kind.
+var (
+	CharterRequirement_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "THRESHOLD",
+		2: "MINIMUM_PEOPLE",
+		3: "MINIMUM_OFFICERS",
+		4: "ACTIVITY",
+	}
+	CharterRequirement_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"THRESHOLD":        1,
+		"MINIMUM_PEOPLE":   2,
+		"MINIMUM_OFFICERS": 3,
+		"ACTIVITY":         4,
+	}
+)
+
+func (x CharterRequirement_Kind) Enum() *CharterRequirement_Kind {
+	p := new(CharterRequirement_Kind)
+	*p = x
+	return p
+}
+
+func (x CharterRequirement_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CharterRequirement_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_chapterhouse_international_v1_charters_proto_enumTypes[4].Descriptor()
+}
+
+func (CharterRequirement_Kind) Type() protoreflect.EnumType {
+	return &file_chapterhouse_international_v1_charters_proto_enumTypes[4]
+}
+
+func (x CharterRequirement_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CharterRequirement_Kind.Descriptor instead.
+func (CharterRequirement_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{7, 0}
+}
+
+// Kind is what is striking.
+type CharterAnomaly_Kind int32
+
+const (
+	CharterAnomaly_KIND_UNSPECIFIED CharterAnomaly_Kind = 0
+	// Many were taken off the lists in the 30 days before the application: `count` of `of`.
+	CharterAnomaly_REMOVALS_BEFORE_APPLYING CharterAnomaly_Kind = 1
+	// The members list and the mailing lists have little to do with each other: `count` people of the smaller one, which has
+	// `of`, are on both, or the larger has more than five times as many.
+	CharterAnomaly_LISTS_FAR_APART CharterAnomaly_Kind = 2
+	// Many were added at once, in one change of a list, from one mail domain that had nobody on it before: `count` of `of`
+	// within 90 days. The chapter's site counts them; the domain does not leave it.
+	CharterAnomaly_ADDITIONS_FROM_NEW_DOMAIN CharterAnomaly_Kind = 3
+)
+
+// Enum value maps for CharterAnomaly_Kind.
+var (
+	CharterAnomaly_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "REMOVALS_BEFORE_APPLYING",
+		2: "LISTS_FAR_APART",
+		3: "ADDITIONS_FROM_NEW_DOMAIN",
+	}
+	CharterAnomaly_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED":          0,
+		"REMOVALS_BEFORE_APPLYING":  1,
+		"LISTS_FAR_APART":           2,
+		"ADDITIONS_FROM_NEW_DOMAIN": 3,
+	}
+)
+
+func (x CharterAnomaly_Kind) Enum() *CharterAnomaly_Kind {
+	p := new(CharterAnomaly_Kind)
+	*p = x
+	return p
+}
+
+func (x CharterAnomaly_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CharterAnomaly_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_chapterhouse_international_v1_charters_proto_enumTypes[5].Descriptor()
+}
+
+func (CharterAnomaly_Kind) Type() protoreflect.EnumType {
+	return &file_chapterhouse_international_v1_charters_proto_enumTypes[5]
+}
+
+func (x CharterAnomaly_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CharterAnomaly_Kind.Descriptor instead.
+func (CharterAnomaly_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{8, 0}
+}
+
+// State is where a revision is in its life.
+type CharterPolicy_State int32
+
+const (
+	CharterPolicy_STATE_UNSPECIFIED CharterPolicy_State = 0
+	// It comes into force at effective_time.
+	CharterPolicy_SCHEDULED CharterPolicy_State = 1
+	CharterPolicy_IN_FORCE  CharterPolicy_State = 2
+	// A later revision is in force.
+	CharterPolicy_SUPERSEDED CharterPolicy_State = 3
+	// It was withdrawn before it came into force.
+	CharterPolicy_WITHDRAWN CharterPolicy_State = 4
+)
+
+// Enum value maps for CharterPolicy_State.
+var (
+	CharterPolicy_State_name = map[int32]string{
+		0: "STATE_UNSPECIFIED",
+		1: "SCHEDULED",
+		2: "IN_FORCE",
+		3: "SUPERSEDED",
+		4: "WITHDRAWN",
+	}
+	CharterPolicy_State_value = map[string]int32{
+		"STATE_UNSPECIFIED": 0,
+		"SCHEDULED":         1,
+		"IN_FORCE":          2,
+		"SUPERSEDED":        3,
+		"WITHDRAWN":         4,
+	}
+)
+
+func (x CharterPolicy_State) Enum() *CharterPolicy_State {
+	p := new(CharterPolicy_State)
+	*p = x
+	return p
+}
+
+func (x CharterPolicy_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CharterPolicy_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_chapterhouse_international_v1_charters_proto_enumTypes[6].Descriptor()
+}
+
+func (CharterPolicy_State) Type() protoreflect.EnumType {
+	return &file_chapterhouse_international_v1_charters_proto_enumTypes[6]
+}
+
+func (x CharterPolicy_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CharterPolicy_State.Descriptor instead.
+func (CharterPolicy_State) EnumDescriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{12, 0}
+}
+
 // GraceEnd is what happens by itself when the grace period ends.
 type CharterPolicy_GraceEnd int32
 
@@ -137,11 +512,11 @@ func (x CharterPolicy_GraceEnd) String() string {
 }
 
 func (CharterPolicy_GraceEnd) Descriptor() protoreflect.EnumDescriptor {
-	return file_chapterhouse_international_v1_charters_proto_enumTypes[1].Descriptor()
+	return file_chapterhouse_international_v1_charters_proto_enumTypes[7].Descriptor()
 }
 
 func (CharterPolicy_GraceEnd) Type() protoreflect.EnumType {
-	return &file_chapterhouse_international_v1_charters_proto_enumTypes[1]
+	return &file_chapterhouse_international_v1_charters_proto_enumTypes[7]
 }
 
 func (x CharterPolicy_GraceEnd) Number() protoreflect.EnumNumber {
@@ -150,7 +525,66 @@ func (x CharterPolicy_GraceEnd) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CharterPolicy_GraceEnd.Descriptor instead.
 func (CharterPolicy_GraceEnd) EnumDescriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{3, 0}
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{12, 1}
+}
+
+type PolicyChange_Kind int32
+
+const (
+	PolicyChange_KIND_UNSPECIFIED PolicyChange_Kind = 0
+	// It would become eligible.
+	PolicyChange_GAINS PolicyChange_Kind = 1
+	// It would not be eligible any more.
+	PolicyChange_LOSES PolicyChange_Kind = 2
+	// It would not be eligible any more, and its charter would be AT_RISK.
+	PolicyChange_AT_RISK PolicyChange_Kind = 3
+	// It would become eligible, and its charter would be CHARTERED again.
+	PolicyChange_RETURNS PolicyChange_Kind = 4
+)
+
+// Enum value maps for PolicyChange_Kind.
+var (
+	PolicyChange_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "GAINS",
+		2: "LOSES",
+		3: "AT_RISK",
+		4: "RETURNS",
+	}
+	PolicyChange_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"GAINS":            1,
+		"LOSES":            2,
+		"AT_RISK":          3,
+		"RETURNS":          4,
+	}
+)
+
+func (x PolicyChange_Kind) Enum() *PolicyChange_Kind {
+	p := new(PolicyChange_Kind)
+	*p = x
+	return p
+}
+
+func (x PolicyChange_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PolicyChange_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_chapterhouse_international_v1_charters_proto_enumTypes[8].Descriptor()
+}
+
+func (PolicyChange_Kind) Type() protoreflect.EnumType {
+	return &file_chapterhouse_international_v1_charters_proto_enumTypes[8]
+}
+
+func (x PolicyChange_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PolicyChange_Kind.Descriptor instead.
+func (PolicyChange_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{50, 0}
 }
 
 // Charter is the international body's recognition of a chapter.
@@ -174,10 +608,37 @@ type Charter struct {
 	Etag       string                 `protobuf:"bytes,11,opt,name=etag,proto3" json:"etag,omitempty"`
 	// What the chapter wrote when it applied.
 	Note string `protobuf:"bytes,12,opt,name=note,proto3" json:"note,omitempty"`
-	// After DECLINED: when the chapter may apply again.
-	ReapplyTime   *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=reapply_time,json=reapplyTime,proto3" json:"reapply_time,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// After DECLINED, WITHDRAWN, REVOKED and SURRENDERED: when the chapter may apply again.
+	ReapplyTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=reapply_time,json=reapplyTime,proto3" json:"reapply_time,omitempty"`
+	// By when the application should be decided on.
+	ReviewDueTime *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=review_due_time,json=reviewDueTime,proto3" json:"review_due_time,omitempty"`
+	// While CHANGES_REQUESTED: by when the chapter must resubmit. After that the review goes on with what there is.
+	ChangesDueTime *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=changes_due_time,json=changesDueTime,proto3" json:"changes_due_time,omitempty"`
+	// Until when the charter is good, where the policy has renewals.
+	RenewalDueTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=renewal_due_time,json=renewalDueTime,proto3" json:"renewal_due_time,omitempty"`
+	// When the chapter asked for its renewal, which staff have not given yet.
+	RenewalRequestTime *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=renewal_request_time,json=renewalRequestTime,proto3" json:"renewal_request_time,omitempty"`
+	// Until when no deadline runs, and why. The other times already count it in.
+	ProtectUntilTime *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=protect_until_time,json=protectUntilTime,proto3" json:"protect_until_time,omitempty"`
+	ProtectReason    string                 `protobuf:"bytes,19,opt,name=protect_reason,json=protectReason,proto3" json:"protect_reason,omitempty"`
+	// When the reviewer's claim ends by itself.
+	ClaimExpireTime *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=claim_expire_time,json=claimExpireTime,proto3" json:"claim_expire_time,omitempty"`
+	// Until when the charter does not fall AT_RISK, since it was approved against the figures.
+	OverrideUntilTime *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=override_until_time,json=overrideUntilTime,proto3" json:"override_until_time,omitempty"`
+	// Whether a review, a cure or a renewal is past its time.
+	Overdue bool `protobuf:"varint,22,opt,name=overdue,proto3" json:"overdue,omitempty"`
+	// What waits for staff, and since when; absent where nothing does.
+	WaitingFor       Charter_Task           `protobuf:"varint,23,opt,name=waiting_for,json=waitingFor,proto3,enum=chapterhouse.international.v1.Charter_Task" json:"waiting_for,omitempty"`
+	WaitingSinceTime *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=waiting_since_time,json=waitingSinceTime,proto3" json:"waiting_since_time,omitempty"`
+	// What was asked of the chapter last.
+	ChangesRequest *ChangesRequest `protobuf:"bytes,25,opt,name=changes_request,json=changesRequest,proto3" json:"changes_request,omitempty"`
+	// While a second approval is missing: the first.
+	FirstApproval *CharterApproval `protobuf:"bytes,26,opt,name=first_approval,json=firstApproval,proto3" json:"first_approval,omitempty"`
+	// What is left of the grace period should the chapter fall below the line before grace_whole_time; absent where all of it is.
+	GraceLeft      *durationpb.Duration   `protobuf:"bytes,27,opt,name=grace_left,json=graceLeft,proto3" json:"grace_left,omitempty"`
+	GraceWholeTime *timestamppb.Timestamp `protobuf:"bytes,28,opt,name=grace_whole_time,json=graceWholeTime,proto3" json:"grace_whole_time,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Charter) Reset() {
@@ -301,6 +762,314 @@ func (x *Charter) GetReapplyTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Charter) GetReviewDueTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReviewDueTime
+	}
+	return nil
+}
+
+func (x *Charter) GetChangesDueTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ChangesDueTime
+	}
+	return nil
+}
+
+func (x *Charter) GetRenewalDueTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RenewalDueTime
+	}
+	return nil
+}
+
+func (x *Charter) GetRenewalRequestTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RenewalRequestTime
+	}
+	return nil
+}
+
+func (x *Charter) GetProtectUntilTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ProtectUntilTime
+	}
+	return nil
+}
+
+func (x *Charter) GetProtectReason() string {
+	if x != nil {
+		return x.ProtectReason
+	}
+	return ""
+}
+
+func (x *Charter) GetClaimExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ClaimExpireTime
+	}
+	return nil
+}
+
+func (x *Charter) GetOverrideUntilTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OverrideUntilTime
+	}
+	return nil
+}
+
+func (x *Charter) GetOverdue() bool {
+	if x != nil {
+		return x.Overdue
+	}
+	return false
+}
+
+func (x *Charter) GetWaitingFor() Charter_Task {
+	if x != nil {
+		return x.WaitingFor
+	}
+	return Charter_TASK_UNSPECIFIED
+}
+
+func (x *Charter) GetWaitingSinceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.WaitingSinceTime
+	}
+	return nil
+}
+
+func (x *Charter) GetChangesRequest() *ChangesRequest {
+	if x != nil {
+		return x.ChangesRequest
+	}
+	return nil
+}
+
+func (x *Charter) GetFirstApproval() *CharterApproval {
+	if x != nil {
+		return x.FirstApproval
+	}
+	return nil
+}
+
+func (x *Charter) GetGraceLeft() *durationpb.Duration {
+	if x != nil {
+		return x.GraceLeft
+	}
+	return nil
+}
+
+func (x *Charter) GetGraceWholeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.GraceWholeTime
+	}
+	return nil
+}
+
+// ChangesRequest is what the chapter was asked to change.
+type ChangesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subject       string                 `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
+	Reasons       []Charter_Reason       `protobuf:"varint,2,rep,packed,name=reasons,proto3,enum=chapterhouse.international.v1.Charter_Reason" json:"reasons,omitempty"`
+	Note          string                 `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
+	RequestTime   *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=request_time,json=requestTime,proto3" json:"request_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangesRequest) Reset() {
+	*x = ChangesRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangesRequest) ProtoMessage() {}
+
+func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangesRequest.ProtoReflect.Descriptor instead.
+func (*ChangesRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ChangesRequest) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *ChangesRequest) GetReasons() []Charter_Reason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *ChangesRequest) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *ChangesRequest) GetRequestTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RequestTime
+	}
+	return nil
+}
+
+// CharterApproval is one person's approval.
+type CharterApproval struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Subject string                 `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
+	Note    string                 `protobuf:"bytes,2,opt,name=note,proto3" json:"note,omitempty"`
+	// The standing that it was given on.
+	StandingEtag string                 `protobuf:"bytes,3,opt,name=standing_etag,json=standingEtag,proto3" json:"standing_etag,omitempty"`
+	ApproveTime  *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=approve_time,json=approveTime,proto3" json:"approve_time,omitempty"`
+	// Where it was given against the figures.
+	Override      *CharterOverride `protobuf:"bytes,5,opt,name=override,proto3" json:"override,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CharterApproval) Reset() {
+	*x = CharterApproval{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CharterApproval) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CharterApproval) ProtoMessage() {}
+
+func (x *CharterApproval) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CharterApproval.ProtoReflect.Descriptor instead.
+func (*CharterApproval) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *CharterApproval) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *CharterApproval) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *CharterApproval) GetStandingEtag() string {
+	if x != nil {
+		return x.StandingEtag
+	}
+	return ""
+}
+
+func (x *CharterApproval) GetApproveTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ApproveTime
+	}
+	return nil
+}
+
+func (x *CharterApproval) GetOverride() *CharterOverride {
+	if x != nil {
+		return x.Override
+	}
+	return nil
+}
+
+// CharterOverride is an approval against the figures.
+type CharterOverride struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why; the record shows it for good.
+	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Until when the charter does not fall AT_RISK; afterwards the figures decide.
+	UntilTime     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=until_time,json=untilTime,proto3" json:"until_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CharterOverride) Reset() {
+	*x = CharterOverride{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CharterOverride) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CharterOverride) ProtoMessage() {}
+
+func (x *CharterOverride) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CharterOverride.ProtoReflect.Descriptor instead.
+func (*CharterOverride) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CharterOverride) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *CharterOverride) GetUntilTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UntilTime
+	}
+	return nil
+}
+
 // CharterDecision is who decided, why, and on which figures.
 type CharterDecision struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -308,15 +1077,20 @@ type CharterDecision struct {
 	Note       string                 `protobuf:"bytes,2,opt,name=note,proto3" json:"note,omitempty"`
 	DecideTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=decide_time,json=decideTime,proto3" json:"decide_time,omitempty"`
 	// The standing as it was at that moment.
-	Standing       *Standing `protobuf:"bytes,4,opt,name=standing,proto3" json:"standing,omitempty"`
-	PolicyRevision string    `protobuf:"bytes,5,opt,name=policy_revision,json=policyRevision,proto3" json:"policy_revision,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	Standing       *Standing        `protobuf:"bytes,4,opt,name=standing,proto3" json:"standing,omitempty"`
+	PolicyRevision string           `protobuf:"bytes,5,opt,name=policy_revision,json=policyRevision,proto3" json:"policy_revision,omitempty"`
+	Reasons        []Charter_Reason `protobuf:"varint,6,rep,packed,name=reasons,proto3,enum=chapterhouse.international.v1.Charter_Reason" json:"reasons,omitempty"`
+	// The approval that this one completed, where the policy asks for two.
+	FirstApproval *CharterApproval `protobuf:"bytes,7,opt,name=first_approval,json=firstApproval,proto3" json:"first_approval,omitempty"`
+	// Where it was an approval against the figures.
+	Override      *CharterOverride `protobuf:"bytes,8,opt,name=override,proto3" json:"override,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CharterDecision) Reset() {
 	*x = CharterDecision{}
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[1]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -328,7 +1102,7 @@ func (x *CharterDecision) String() string {
 func (*CharterDecision) ProtoMessage() {}
 
 func (x *CharterDecision) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[1]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -341,7 +1115,7 @@ func (x *CharterDecision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CharterDecision.ProtoReflect.Descriptor instead.
 func (*CharterDecision) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{1}
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CharterDecision) GetSubject() string {
@@ -379,12 +1153,34 @@ func (x *CharterDecision) GetPolicyRevision() string {
 	return ""
 }
 
+func (x *CharterDecision) GetReasons() []Charter_Reason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *CharterDecision) GetFirstApproval() *CharterApproval {
+	if x != nil {
+		return x.FirstApproval
+	}
+	return nil
+}
+
+func (x *CharterDecision) GetOverride() *CharterOverride {
+	if x != nil {
+		return x.Override
+	}
+	return nil
+}
+
 // CharterTransition is one entry of a charter's history.
 type CharterTransition struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `charters/<chapter>/history/<number>`.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The verb, or `eligibilityLost` and `eligibilityRegained` for those that happen by themselves.
+	// The verb, or for those that happen by themselves eligibilityLost, eligibilityRegained, claimExpired, reviewOverdue,
+	// changesOverdue, graceEnded, renewalOverdue, overrideEnded, protectionEnded.
 	Verb      string        `protobuf:"bytes,2,opt,name=verb,proto3" json:"verb,omitempty"`
 	FromState Charter_State `protobuf:"varint,3,opt,name=from_state,json=fromState,proto3,enum=chapterhouse.international.v1.Charter_State" json:"from_state,omitempty"`
 	ToState   Charter_State `protobuf:"varint,4,opt,name=to_state,json=toState,proto3,enum=chapterhouse.international.v1.Charter_State" json:"to_state,omitempty"`
@@ -395,13 +1191,17 @@ type CharterTransition struct {
 	Standing       *Standing              `protobuf:"bytes,7,opt,name=standing,proto3" json:"standing,omitempty"`
 	PolicyRevision string                 `protobuf:"bytes,8,opt,name=policy_revision,json=policyRevision,proto3" json:"policy_revision,omitempty"`
 	CreateTime     *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	Reasons        []Charter_Reason       `protobuf:"varint,10,rep,packed,name=reasons,proto3,enum=chapterhouse.international.v1.Charter_Reason" json:"reasons,omitempty"`
+	// What was set with it: until when a claim, a protection or an override stands, by when an answer, a cure or a renewal is
+	// due, or from when the chapter may apply again.
+	UntilTime     *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=until_time,json=untilTime,proto3" json:"until_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CharterTransition) Reset() {
 	*x = CharterTransition{}
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[2]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -413,7 +1213,7 @@ func (x *CharterTransition) String() string {
 func (*CharterTransition) ProtoMessage() {}
 
 func (x *CharterTransition) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[2]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -426,7 +1226,7 @@ func (x *CharterTransition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CharterTransition.ProtoReflect.Descriptor instead.
 func (*CharterTransition) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{2}
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CharterTransition) GetName() string {
@@ -492,10 +1292,575 @@ func (x *CharterTransition) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *CharterTransition) GetReasons() []Charter_Reason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *CharterTransition) GetUntilTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UntilTime
+	}
+	return nil
+}
+
+// CharterComment is what somebody wrote about a charter.
+type CharterComment struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `charters/<chapter>/comments/<number>`.
+	Name       string                    `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Visibility CharterComment_Visibility `protobuf:"varint,2,opt,name=visibility,proto3,enum=chapterhouse.international.v1.CharterComment_Visibility" json:"visibility,omitempty"`
+	Body       string                    `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`
+	// Who wrote it.
+	Subject       string                 `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
+	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CharterComment) Reset() {
+	*x = CharterComment{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CharterComment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CharterComment) ProtoMessage() {}
+
+func (x *CharterComment) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CharterComment.ProtoReflect.Descriptor instead.
+func (*CharterComment) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CharterComment) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CharterComment) GetVisibility() CharterComment_Visibility {
+	if x != nil {
+		return x.Visibility
+	}
+	return CharterComment_VISIBILITY_UNSPECIFIED
+}
+
+func (x *CharterComment) GetBody() string {
+	if x != nil {
+		return x.Body
+	}
+	return ""
+}
+
+func (x *CharterComment) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *CharterComment) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+// CharterRequirement is one of the policy's demands, and how the chapter meets it.
+type CharterRequirement struct {
+	state       protoimpl.MessageState  `protogen:"open.v1"`
+	Requirement CharterRequirement_Kind `protobuf:"varint,1,opt,name=requirement,proto3,enum=chapterhouse.international.v1.CharterRequirement_Kind" json:"requirement,omitempty"`
+	Met         bool                    `protobuf:"varint,2,opt,name=met,proto3" json:"met,omitempty"`
+	Have        *int32                  `protobuf:"varint,3,opt,name=have,proto3,oneof" json:"have,omitempty"`
+	Want        int32                   `protobuf:"varint,4,opt,name=want,proto3" json:"want,omitempty"`
+	// What would help, in words; empty where it is met.
+	Remedy string `protobuf:"bytes,5,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	// What THRESHOLD and MINIMUM_PEOPLE refer to.
+	Basis         Basis `protobuf:"varint,6,opt,name=basis,proto3,enum=chapterhouse.international.v1.Basis" json:"basis,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CharterRequirement) Reset() {
+	*x = CharterRequirement{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CharterRequirement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CharterRequirement) ProtoMessage() {}
+
+func (x *CharterRequirement) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CharterRequirement.ProtoReflect.Descriptor instead.
+func (*CharterRequirement) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *CharterRequirement) GetRequirement() CharterRequirement_Kind {
+	if x != nil {
+		return x.Requirement
+	}
+	return CharterRequirement_KIND_UNSPECIFIED
+}
+
+func (x *CharterRequirement) GetMet() bool {
+	if x != nil {
+		return x.Met
+	}
+	return false
+}
+
+func (x *CharterRequirement) GetHave() int32 {
+	if x != nil && x.Have != nil {
+		return *x.Have
+	}
+	return 0
+}
+
+func (x *CharterRequirement) GetWant() int32 {
+	if x != nil {
+		return x.Want
+	}
+	return 0
+}
+
+func (x *CharterRequirement) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
+func (x *CharterRequirement) GetBasis() Basis {
+	if x != nil {
+		return x.Basis
+	}
+	return Basis_BASIS_UNSPECIFIED
+}
+
+// CharterAnomaly is something about the figures that a reviewer should ask about. It proves nothing.
+type CharterAnomaly struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  CharterAnomaly_Kind    `protobuf:"varint,1,opt,name=kind,proto3,enum=chapterhouse.international.v1.CharterAnomaly_Kind" json:"kind,omitempty"`
+	Count int32                  `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	Of    int32                  `protobuf:"varint,3,opt,name=of,proto3" json:"of,omitempty"`
+	// The same in words.
+	Text          string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CharterAnomaly) Reset() {
+	*x = CharterAnomaly{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CharterAnomaly) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CharterAnomaly) ProtoMessage() {}
+
+func (x *CharterAnomaly) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CharterAnomaly.ProtoReflect.Descriptor instead.
+func (*CharterAnomaly) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CharterAnomaly) GetKind() CharterAnomaly_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return CharterAnomaly_KIND_UNSPECIFIED
+}
+
+func (x *CharterAnomaly) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *CharterAnomaly) GetOf() int32 {
+	if x != nil {
+		return x.Of
+	}
+	return 0
+}
+
+func (x *CharterAnomaly) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// NearbyChapter is another chapter, seen from the one that is reviewed.
+type NearbyChapter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `chapters/<chapter>`.
+	Chapter     string  `protobuf:"bytes,1,opt,name=chapter,proto3" json:"chapter,omitempty"`
+	DisplayName string  `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	City        string  `protobuf:"bytes,3,opt,name=city,proto3" json:"city,omitempty"`
+	CountryCode string  `protobuf:"bytes,4,opt,name=country_code,json=countryCode,proto3" json:"country_code,omitempty"`
+	DistanceKm  float64 `protobuf:"fixed64,5,opt,name=distance_km,json=distanceKm,proto3" json:"distance_km,omitempty"`
+	// STATE_UNSPECIFIED where it has never applied.
+	CharterState  Charter_State `protobuf:"varint,6,opt,name=charter_state,json=charterState,proto3,enum=chapterhouse.international.v1.Charter_State" json:"charter_state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NearbyChapter) Reset() {
+	*x = NearbyChapter{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NearbyChapter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NearbyChapter) ProtoMessage() {}
+
+func (x *NearbyChapter) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NearbyChapter.ProtoReflect.Descriptor instead.
+func (*NearbyChapter) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *NearbyChapter) GetChapter() string {
+	if x != nil {
+		return x.Chapter
+	}
+	return ""
+}
+
+func (x *NearbyChapter) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *NearbyChapter) GetCity() string {
+	if x != nil {
+		return x.City
+	}
+	return ""
+}
+
+func (x *NearbyChapter) GetCountryCode() string {
+	if x != nil {
+		return x.CountryCode
+	}
+	return ""
+}
+
+func (x *NearbyChapter) GetDistanceKm() float64 {
+	if x != nil {
+		return x.DistanceKm
+	}
+	return 0
+}
+
+func (x *NearbyChapter) GetCharterState() Charter_State {
+	if x != nil {
+		return x.CharterState
+	}
+	return Charter_STATE_UNSPECIFIED
+}
+
+// TrendPoint is where a standing stood at a moment, until the next.
+type TrendPoint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ChangeTime    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=change_time,json=changeTime,proto3" json:"change_time,omitempty"`
+	Membership    *Figures               `protobuf:"bytes,2,opt,name=membership,proto3" json:"membership,omitempty"`
+	Mailing       *Figures               `protobuf:"bytes,3,opt,name=mailing,proto3" json:"mailing,omitempty"`
+	Eligible      bool                   `protobuf:"varint,4,opt,name=eligible,proto3" json:"eligible,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrendPoint) Reset() {
+	*x = TrendPoint{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrendPoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrendPoint) ProtoMessage() {}
+
+func (x *TrendPoint) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrendPoint.ProtoReflect.Descriptor instead.
+func (*TrendPoint) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *TrendPoint) GetChangeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ChangeTime
+	}
+	return nil
+}
+
+func (x *TrendPoint) GetMembership() *Figures {
+	if x != nil {
+		return x.Membership
+	}
+	return nil
+}
+
+func (x *TrendPoint) GetMailing() *Figures {
+	if x != nil {
+		return x.Mailing
+	}
+	return nil
+}
+
+func (x *TrendPoint) GetEligible() bool {
+	if x != nil {
+		return x.Eligible
+	}
+	return false
+}
+
+// CharterReview is what a reviewer needs to know.
+type CharterReview struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `charters/<chapter>`.
+	Name               string   `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Charter            *Charter `protobuf:"bytes,2,opt,name=charter,proto3" json:"charter,omitempty"`
+	ChapterDisplayName string   `protobuf:"bytes,3,opt,name=chapter_display_name,json=chapterDisplayName,proto3" json:"chapter_display_name,omitempty"`
+	// `regions/<region>`; empty while only a list of the chapter has been heard of.
+	Region string `protobuf:"bytes,4,opt,name=region,proto3" json:"region,omitempty"`
+	// The figures on both bases. Its etag is what an approval names.
+	Standing *Standing `protobuf:"bytes,5,opt,name=standing,proto3" json:"standing,omitempty"`
+	// The figures of the last 90 days, oldest first: as they stood 90 days ago, and the last of each day on which they changed.
+	Trend        []*TrendPoint         `protobuf:"bytes,6,rep,name=trend,proto3" json:"trend,omitempty"`
+	Requirements []*CharterRequirement `protobuf:"bytes,7,rep,name=requirements,proto3" json:"requirements,omitempty"`
+	// Absent where the chapter's site has not told.
+	OfficerCount *int32            `protobuf:"varint,8,opt,name=officer_count,json=officerCount,proto3,oneof" json:"officer_count,omitempty"`
+	Anomalies    []*CharterAnomaly `protobuf:"bytes,9,rep,name=anomalies,proto3" json:"anomalies,omitempty"`
+	// At most five; none where it is not known where the chapter is.
+	Nearest []*NearbyChapter `protobuf:"bytes,10,rep,name=nearest,proto3" json:"nearest,omitempty"`
+	// The last 100 transitions, oldest first.
+	History []*CharterTransition `protobuf:"bytes,11,rep,name=history,proto3" json:"history,omitempty"`
+	// The last 100 comments, oldest first.
+	Comments []*CharterComment `protobuf:"bytes,12,rep,name=comments,proto3" json:"comments,omitempty"`
+	// The verbs that the charter's state allows, whoever may use them.
+	Verbs []string `protobuf:"bytes,13,rep,name=verbs,proto3" json:"verbs,omitempty"`
+	// Whether the caller acts for the chapter, and so cannot decide on it.
+	ConflictOfInterest bool `protobuf:"varint,14,opt,name=conflict_of_interest,json=conflictOfInterest,proto3" json:"conflict_of_interest,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *CharterReview) Reset() {
+	*x = CharterReview{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CharterReview) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CharterReview) ProtoMessage() {}
+
+func (x *CharterReview) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CharterReview.ProtoReflect.Descriptor instead.
+func (*CharterReview) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CharterReview) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CharterReview) GetCharter() *Charter {
+	if x != nil {
+		return x.Charter
+	}
+	return nil
+}
+
+func (x *CharterReview) GetChapterDisplayName() string {
+	if x != nil {
+		return x.ChapterDisplayName
+	}
+	return ""
+}
+
+func (x *CharterReview) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *CharterReview) GetStanding() *Standing {
+	if x != nil {
+		return x.Standing
+	}
+	return nil
+}
+
+func (x *CharterReview) GetTrend() []*TrendPoint {
+	if x != nil {
+		return x.Trend
+	}
+	return nil
+}
+
+func (x *CharterReview) GetRequirements() []*CharterRequirement {
+	if x != nil {
+		return x.Requirements
+	}
+	return nil
+}
+
+func (x *CharterReview) GetOfficerCount() int32 {
+	if x != nil && x.OfficerCount != nil {
+		return *x.OfficerCount
+	}
+	return 0
+}
+
+func (x *CharterReview) GetAnomalies() []*CharterAnomaly {
+	if x != nil {
+		return x.Anomalies
+	}
+	return nil
+}
+
+func (x *CharterReview) GetNearest() []*NearbyChapter {
+	if x != nil {
+		return x.Nearest
+	}
+	return nil
+}
+
+func (x *CharterReview) GetHistory() []*CharterTransition {
+	if x != nil {
+		return x.History
+	}
+	return nil
+}
+
+func (x *CharterReview) GetComments() []*CharterComment {
+	if x != nil {
+		return x.Comments
+	}
+	return nil
+}
+
+func (x *CharterReview) GetVerbs() []string {
+	if x != nil {
+		return x.Verbs
+	}
+	return nil
+}
+
+func (x *CharterReview) GetConflictOfInterest() bool {
+	if x != nil {
+		return x.ConflictOfInterest
+	}
+	return false
+}
+
 // CharterPolicy is the rule set by which standings and charters are judged.
 type CharterPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// `charterPolicy`.
+	// `charterPolicy`, or `charterPolicy/revisions/<revision>` where revisions are listed and made.
 	Name     string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Revision string `protobuf:"bytes,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	// 1 to 100; inclusive.
@@ -530,16 +1895,20 @@ type CharterPolicy struct {
 	// Whether a second person must agree to an approval.
 	SecondApproval bool `protobuf:"varint,19,opt,name=second_approval,json=secondApproval,proto3" json:"second_approval,omitempty"`
 	// Who made the revision, and why.
-	Subject       string                 `protobuf:"bytes,20,opt,name=subject,proto3" json:"subject,omitempty"`
-	Note          string                 `protobuf:"bytes,21,opt,name=note,proto3" json:"note,omitempty"`
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Subject    string                 `protobuf:"bytes,20,opt,name=subject,proto3" json:"subject,omitempty"`
+	Note       string                 `protobuf:"bytes,21,opt,name=note,proto3" json:"note,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	State      CharterPolicy_State    `protobuf:"varint,23,opt,name=state,proto3,enum=chapterhouse.international.v1.CharterPolicy_State" json:"state,omitempty"`
+	// When and by whom it was withdrawn.
+	WithdrawTime    *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=withdraw_time,json=withdrawTime,proto3" json:"withdraw_time,omitempty"`
+	WithdrawSubject string                 `protobuf:"bytes,25,opt,name=withdraw_subject,json=withdrawSubject,proto3" json:"withdraw_subject,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *CharterPolicy) Reset() {
 	*x = CharterPolicy{}
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[3]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -551,7 +1920,7 @@ func (x *CharterPolicy) String() string {
 func (*CharterPolicy) ProtoMessage() {}
 
 func (x *CharterPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[3]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -564,7 +1933,7 @@ func (x *CharterPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CharterPolicy.ProtoReflect.Descriptor instead.
 func (*CharterPolicy) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{3}
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CharterPolicy) GetName() string {
@@ -721,6 +2090,27 @@ func (x *CharterPolicy) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *CharterPolicy) GetState() CharterPolicy_State {
+	if x != nil {
+		return x.State
+	}
+	return CharterPolicy_STATE_UNSPECIFIED
+}
+
+func (x *CharterPolicy) GetWithdrawTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.WithdrawTime
+	}
+	return nil
+}
+
+func (x *CharterPolicy) GetWithdrawSubject() string {
+	if x != nil {
+		return x.WithdrawSubject
+	}
+	return ""
+}
+
 type CreateCharterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// chapter and note.
@@ -732,7 +2122,7 @@ type CreateCharterRequest struct {
 
 func (x *CreateCharterRequest) Reset() {
 	*x = CreateCharterRequest{}
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[4]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +2134,7 @@ func (x *CreateCharterRequest) String() string {
 func (*CreateCharterRequest) ProtoMessage() {}
 
 func (x *CreateCharterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[4]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +2147,7 @@ func (x *CreateCharterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateCharterRequest.ProtoReflect.Descriptor instead.
 func (*CreateCharterRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{4}
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CreateCharterRequest) GetCharter() *Charter {
@@ -775,15 +2165,17 @@ func (x *CreateCharterRequest) GetRequestId() string {
 }
 
 type GetCharterRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The charter as it was at this time; now when absent.
+	AsOfTime      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=as_of_time,json=asOfTime,proto3" json:"as_of_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetCharterRequest) Reset() {
 	*x = GetCharterRequest{}
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[5]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -795,7 +2187,7 @@ func (x *GetCharterRequest) String() string {
 func (*GetCharterRequest) ProtoMessage() {}
 
 func (x *GetCharterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[5]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -808,7 +2200,7 @@ func (x *GetCharterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCharterRequest.ProtoReflect.Descriptor instead.
 func (*GetCharterRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{5}
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetCharterRequest) GetName() string {
@@ -818,6 +2210,13 @@ func (x *GetCharterRequest) GetName() string {
 	return ""
 }
 
+func (x *GetCharterRequest) GetAsOfTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AsOfTime
+	}
+	return nil
+}
+
 type ListChartersRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	PageSize  int32                  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
@@ -825,14 +2224,16 @@ type ListChartersRequest struct {
 	// Only charters in this state.
 	State Charter_State `protobuf:"varint,3,opt,name=state,proto3,enum=chapterhouse.international.v1.Charter_State" json:"state,omitempty"`
 	// Only charters of chapters in this region or below it.
-	Region        string `protobuf:"bytes,4,opt,name=region,proto3" json:"region,omitempty"`
+	Region string `protobuf:"bytes,4,opt,name=region,proto3" json:"region,omitempty"`
+	// Only charters of which a review, a cure or a renewal is past its time.
+	Overdue       bool `protobuf:"varint,5,opt,name=overdue,proto3" json:"overdue,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListChartersRequest) Reset() {
 	*x = ListChartersRequest{}
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[6]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -844,7 +2245,7 @@ func (x *ListChartersRequest) String() string {
 func (*ListChartersRequest) ProtoMessage() {}
 
 func (x *ListChartersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[6]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -857,7 +2258,7 @@ func (x *ListChartersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChartersRequest.ProtoReflect.Descriptor instead.
 func (*ListChartersRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{6}
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListChartersRequest) GetPageSize() int32 {
@@ -888,6 +2289,13 @@ func (x *ListChartersRequest) GetRegion() string {
 	return ""
 }
 
+func (x *ListChartersRequest) GetOverdue() bool {
+	if x != nil {
+		return x.Overdue
+	}
+	return false
+}
+
 type ListChartersResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Charters      []*Charter             `protobuf:"bytes,1,rep,name=charters,proto3" json:"charters,omitempty"`
@@ -898,7 +2306,7 @@ type ListChartersResponse struct {
 
 func (x *ListChartersResponse) Reset() {
 	*x = ListChartersResponse{}
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[7]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -910,7 +2318,7 @@ func (x *ListChartersResponse) String() string {
 func (*ListChartersResponse) ProtoMessage() {}
 
 func (x *ListChartersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[7]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -923,7 +2331,7 @@ func (x *ListChartersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChartersResponse.ProtoReflect.Descriptor instead.
 func (*ListChartersResponse) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{7}
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListChartersResponse) GetCharters() []*Charter {
@@ -951,7 +2359,7 @@ type ClaimCharterRequest struct {
 
 func (x *ClaimCharterRequest) Reset() {
 	*x = ClaimCharterRequest{}
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[8]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -963,7 +2371,7 @@ func (x *ClaimCharterRequest) String() string {
 func (*ClaimCharterRequest) ProtoMessage() {}
 
 func (x *ClaimCharterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[8]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -976,7 +2384,7 @@ func (x *ClaimCharterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimCharterRequest.ProtoReflect.Descriptor instead.
 func (*ClaimCharterRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{8}
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ClaimCharterRequest) GetName() string {
@@ -1011,7 +2419,7 @@ type ReleaseCharterRequest struct {
 
 func (x *ReleaseCharterRequest) Reset() {
 	*x = ReleaseCharterRequest{}
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[9]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1023,7 +2431,7 @@ func (x *ReleaseCharterRequest) String() string {
 func (*ReleaseCharterRequest) ProtoMessage() {}
 
 func (x *ReleaseCharterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[9]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1036,7 +2444,7 @@ func (x *ReleaseCharterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseCharterRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseCharterRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{9}
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReleaseCharterRequest) GetName() string {
@@ -1064,17 +2472,19 @@ type ApproveCharterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The etag of the standing that the decision is made on.
-	StandingEtag  string `protobuf:"bytes,2,opt,name=standing_etag,json=standingEtag,proto3" json:"standing_etag,omitempty"`
-	Note          string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
-	Etag          string `protobuf:"bytes,4,opt,name=etag,proto3" json:"etag,omitempty"`
-	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	StandingEtag string `protobuf:"bytes,2,opt,name=standing_etag,json=standingEtag,proto3" json:"standing_etag,omitempty"`
+	Note         string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
+	Etag         string `protobuf:"bytes,4,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId    string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Approves against the figures.
+	Override      *CharterOverride `protobuf:"bytes,6,opt,name=override,proto3" json:"override,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ApproveCharterRequest) Reset() {
 	*x = ApproveCharterRequest{}
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[10]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +2496,7 @@ func (x *ApproveCharterRequest) String() string {
 func (*ApproveCharterRequest) ProtoMessage() {}
 
 func (x *ApproveCharterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[10]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +2509,7 @@ func (x *ApproveCharterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveCharterRequest.ProtoReflect.Descriptor instead.
 func (*ApproveCharterRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{10}
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ApproveCharterRequest) GetName() string {
@@ -1137,20 +2547,31 @@ func (x *ApproveCharterRequest) GetRequestId() string {
 	return ""
 }
 
+func (x *ApproveCharterRequest) GetOverride() *CharterOverride {
+	if x != nil {
+		return x.Override
+	}
+	return nil
+}
+
 type DeclineCharterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Why; the chapter reads it.
-	Note          string `protobuf:"bytes,2,opt,name=note,proto3" json:"note,omitempty"`
-	Etag          string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
-	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Note      string `protobuf:"bytes,2,opt,name=note,proto3" json:"note,omitempty"`
+	Etag      string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// OTHER where it is left out.
+	Reason Charter_Reason `protobuf:"varint,5,opt,name=reason,proto3,enum=chapterhouse.international.v1.Charter_Reason" json:"reason,omitempty"`
+	// When the chapter may apply again; the policy's waiting time from now where it is left out.
+	ReapplyTime   *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=reapply_time,json=reapplyTime,proto3" json:"reapply_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeclineCharterRequest) Reset() {
 	*x = DeclineCharterRequest{}
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[11]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1162,7 +2583,7 @@ func (x *DeclineCharterRequest) String() string {
 func (*DeclineCharterRequest) ProtoMessage() {}
 
 func (x *DeclineCharterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[11]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1175,7 +2596,7 @@ func (x *DeclineCharterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeclineCharterRequest.ProtoReflect.Descriptor instead.
 func (*DeclineCharterRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{11}
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeclineCharterRequest) GetName() string {
@@ -1206,6 +2627,20 @@ func (x *DeclineCharterRequest) GetRequestId() string {
 	return ""
 }
 
+func (x *DeclineCharterRequest) GetReason() Charter_Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return Charter_REASON_UNSPECIFIED
+}
+
+func (x *DeclineCharterRequest) GetReapplyTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReapplyTime
+	}
+	return nil
+}
+
 type WithdrawCharterRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1218,7 +2653,7 @@ type WithdrawCharterRequest struct {
 
 func (x *WithdrawCharterRequest) Reset() {
 	*x = WithdrawCharterRequest{}
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[12]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1230,7 +2665,7 @@ func (x *WithdrawCharterRequest) String() string {
 func (*WithdrawCharterRequest) ProtoMessage() {}
 
 func (x *WithdrawCharterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[12]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1243,7 +2678,7 @@ func (x *WithdrawCharterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WithdrawCharterRequest.ProtoReflect.Descriptor instead.
 func (*WithdrawCharterRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{12}
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WithdrawCharterRequest) GetName() string {
@@ -1274,6 +2709,1147 @@ func (x *WithdrawCharterRequest) GetRequestId() string {
 	return ""
 }
 
+type RequestCharterChangesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What is wrong.
+	Reasons []Charter_Reason `protobuf:"varint,2,rep,packed,name=reasons,proto3,enum=chapterhouse.international.v1.Charter_Reason" json:"reasons,omitempty"`
+	// What to do; the chapter reads it.
+	Note          string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
+	Etag          string `protobuf:"bytes,4,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestCharterChangesRequest) Reset() {
+	*x = RequestCharterChangesRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestCharterChangesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestCharterChangesRequest) ProtoMessage() {}
+
+func (x *RequestCharterChangesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestCharterChangesRequest.ProtoReflect.Descriptor instead.
+func (*RequestCharterChangesRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *RequestCharterChangesRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RequestCharterChangesRequest) GetReasons() []Charter_Reason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *RequestCharterChangesRequest) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *RequestCharterChangesRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *RequestCharterChangesRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type ResubmitCharterRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What was changed.
+	Note          string `protobuf:"bytes,2,opt,name=note,proto3" json:"note,omitempty"`
+	Etag          string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResubmitCharterRequest) Reset() {
+	*x = ResubmitCharterRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResubmitCharterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResubmitCharterRequest) ProtoMessage() {}
+
+func (x *ResubmitCharterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResubmitCharterRequest.ProtoReflect.Descriptor instead.
+func (*ResubmitCharterRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ResubmitCharterRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ResubmitCharterRequest) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *ResubmitCharterRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *ResubmitCharterRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type SuspendCharterRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Reason Charter_Reason         `protobuf:"varint,2,opt,name=reason,proto3,enum=chapterhouse.international.v1.Charter_Reason" json:"reason,omitempty"`
+	// Why; the chapter reads it.
+	Note          string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
+	Etag          string `protobuf:"bytes,4,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SuspendCharterRequest) Reset() {
+	*x = SuspendCharterRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SuspendCharterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SuspendCharterRequest) ProtoMessage() {}
+
+func (x *SuspendCharterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SuspendCharterRequest.ProtoReflect.Descriptor instead.
+func (*SuspendCharterRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *SuspendCharterRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SuspendCharterRequest) GetReason() Charter_Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return Charter_REASON_UNSPECIFIED
+}
+
+func (x *SuspendCharterRequest) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *SuspendCharterRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *SuspendCharterRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type ReinstateCharterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Note          string                 `protobuf:"bytes,2,opt,name=note,proto3" json:"note,omitempty"`
+	Etag          string                 `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId     string                 `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReinstateCharterRequest) Reset() {
+	*x = ReinstateCharterRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReinstateCharterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReinstateCharterRequest) ProtoMessage() {}
+
+func (x *ReinstateCharterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReinstateCharterRequest.ProtoReflect.Descriptor instead.
+func (*ReinstateCharterRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ReinstateCharterRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ReinstateCharterRequest) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *ReinstateCharterRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *ReinstateCharterRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type RevokeCharterRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Reason Charter_Reason         `protobuf:"varint,2,opt,name=reason,proto3,enum=chapterhouse.international.v1.Charter_Reason" json:"reason,omitempty"`
+	// Why; the chapter reads it.
+	Note      string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
+	Etag      string `protobuf:"bytes,4,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// When the chapter may apply again; the policy's waiting time from now where it is left out.
+	ReapplyTime   *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=reapply_time,json=reapplyTime,proto3" json:"reapply_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeCharterRequest) Reset() {
+	*x = RevokeCharterRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeCharterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeCharterRequest) ProtoMessage() {}
+
+func (x *RevokeCharterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeCharterRequest.ProtoReflect.Descriptor instead.
+func (*RevokeCharterRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *RevokeCharterRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RevokeCharterRequest) GetReason() Charter_Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return Charter_REASON_UNSPECIFIED
+}
+
+func (x *RevokeCharterRequest) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *RevokeCharterRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *RevokeCharterRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *RevokeCharterRequest) GetReapplyTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReapplyTime
+	}
+	return nil
+}
+
+type SurrenderCharterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Note          string                 `protobuf:"bytes,2,opt,name=note,proto3" json:"note,omitempty"`
+	Etag          string                 `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId     string                 `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SurrenderCharterRequest) Reset() {
+	*x = SurrenderCharterRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SurrenderCharterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SurrenderCharterRequest) ProtoMessage() {}
+
+func (x *SurrenderCharterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SurrenderCharterRequest.ProtoReflect.Descriptor instead.
+func (*SurrenderCharterRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *SurrenderCharterRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SurrenderCharterRequest) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *SurrenderCharterRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *SurrenderCharterRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type RenewCharterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Note          string                 `protobuf:"bytes,2,opt,name=note,proto3" json:"note,omitempty"`
+	Etag          string                 `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId     string                 `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewCharterRequest) Reset() {
+	*x = RenewCharterRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewCharterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewCharterRequest) ProtoMessage() {}
+
+func (x *RenewCharterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewCharterRequest.ProtoReflect.Descriptor instead.
+func (*RenewCharterRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *RenewCharterRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RenewCharterRequest) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *RenewCharterRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *RenewCharterRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type ProtectCharterRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Until when no deadline runs: later than now, and within ten years.
+	UntilTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=until_time,json=untilTime,proto3" json:"until_time,omitempty"`
+	// Why; the record shows it.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Etag          string `protobuf:"bytes,4,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProtectCharterRequest) Reset() {
+	*x = ProtectCharterRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProtectCharterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProtectCharterRequest) ProtoMessage() {}
+
+func (x *ProtectCharterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProtectCharterRequest.ProtoReflect.Descriptor instead.
+func (*ProtectCharterRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ProtectCharterRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ProtectCharterRequest) GetUntilTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UntilTime
+	}
+	return nil
+}
+
+func (x *ProtectCharterRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ProtectCharterRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *ProtectCharterRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type UnprotectCharterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Note          string                 `protobuf:"bytes,2,opt,name=note,proto3" json:"note,omitempty"`
+	Etag          string                 `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId     string                 `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnprotectCharterRequest) Reset() {
+	*x = UnprotectCharterRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnprotectCharterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnprotectCharterRequest) ProtoMessage() {}
+
+func (x *UnprotectCharterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnprotectCharterRequest.ProtoReflect.Descriptor instead.
+func (*UnprotectCharterRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *UnprotectCharterRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UnprotectCharterRequest) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *UnprotectCharterRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *UnprotectCharterRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type ListReviewQueueRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	PageSize  int32                  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string                 `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only charters in this state.
+	State Charter_State `protobuf:"varint,3,opt,name=state,proto3,enum=chapterhouse.international.v1.Charter_State" json:"state,omitempty"`
+	// Only charters of chapters in this region or below it.
+	Region string `protobuf:"bytes,4,opt,name=region,proto3" json:"region,omitempty"`
+	// Only what waits for this.
+	Task Charter_Task `protobuf:"varint,5,opt,name=task,proto3,enum=chapterhouse.international.v1.Charter_Task" json:"task,omitempty"`
+	// Only what has waited since before this time.
+	WaitingBeforeTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=waiting_before_time,json=waitingBeforeTime,proto3" json:"waiting_before_time,omitempty"`
+	// Only what this reviewer holds, by the subject.
+	Reviewer string `protobuf:"bytes,7,opt,name=reviewer,proto3" json:"reviewer,omitempty"`
+	// Only what no reviewer holds.
+	Unclaimed bool `protobuf:"varint,8,opt,name=unclaimed,proto3" json:"unclaimed,omitempty"`
+	// Only what lacks this requirement.
+	Blocker CharterRequirement_Kind `protobuf:"varint,9,opt,name=blocker,proto3,enum=chapterhouse.international.v1.CharterRequirement_Kind" json:"blocker,omitempty"`
+	// Only what lacks no requirement.
+	Unblocked bool `protobuf:"varint,10,opt,name=unblocked,proto3" json:"unblocked,omitempty"`
+	// Only what is past its time.
+	Overdue       bool `protobuf:"varint,11,opt,name=overdue,proto3" json:"overdue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReviewQueueRequest) Reset() {
+	*x = ListReviewQueueRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReviewQueueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReviewQueueRequest) ProtoMessage() {}
+
+func (x *ListReviewQueueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReviewQueueRequest.ProtoReflect.Descriptor instead.
+func (*ListReviewQueueRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ListReviewQueueRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListReviewQueueRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListReviewQueueRequest) GetState() Charter_State {
+	if x != nil {
+		return x.State
+	}
+	return Charter_STATE_UNSPECIFIED
+}
+
+func (x *ListReviewQueueRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *ListReviewQueueRequest) GetTask() Charter_Task {
+	if x != nil {
+		return x.Task
+	}
+	return Charter_TASK_UNSPECIFIED
+}
+
+func (x *ListReviewQueueRequest) GetWaitingBeforeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.WaitingBeforeTime
+	}
+	return nil
+}
+
+func (x *ListReviewQueueRequest) GetReviewer() string {
+	if x != nil {
+		return x.Reviewer
+	}
+	return ""
+}
+
+func (x *ListReviewQueueRequest) GetUnclaimed() bool {
+	if x != nil {
+		return x.Unclaimed
+	}
+	return false
+}
+
+func (x *ListReviewQueueRequest) GetBlocker() CharterRequirement_Kind {
+	if x != nil {
+		return x.Blocker
+	}
+	return CharterRequirement_KIND_UNSPECIFIED
+}
+
+func (x *ListReviewQueueRequest) GetUnblocked() bool {
+	if x != nil {
+		return x.Unblocked
+	}
+	return false
+}
+
+func (x *ListReviewQueueRequest) GetOverdue() bool {
+	if x != nil {
+		return x.Overdue
+	}
+	return false
+}
+
+// QueuedCharter is a charter that waits for staff.
+type QueuedCharter struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Charter            *Charter               `protobuf:"bytes,1,opt,name=charter,proto3" json:"charter,omitempty"`
+	ChapterDisplayName string                 `protobuf:"bytes,2,opt,name=chapter_display_name,json=chapterDisplayName,proto3" json:"chapter_display_name,omitempty"`
+	// `regions/<region>`.
+	Region   string    `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`
+	Standing *Standing `protobuf:"bytes,4,opt,name=standing,proto3" json:"standing,omitempty"`
+	// What the chapter lacks.
+	Blockers      []CharterRequirement_Kind `protobuf:"varint,5,rep,packed,name=blockers,proto3,enum=chapterhouse.international.v1.CharterRequirement_Kind" json:"blockers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueuedCharter) Reset() {
+	*x = QueuedCharter{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueuedCharter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueuedCharter) ProtoMessage() {}
+
+func (x *QueuedCharter) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueuedCharter.ProtoReflect.Descriptor instead.
+func (*QueuedCharter) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *QueuedCharter) GetCharter() *Charter {
+	if x != nil {
+		return x.Charter
+	}
+	return nil
+}
+
+func (x *QueuedCharter) GetChapterDisplayName() string {
+	if x != nil {
+		return x.ChapterDisplayName
+	}
+	return ""
+}
+
+func (x *QueuedCharter) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *QueuedCharter) GetStanding() *Standing {
+	if x != nil {
+		return x.Standing
+	}
+	return nil
+}
+
+func (x *QueuedCharter) GetBlockers() []CharterRequirement_Kind {
+	if x != nil {
+		return x.Blockers
+	}
+	return nil
+}
+
+type ListReviewQueueResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Charters      []*QueuedCharter       `protobuf:"bytes,1,rep,name=charters,proto3" json:"charters,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReviewQueueResponse) Reset() {
+	*x = ListReviewQueueResponse{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReviewQueueResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReviewQueueResponse) ProtoMessage() {}
+
+func (x *ListReviewQueueResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReviewQueueResponse.ProtoReflect.Descriptor instead.
+func (*ListReviewQueueResponse) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ListReviewQueueResponse) GetCharters() []*QueuedCharter {
+	if x != nil {
+		return x.Charters
+	}
+	return nil
+}
+
+func (x *ListReviewQueueResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+type GetCharterReviewRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCharterReviewRequest) Reset() {
+	*x = GetCharterReviewRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCharterReviewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCharterReviewRequest) ProtoMessage() {}
+
+func (x *GetCharterReviewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCharterReviewRequest.ProtoReflect.Descriptor instead.
+func (*GetCharterReviewRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *GetCharterReviewRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type CreateCharterCommentRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Parent string                 `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// visibility and body.
+	Comment       *CharterComment `protobuf:"bytes,2,opt,name=comment,proto3" json:"comment,omitempty"`
+	RequestId     string          `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateCharterCommentRequest) Reset() {
+	*x = CreateCharterCommentRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateCharterCommentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateCharterCommentRequest) ProtoMessage() {}
+
+func (x *CreateCharterCommentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateCharterCommentRequest.ProtoReflect.Descriptor instead.
+func (*CreateCharterCommentRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *CreateCharterCommentRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *CreateCharterCommentRequest) GetComment() *CharterComment {
+	if x != nil {
+		return x.Comment
+	}
+	return nil
+}
+
+func (x *CreateCharterCommentRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type ListCharterCommentsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Parent        string                 `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	PageSize      int32                  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string                 `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCharterCommentsRequest) Reset() {
+	*x = ListCharterCommentsRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCharterCommentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCharterCommentsRequest) ProtoMessage() {}
+
+func (x *ListCharterCommentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCharterCommentsRequest.ProtoReflect.Descriptor instead.
+func (*ListCharterCommentsRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ListCharterCommentsRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *ListCharterCommentsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListCharterCommentsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListCharterCommentsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Comments      []*CharterComment      `protobuf:"bytes,1,rep,name=comments,proto3" json:"comments,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCharterCommentsResponse) Reset() {
+	*x = ListCharterCommentsResponse{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCharterCommentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCharterCommentsResponse) ProtoMessage() {}
+
+func (x *ListCharterCommentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCharterCommentsResponse.ProtoReflect.Descriptor instead.
+func (*ListCharterCommentsResponse) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ListCharterCommentsResponse) GetComments() []*CharterComment {
+	if x != nil {
+		return x.Comments
+	}
+	return nil
+}
+
+func (x *ListCharterCommentsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 type ListCharterHistoryRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Parent        string                 `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
@@ -1285,7 +3861,7 @@ type ListCharterHistoryRequest struct {
 
 func (x *ListCharterHistoryRequest) Reset() {
 	*x = ListCharterHistoryRequest{}
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[13]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1297,7 +3873,7 @@ func (x *ListCharterHistoryRequest) String() string {
 func (*ListCharterHistoryRequest) ProtoMessage() {}
 
 func (x *ListCharterHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[13]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1310,7 +3886,7 @@ func (x *ListCharterHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCharterHistoryRequest.ProtoReflect.Descriptor instead.
 func (*ListCharterHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{13}
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListCharterHistoryRequest) GetParent() string {
@@ -1344,7 +3920,7 @@ type ListCharterHistoryResponse struct {
 
 func (x *ListCharterHistoryResponse) Reset() {
 	*x = ListCharterHistoryResponse{}
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[14]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +3932,7 @@ func (x *ListCharterHistoryResponse) String() string {
 func (*ListCharterHistoryResponse) ProtoMessage() {}
 
 func (x *ListCharterHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[14]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +3945,7 @@ func (x *ListCharterHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCharterHistoryResponse.ProtoReflect.Descriptor instead.
 func (*ListCharterHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{14}
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListCharterHistoryResponse) GetHistory() []*CharterTransition {
@@ -1387,14 +3963,16 @@ func (x *ListCharterHistoryResponse) GetNextPageToken() string {
 }
 
 type GetCharterPolicyRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The policy that was in force at this time; now when absent.
+	AsOfTime      *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=as_of_time,json=asOfTime,proto3" json:"as_of_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetCharterPolicyRequest) Reset() {
 	*x = GetCharterPolicyRequest{}
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[15]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1406,7 +3984,7 @@ func (x *GetCharterPolicyRequest) String() string {
 func (*GetCharterPolicyRequest) ProtoMessage() {}
 
 func (x *GetCharterPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[15]
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1419,14 +3997,1155 @@ func (x *GetCharterPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCharterPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetCharterPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{15}
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *GetCharterPolicyRequest) GetAsOfTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AsOfTime
+	}
+	return nil
+}
+
+type UpdateCharterPolicyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the mask names, note, and effective_time. Its etag is that of the policy as it was read.
+	CharterPolicy *CharterPolicy `protobuf:"bytes,1,opt,name=charter_policy,json=charterPolicy,proto3" json:"charter_policy,omitempty"`
+	// Everything that is filled when absent.
+	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	// Says what the revision would be, or why it is refused, and makes none.
+	ValidateOnly  bool   `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateCharterPolicyRequest) Reset() {
+	*x = UpdateCharterPolicyRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateCharterPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateCharterPolicyRequest) ProtoMessage() {}
+
+func (x *UpdateCharterPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateCharterPolicyRequest.ProtoReflect.Descriptor instead.
+func (*UpdateCharterPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *UpdateCharterPolicyRequest) GetCharterPolicy() *CharterPolicy {
+	if x != nil {
+		return x.CharterPolicy
+	}
+	return nil
+}
+
+func (x *UpdateCharterPolicyRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+func (x *UpdateCharterPolicyRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+func (x *UpdateCharterPolicyRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type ListCharterPolicyRevisionsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	PageSize      int32                  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string                 `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCharterPolicyRevisionsRequest) Reset() {
+	*x = ListCharterPolicyRevisionsRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCharterPolicyRevisionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCharterPolicyRevisionsRequest) ProtoMessage() {}
+
+func (x *ListCharterPolicyRevisionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCharterPolicyRevisionsRequest.ProtoReflect.Descriptor instead.
+func (*ListCharterPolicyRevisionsRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *ListCharterPolicyRevisionsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListCharterPolicyRevisionsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListCharterPolicyRevisionsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revisions     []*CharterPolicy       `protobuf:"bytes,1,rep,name=revisions,proto3" json:"revisions,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCharterPolicyRevisionsResponse) Reset() {
+	*x = ListCharterPolicyRevisionsResponse{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCharterPolicyRevisionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCharterPolicyRevisionsResponse) ProtoMessage() {}
+
+func (x *ListCharterPolicyRevisionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCharterPolicyRevisionsResponse.ProtoReflect.Descriptor instead.
+func (*ListCharterPolicyRevisionsResponse) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ListCharterPolicyRevisionsResponse) GetRevisions() []*CharterPolicy {
+	if x != nil {
+		return x.Revisions
+	}
+	return nil
+}
+
+func (x *ListCharterPolicyRevisionsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+type GetCharterPolicyRevisionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCharterPolicyRevisionRequest) Reset() {
+	*x = GetCharterPolicyRevisionRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCharterPolicyRevisionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCharterPolicyRevisionRequest) ProtoMessage() {}
+
+func (x *GetCharterPolicyRevisionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCharterPolicyRevisionRequest.ProtoReflect.Descriptor instead.
+func (*GetCharterPolicyRevisionRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *GetCharterPolicyRevisionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type WithdrawCharterPolicyRevisionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Etag          string                 `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId     string                 `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WithdrawCharterPolicyRevisionRequest) Reset() {
+	*x = WithdrawCharterPolicyRevisionRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WithdrawCharterPolicyRevisionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WithdrawCharterPolicyRevisionRequest) ProtoMessage() {}
+
+func (x *WithdrawCharterPolicyRevisionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WithdrawCharterPolicyRevisionRequest.ProtoReflect.Descriptor instead.
+func (*WithdrawCharterPolicyRevisionRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *WithdrawCharterPolicyRevisionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *WithdrawCharterPolicyRevisionRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *WithdrawCharterPolicyRevisionRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type SimulateCharterPolicyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The draft, or what the mask names of it.
+	CharterPolicy *CharterPolicy `protobuf:"bytes,1,opt,name=charter_policy,json=charterPolicy,proto3" json:"charter_policy,omitempty"`
+	// Everything that is filled when absent.
+	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	// Only chapters in this region or below it.
+	Region string `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`
+	// Only changes of this kind are listed; the counts are of all.
+	Kind          PolicyChange_Kind `protobuf:"varint,4,opt,name=kind,proto3,enum=chapterhouse.international.v1.PolicyChange_Kind" json:"kind,omitempty"`
+	PageSize      int32             `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string            `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SimulateCharterPolicyRequest) Reset() {
+	*x = SimulateCharterPolicyRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SimulateCharterPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SimulateCharterPolicyRequest) ProtoMessage() {}
+
+func (x *SimulateCharterPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SimulateCharterPolicyRequest.ProtoReflect.Descriptor instead.
+func (*SimulateCharterPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *SimulateCharterPolicyRequest) GetCharterPolicy() *CharterPolicy {
+	if x != nil {
+		return x.CharterPolicy
+	}
+	return nil
+}
+
+func (x *SimulateCharterPolicyRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+func (x *SimulateCharterPolicyRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *SimulateCharterPolicyRequest) GetKind() PolicyChange_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return PolicyChange_KIND_UNSPECIFIED
+}
+
+func (x *SimulateCharterPolicyRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *SimulateCharterPolicyRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type SimulateCharterPolicyResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	InForce *CharterPolicy         `protobuf:"bytes,1,opt,name=in_force,json=inForce,proto3" json:"in_force,omitempty"`
+	Draft   *CharterPolicy         `protobuf:"bytes,2,opt,name=draft,proto3" json:"draft,omitempty"`
+	Total   *PolicyCounts          `protobuf:"bytes,3,opt,name=total,proto3" json:"total,omitempty"`
+	// By region in which the chapters lie directly, in the order of the regions' ids.
+	Regions []*RegionPolicyCounts `protobuf:"bytes,4,rep,name=regions,proto3" json:"regions,omitempty"`
+	// The chapters that would cross the line, by id.
+	Changes       []*PolicyChange `protobuf:"bytes,5,rep,name=changes,proto3" json:"changes,omitempty"`
+	NextPageToken string          `protobuf:"bytes,6,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SimulateCharterPolicyResponse) Reset() {
+	*x = SimulateCharterPolicyResponse{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SimulateCharterPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SimulateCharterPolicyResponse) ProtoMessage() {}
+
+func (x *SimulateCharterPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SimulateCharterPolicyResponse.ProtoReflect.Descriptor instead.
+func (*SimulateCharterPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *SimulateCharterPolicyResponse) GetInForce() *CharterPolicy {
+	if x != nil {
+		return x.InForce
+	}
+	return nil
+}
+
+func (x *SimulateCharterPolicyResponse) GetDraft() *CharterPolicy {
+	if x != nil {
+		return x.Draft
+	}
+	return nil
+}
+
+func (x *SimulateCharterPolicyResponse) GetTotal() *PolicyCounts {
+	if x != nil {
+		return x.Total
+	}
+	return nil
+}
+
+func (x *SimulateCharterPolicyResponse) GetRegions() []*RegionPolicyCounts {
+	if x != nil {
+		return x.Regions
+	}
+	return nil
+}
+
+func (x *SimulateCharterPolicyResponse) GetChanges() []*PolicyChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *SimulateCharterPolicyResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// PolicyCounts is how many chapters a draft would move.
+type PolicyCounts struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Chapters       int32                  `protobuf:"varint,1,opt,name=chapters,proto3" json:"chapters,omitempty"`
+	EligibleBefore int32                  `protobuf:"varint,2,opt,name=eligible_before,json=eligibleBefore,proto3" json:"eligible_before,omitempty"`
+	EligibleAfter  int32                  `protobuf:"varint,3,opt,name=eligible_after,json=eligibleAfter,proto3" json:"eligible_after,omitempty"`
+	// Not eligible now, and eligible under the draft; and the other way round.
+	Gaining int32 `protobuf:"varint,4,opt,name=gaining,proto3" json:"gaining,omitempty"`
+	Losing  int32 `protobuf:"varint,5,opt,name=losing,proto3" json:"losing,omitempty"`
+	// Charters that would become AT_RISK, and CHARTERED again.
+	ChartersAtRisk    int32 `protobuf:"varint,6,opt,name=charters_at_risk,json=chartersAtRisk,proto3" json:"charters_at_risk,omitempty"`
+	ChartersReturning int32 `protobuf:"varint,7,opt,name=charters_returning,json=chartersReturning,proto3" json:"charters_returning,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *PolicyCounts) Reset() {
+	*x = PolicyCounts{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyCounts) ProtoMessage() {}
+
+func (x *PolicyCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyCounts.ProtoReflect.Descriptor instead.
+func (*PolicyCounts) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *PolicyCounts) GetChapters() int32 {
+	if x != nil {
+		return x.Chapters
+	}
+	return 0
+}
+
+func (x *PolicyCounts) GetEligibleBefore() int32 {
+	if x != nil {
+		return x.EligibleBefore
+	}
+	return 0
+}
+
+func (x *PolicyCounts) GetEligibleAfter() int32 {
+	if x != nil {
+		return x.EligibleAfter
+	}
+	return 0
+}
+
+func (x *PolicyCounts) GetGaining() int32 {
+	if x != nil {
+		return x.Gaining
+	}
+	return 0
+}
+
+func (x *PolicyCounts) GetLosing() int32 {
+	if x != nil {
+		return x.Losing
+	}
+	return 0
+}
+
+func (x *PolicyCounts) GetChartersAtRisk() int32 {
+	if x != nil {
+		return x.ChartersAtRisk
+	}
+	return 0
+}
+
+func (x *PolicyCounts) GetChartersReturning() int32 {
+	if x != nil {
+		return x.ChartersReturning
+	}
+	return 0
+}
+
+// RegionPolicyCounts is the counts of one region.
+type RegionPolicyCounts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `regions/<region>`; empty for chapters whose region is not known here.
+	Region        string        `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	Counts        *PolicyCounts `protobuf:"bytes,2,opt,name=counts,proto3" json:"counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegionPolicyCounts) Reset() {
+	*x = RegionPolicyCounts{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionPolicyCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionPolicyCounts) ProtoMessage() {}
+
+func (x *RegionPolicyCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionPolicyCounts.ProtoReflect.Descriptor instead.
+func (*RegionPolicyCounts) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *RegionPolicyCounts) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *RegionPolicyCounts) GetCounts() *PolicyCounts {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+// PolicyChange is a chapter that would cross the line.
+type PolicyChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `chapters/<chapter>`.
+	Chapter string `protobuf:"bytes,1,opt,name=chapter,proto3" json:"chapter,omitempty"`
+	Region  string `protobuf:"bytes,2,opt,name=region,proto3" json:"region,omitempty"`
+	// AT_RISK and RETURNS where a charter moves, else LOSES and GAINS.
+	Kind   PolicyChange_Kind `protobuf:"varint,3,opt,name=kind,proto3,enum=chapterhouse.international.v1.PolicyChange_Kind" json:"kind,omitempty"`
+	Before *Standing         `protobuf:"bytes,4,opt,name=before,proto3" json:"before,omitempty"`
+	// Without an etag: it has not happened.
+	After *Standing `protobuf:"bytes,5,opt,name=after,proto3" json:"after,omitempty"`
+	// STATE_UNSPECIFIED where the chapter has no charter.
+	CharterBefore Charter_State `protobuf:"varint,6,opt,name=charter_before,json=charterBefore,proto3,enum=chapterhouse.international.v1.Charter_State" json:"charter_before,omitempty"`
+	CharterAfter  Charter_State `protobuf:"varint,7,opt,name=charter_after,json=charterAfter,proto3,enum=chapterhouse.international.v1.Charter_State" json:"charter_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyChange) Reset() {
+	*x = PolicyChange{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyChange) ProtoMessage() {}
+
+func (x *PolicyChange) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyChange.ProtoReflect.Descriptor instead.
+func (*PolicyChange) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *PolicyChange) GetChapter() string {
+	if x != nil {
+		return x.Chapter
+	}
+	return ""
+}
+
+func (x *PolicyChange) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *PolicyChange) GetKind() PolicyChange_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return PolicyChange_KIND_UNSPECIFIED
+}
+
+func (x *PolicyChange) GetBefore() *Standing {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *PolicyChange) GetAfter() *Standing {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *PolicyChange) GetCharterBefore() Charter_State {
+	if x != nil {
+		return x.CharterBefore
+	}
+	return Charter_STATE_UNSPECIFIED
+}
+
+func (x *PolicyChange) GetCharterAfter() Charter_State {
+	if x != nil {
+		return x.CharterAfter
+	}
+	return Charter_STATE_UNSPECIFIED
+}
+
+type ExportCharterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportCharterRequest) Reset() {
+	*x = ExportCharterRequest{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportCharterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportCharterRequest) ProtoMessage() {}
+
+func (x *ExportCharterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportCharterRequest.ProtoReflect.Descriptor instead.
+func (*ExportCharterRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *ExportCharterRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// CharterEvidence is what a charter rests on, with a digest by which a copy can be checked.
+type CharterEvidence struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Evidence *Evidence              `protobuf:"bytes,1,opt,name=evidence,proto3" json:"evidence,omitempty"`
+	// SHA-256, in hexadecimal, of evidence as JSON in the canonical form of RFC 8785: `jq -cSj .evidence FILE | sha256sum`.
+	Digest        string `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CharterEvidence) Reset() {
+	*x = CharterEvidence{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CharterEvidence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CharterEvidence) ProtoMessage() {}
+
+func (x *CharterEvidence) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CharterEvidence.ProtoReflect.Descriptor instead.
+func (*CharterEvidence) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *CharterEvidence) GetEvidence() *Evidence {
+	if x != nil {
+		return x.Evidence
+	}
+	return nil
+}
+
+func (x *CharterEvidence) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+// Evidence is the content of an evidence file.
+type Evidence struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of this layout: 1.
+	Format     int32                  `protobuf:"varint,1,opt,name=format,proto3" json:"format,omitempty"`
+	ExportTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=export_time,json=exportTime,proto3" json:"export_time,omitempty"`
+	// `charters/<chapter>`.
+	Charter     string                 `protobuf:"bytes,3,opt,name=charter,proto3" json:"charter,omitempty"`
+	Chapter     string                 `protobuf:"bytes,4,opt,name=chapter,proto3" json:"chapter,omitempty"`
+	State       Charter_State          `protobuf:"varint,5,opt,name=state,proto3,enum=chapterhouse.international.v1.Charter_State" json:"state,omitempty"`
+	CharterEtag string                 `protobuf:"bytes,6,opt,name=charter_etag,json=charterEtag,proto3" json:"charter_etag,omitempty"`
+	ApplyTime   *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=apply_time,json=applyTime,proto3" json:"apply_time,omitempty"`
+	CureByTime  *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=cure_by_time,json=cureByTime,proto3" json:"cure_by_time,omitempty"`
+	// The decision that the present state rests on; absent where there is none.
+	Decision *EvidenceDecision `protobuf:"bytes,9,opt,name=decision,proto3" json:"decision,omitempty"`
+	// Oldest first.
+	Transitions []*EvidenceTransition `protobuf:"bytes,10,rep,name=transitions,proto3" json:"transitions,omitempty"`
+	// Every state of the standing that is kept, oldest first.
+	Standings []*StandingRecord `protobuf:"bytes,11,rep,name=standings,proto3" json:"standings,omitempty"`
+	// Every revision that something above names, and the one in force, by number.
+	PolicyRevisions []*CharterPolicy `protobuf:"bytes,12,rep,name=policy_revisions,json=policyRevisions,proto3" json:"policy_revisions,omitempty"`
+	// The present figures, taken apart.
+	Explanation   *StandingExplanation `protobuf:"bytes,13,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Evidence) Reset() {
+	*x = Evidence{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Evidence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Evidence) ProtoMessage() {}
+
+func (x *Evidence) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Evidence.ProtoReflect.Descriptor instead.
+func (*Evidence) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *Evidence) GetFormat() int32 {
+	if x != nil {
+		return x.Format
+	}
+	return 0
+}
+
+func (x *Evidence) GetExportTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExportTime
+	}
+	return nil
+}
+
+func (x *Evidence) GetCharter() string {
+	if x != nil {
+		return x.Charter
+	}
+	return ""
+}
+
+func (x *Evidence) GetChapter() string {
+	if x != nil {
+		return x.Chapter
+	}
+	return ""
+}
+
+func (x *Evidence) GetState() Charter_State {
+	if x != nil {
+		return x.State
+	}
+	return Charter_STATE_UNSPECIFIED
+}
+
+func (x *Evidence) GetCharterEtag() string {
+	if x != nil {
+		return x.CharterEtag
+	}
+	return ""
+}
+
+func (x *Evidence) GetApplyTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ApplyTime
+	}
+	return nil
+}
+
+func (x *Evidence) GetCureByTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CureByTime
+	}
+	return nil
+}
+
+func (x *Evidence) GetDecision() *EvidenceDecision {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
+}
+
+func (x *Evidence) GetTransitions() []*EvidenceTransition {
+	if x != nil {
+		return x.Transitions
+	}
+	return nil
+}
+
+func (x *Evidence) GetStandings() []*StandingRecord {
+	if x != nil {
+		return x.Standings
+	}
+	return nil
+}
+
+func (x *Evidence) GetPolicyRevisions() []*CharterPolicy {
+	if x != nil {
+		return x.PolicyRevisions
+	}
+	return nil
+}
+
+func (x *Evidence) GetExplanation() *StandingExplanation {
+	if x != nil {
+		return x.Explanation
+	}
+	return nil
+}
+
+// EvidenceDecision is a decision without its words.
+type EvidenceDecision struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Subject    string                 `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
+	DecideTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=decide_time,json=decideTime,proto3" json:"decide_time,omitempty"`
+	// The standing that it was made on.
+	Standing       *Standing `protobuf:"bytes,3,opt,name=standing,proto3" json:"standing,omitempty"`
+	PolicyRevision string    `protobuf:"bytes,4,opt,name=policy_revision,json=policyRevision,proto3" json:"policy_revision,omitempty"`
+	// SHA-256 of the note, in hexadecimal: who has the note can prove that it is this one. Empty without a note.
+	NoteDigest    string `protobuf:"bytes,5,opt,name=note_digest,json=noteDigest,proto3" json:"note_digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EvidenceDecision) Reset() {
+	*x = EvidenceDecision{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EvidenceDecision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EvidenceDecision) ProtoMessage() {}
+
+func (x *EvidenceDecision) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EvidenceDecision.ProtoReflect.Descriptor instead.
+func (*EvidenceDecision) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *EvidenceDecision) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *EvidenceDecision) GetDecideTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DecideTime
+	}
+	return nil
+}
+
+func (x *EvidenceDecision) GetStanding() *Standing {
+	if x != nil {
+		return x.Standing
+	}
+	return nil
+}
+
+func (x *EvidenceDecision) GetPolicyRevision() string {
+	if x != nil {
+		return x.PolicyRevision
+	}
+	return ""
+}
+
+func (x *EvidenceDecision) GetNoteDigest() string {
+	if x != nil {
+		return x.NoteDigest
+	}
+	return ""
+}
+
+// EvidenceTransition is a transition without its words.
+type EvidenceTransition struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Number         int32                  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Verb           string                 `protobuf:"bytes,2,opt,name=verb,proto3" json:"verb,omitempty"`
+	FromState      Charter_State          `protobuf:"varint,3,opt,name=from_state,json=fromState,proto3,enum=chapterhouse.international.v1.Charter_State" json:"from_state,omitempty"`
+	ToState        Charter_State          `protobuf:"varint,4,opt,name=to_state,json=toState,proto3,enum=chapterhouse.international.v1.Charter_State" json:"to_state,omitempty"`
+	Subject        string                 `protobuf:"bytes,5,opt,name=subject,proto3" json:"subject,omitempty"`
+	CreateTime     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	Standing       *Standing              `protobuf:"bytes,7,opt,name=standing,proto3" json:"standing,omitempty"`
+	PolicyRevision string                 `protobuf:"bytes,8,opt,name=policy_revision,json=policyRevision,proto3" json:"policy_revision,omitempty"`
+	// As in EvidenceDecision.
+	NoteDigest    string `protobuf:"bytes,9,opt,name=note_digest,json=noteDigest,proto3" json:"note_digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EvidenceTransition) Reset() {
+	*x = EvidenceTransition{}
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EvidenceTransition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EvidenceTransition) ProtoMessage() {}
+
+func (x *EvidenceTransition) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_charters_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EvidenceTransition.ProtoReflect.Descriptor instead.
+func (*EvidenceTransition) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_charters_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *EvidenceTransition) GetNumber() int32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *EvidenceTransition) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+func (x *EvidenceTransition) GetFromState() Charter_State {
+	if x != nil {
+		return x.FromState
+	}
+	return Charter_STATE_UNSPECIFIED
+}
+
+func (x *EvidenceTransition) GetToState() Charter_State {
+	if x != nil {
+		return x.ToState
+	}
+	return Charter_STATE_UNSPECIFIED
+}
+
+func (x *EvidenceTransition) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *EvidenceTransition) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *EvidenceTransition) GetStanding() *Standing {
+	if x != nil {
+		return x.Standing
+	}
+	return nil
+}
+
+func (x *EvidenceTransition) GetPolicyRevision() string {
+	if x != nil {
+		return x.PolicyRevision
+	}
+	return ""
+}
+
+func (x *EvidenceTransition) GetNoteDigest() string {
+	if x != nil {
+		return x.NoteDigest
+	}
+	return ""
 }
 
 var File_chapterhouse_international_v1_charters_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_international_v1_charters_proto_rawDesc = "" +
 	"\n" +
-	",chapterhouse/international/v1/charters.proto\x12\x1dchapterhouse.international.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a-chapterhouse/international/v1/standings.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf1\x06\n" +
+	",chapterhouse/international/v1/charters.proto\x12\x1dchapterhouse.international.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a-chapterhouse/international/v1/standings.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x11\n" +
 	"\aCharter\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12K\n" +
 	"\achapter\x18\x02 \x01(\tB1\xbaH.r,2*^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\achapter\x12B\n" +
@@ -1446,7 +5165,24 @@ const file_chapterhouse_international_v1_charters_proto_rawDesc = "" +
 	"updateTime\x12\x12\n" +
 	"\x04etag\x18\v \x01(\tR\x04etag\x12\x1c\n" +
 	"\x04note\x18\f \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x1fR\x04note\x12=\n" +
-	"\freapply_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\vreapplyTime\"\xb7\x01\n" +
+	"\freapply_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\vreapplyTime\x12B\n" +
+	"\x0freview_due_time\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\rreviewDueTime\x12D\n" +
+	"\x10changes_due_time\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\x0echangesDueTime\x12D\n" +
+	"\x10renewal_due_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x0erenewalDueTime\x12L\n" +
+	"\x14renewal_request_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x12renewalRequestTime\x12H\n" +
+	"\x12protect_until_time\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\x10protectUntilTime\x12%\n" +
+	"\x0eprotect_reason\x18\x13 \x01(\tR\rprotectReason\x12F\n" +
+	"\x11claim_expire_time\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\x0fclaimExpireTime\x12J\n" +
+	"\x13override_until_time\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\x11overrideUntilTime\x12\x18\n" +
+	"\aoverdue\x18\x16 \x01(\bR\aoverdue\x12L\n" +
+	"\vwaiting_for\x18\x17 \x01(\x0e2+.chapterhouse.international.v1.Charter.TaskR\n" +
+	"waitingFor\x12H\n" +
+	"\x12waiting_since_time\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampR\x10waitingSinceTime\x12V\n" +
+	"\x0fchanges_request\x18\x19 \x01(\v2-.chapterhouse.international.v1.ChangesRequestR\x0echangesRequest\x12U\n" +
+	"\x0efirst_approval\x18\x1a \x01(\v2..chapterhouse.international.v1.CharterApprovalR\rfirstApproval\x128\n" +
+	"\n" +
+	"grace_left\x18\x1b \x01(\v2\x19.google.protobuf.DurationR\tgraceLeft\x12D\n" +
+	"\x10grace_whole_time\x18\x1c \x01(\v2\x1a.google.protobuf.TimestampR\x0egraceWholeTime\"\xb7\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aAPPLIED\x10\x01\x12\r\n" +
@@ -1459,14 +5195,56 @@ const file_chapterhouse_international_v1_charters_proto_rawDesc = "" +
 	"\tSUSPENDED\x10\b\x12\v\n" +
 	"\aREVOKED\x10\t\x12\x0f\n" +
 	"\vSURRENDERED\x10\n" +
-	"\"\xea\x01\n" +
+	"\"\xfa\x01\n" +
+	"\x06Reason\x12\x16\n" +
+	"\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fBELOW_THRESHOLD\x10\x01\x12\x12\n" +
+	"\x0eTOO_FEW_PEOPLE\x10\x02\x12\x14\n" +
+	"\x10TOO_FEW_OFFICERS\x10\x03\x12\x0e\n" +
+	"\n" +
+	"NOT_ACTIVE\x10\x04\x12\x15\n" +
+	"\x11LISTS_IMPLAUSIBLE\x10\x05\x12\x17\n" +
+	"\x13INFORMATION_MISSING\x10\x06\x12\x14\n" +
+	"\x10NAME_NOT_ALLOWED\x10\a\x12\x1a\n" +
+	"\x16ANOTHER_CHAPTER_NEARBY\x10\b\x12\v\n" +
+	"\aCONDUCT\x10\t\x12\x0f\n" +
+	"\vGRACE_ENDED\x10\n" +
+	"\x12\t\n" +
+	"\x05OTHER\x10\v\"o\n" +
+	"\x04Task\x12\x14\n" +
+	"\x10TASK_UNSPECIFIED\x10\x00\x12\f\n" +
+	"\bDECISION\x10\x01\x12\x13\n" +
+	"\x0fSECOND_APPROVAL\x10\x02\x12\x0e\n" +
+	"\n" +
+	"GRACE_OVER\x10\x03\x12\v\n" +
+	"\aRENEWAL\x10\x04\x12\x11\n" +
+	"\rREINSTATEMENT\x10\x05\"\xc6\x01\n" +
+	"\x0eChangesRequest\x12\x18\n" +
+	"\asubject\x18\x01 \x01(\tR\asubject\x12G\n" +
+	"\areasons\x18\x02 \x03(\x0e2-.chapterhouse.international.v1.Charter.ReasonR\areasons\x12\x12\n" +
+	"\x04note\x18\x03 \x01(\tR\x04note\x12=\n" +
+	"\frequest_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vrequestTime\"\xef\x01\n" +
+	"\x0fCharterApproval\x12\x18\n" +
+	"\asubject\x18\x01 \x01(\tR\asubject\x12\x12\n" +
+	"\x04note\x18\x02 \x01(\tR\x04note\x12#\n" +
+	"\rstanding_etag\x18\x03 \x01(\tR\fstandingEtag\x12=\n" +
+	"\fapprove_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vapproveTime\x12J\n" +
+	"\boverride\x18\x05 \x01(\v2..chapterhouse.international.v1.CharterOverrideR\boverride\"x\n" +
+	"\x0fCharterOverride\x12\"\n" +
+	"\x06reason\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xa0\x1fR\x06reason\x12A\n" +
+	"\n" +
+	"until_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\tuntilTime\"\xd6\x03\n" +
 	"\x0fCharterDecision\x12\x18\n" +
 	"\asubject\x18\x01 \x01(\tR\asubject\x12\x12\n" +
 	"\x04note\x18\x02 \x01(\tR\x04note\x12;\n" +
 	"\vdecide_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"decideTime\x12C\n" +
 	"\bstanding\x18\x04 \x01(\v2'.chapterhouse.international.v1.StandingR\bstanding\x12'\n" +
-	"\x0fpolicy_revision\x18\x05 \x01(\tR\x0epolicyRevision\"\xaa\x03\n" +
+	"\x0fpolicy_revision\x18\x05 \x01(\tR\x0epolicyRevision\x12G\n" +
+	"\areasons\x18\x06 \x03(\x0e2-.chapterhouse.international.v1.Charter.ReasonR\areasons\x12U\n" +
+	"\x0efirst_approval\x18\a \x01(\v2..chapterhouse.international.v1.CharterApprovalR\rfirstApproval\x12J\n" +
+	"\boverride\x18\b \x01(\v2..chapterhouse.international.v1.CharterOverrideR\boverride\"\xae\x04\n" +
 	"\x11CharterTransition\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04verb\x18\x02 \x01(\tR\x04verb\x12K\n" +
@@ -1478,34 +5256,130 @@ const file_chapterhouse_international_v1_charters_proto_rawDesc = "" +
 	"\bstanding\x18\a \x01(\v2'.chapterhouse.international.v1.StandingR\bstanding\x12'\n" +
 	"\x0fpolicy_revision\x18\b \x01(\tR\x0epolicyRevision\x12;\n" +
 	"\vcreate_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\xf5\a\n" +
+	"createTime\x12G\n" +
+	"\areasons\x18\n" +
+	" \x03(\x0e2-.chapterhouse.international.v1.Charter.ReasonR\areasons\x129\n" +
+	"\n" +
+	"until_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\tuntilTime\"\xc6\x02\n" +
+	"\x0eCharterComment\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12d\n" +
+	"\n" +
+	"visibility\x18\x02 \x01(\x0e28.chapterhouse.international.v1.CharterComment.VisibilityB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\n" +
+	"visibility\x12\x1e\n" +
+	"\x04body\x18\x03 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xa0\x1fR\x04body\x12\x18\n" +
+	"\asubject\x18\x04 \x01(\tR\asubject\x12;\n" +
+	"\vcreate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\"C\n" +
+	"\n" +
+	"Visibility\x12\x1a\n" +
+	"\x16VISIBILITY_UNSPECIFIED\x10\x00\x12\f\n" +
+	"\bINTERNAL\x10\x01\x12\v\n" +
+	"\aCHAPTER\x10\x02\"\xef\x02\n" +
+	"\x12CharterRequirement\x12X\n" +
+	"\vrequirement\x18\x01 \x01(\x0e26.chapterhouse.international.v1.CharterRequirement.KindR\vrequirement\x12\x10\n" +
+	"\x03met\x18\x02 \x01(\bR\x03met\x12\x17\n" +
+	"\x04have\x18\x03 \x01(\x05H\x00R\x04have\x88\x01\x01\x12\x12\n" +
+	"\x04want\x18\x04 \x01(\x05R\x04want\x12\x16\n" +
+	"\x06remedy\x18\x05 \x01(\tR\x06remedy\x12:\n" +
+	"\x05basis\x18\x06 \x01(\x0e2$.chapterhouse.international.v1.BasisR\x05basis\"c\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tTHRESHOLD\x10\x01\x12\x12\n" +
+	"\x0eMINIMUM_PEOPLE\x10\x02\x12\x14\n" +
+	"\x10MINIMUM_OFFICERS\x10\x03\x12\f\n" +
+	"\bACTIVITY\x10\x04B\a\n" +
+	"\x05_have\"\x82\x02\n" +
+	"\x0eCharterAnomaly\x12F\n" +
+	"\x04kind\x18\x01 \x01(\x0e22.chapterhouse.international.v1.CharterAnomaly.KindR\x04kind\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x05R\x05count\x12\x0e\n" +
+	"\x02of\x18\x03 \x01(\x05R\x02of\x12\x12\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\"n\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\x1c\n" +
+	"\x18REMOVALS_BEFORE_APPLYING\x10\x01\x12\x13\n" +
+	"\x0fLISTS_FAR_APART\x10\x02\x12\x1d\n" +
+	"\x19ADDITIONS_FROM_NEW_DOMAIN\x10\x03\"\xf7\x01\n" +
+	"\rNearbyChapter\x12\x18\n" +
+	"\achapter\x18\x01 \x01(\tR\achapter\x12!\n" +
+	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12\x12\n" +
+	"\x04city\x18\x03 \x01(\tR\x04city\x12!\n" +
+	"\fcountry_code\x18\x04 \x01(\tR\vcountryCode\x12\x1f\n" +
+	"\vdistance_km\x18\x05 \x01(\x01R\n" +
+	"distanceKm\x12Q\n" +
+	"\rcharter_state\x18\x06 \x01(\x0e2,.chapterhouse.international.v1.Charter.StateR\fcharterState\"\xef\x01\n" +
+	"\n" +
+	"TrendPoint\x12;\n" +
+	"\vchange_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"changeTime\x12F\n" +
+	"\n" +
+	"membership\x18\x02 \x01(\v2&.chapterhouse.international.v1.FiguresR\n" +
+	"membership\x12@\n" +
+	"\amailing\x18\x03 \x01(\v2&.chapterhouse.international.v1.FiguresR\amailing\x12\x1a\n" +
+	"\beligible\x18\x04 \x01(\bR\beligible\"\xbc\x06\n" +
+	"\rCharterReview\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12@\n" +
+	"\acharter\x18\x02 \x01(\v2&.chapterhouse.international.v1.CharterR\acharter\x120\n" +
+	"\x14chapter_display_name\x18\x03 \x01(\tR\x12chapterDisplayName\x12\x16\n" +
+	"\x06region\x18\x04 \x01(\tR\x06region\x12C\n" +
+	"\bstanding\x18\x05 \x01(\v2'.chapterhouse.international.v1.StandingR\bstanding\x12?\n" +
+	"\x05trend\x18\x06 \x03(\v2).chapterhouse.international.v1.TrendPointR\x05trend\x12U\n" +
+	"\frequirements\x18\a \x03(\v21.chapterhouse.international.v1.CharterRequirementR\frequirements\x12(\n" +
+	"\rofficer_count\x18\b \x01(\x05H\x00R\fofficerCount\x88\x01\x01\x12K\n" +
+	"\tanomalies\x18\t \x03(\v2-.chapterhouse.international.v1.CharterAnomalyR\tanomalies\x12F\n" +
+	"\anearest\x18\n" +
+	" \x03(\v2,.chapterhouse.international.v1.NearbyChapterR\anearest\x12J\n" +
+	"\ahistory\x18\v \x03(\v20.chapterhouse.international.v1.CharterTransitionR\ahistory\x12I\n" +
+	"\bcomments\x18\f \x03(\v2-.chapterhouse.international.v1.CharterCommentR\bcomments\x12\x14\n" +
+	"\x05verbs\x18\r \x03(\tR\x05verbs\x120\n" +
+	"\x14conflict_of_interest\x18\x0e \x01(\bR\x12conflictOfInterestB\x10\n" +
+	"\x0e_officer_count\"\xcc\v\n" +
 	"\rCharterPolicy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\tR\brevision\x12+\n" +
-	"\x11threshold_percent\x18\x03 \x01(\x05R\x10thresholdPercent\x12:\n" +
-	"\x19minimum_people_membership\x18\x04 \x01(\x05R\x17minimumPeopleMembership\x124\n" +
-	"\x16minimum_people_mailing\x18\x05 \x01(\x05R\x14minimumPeopleMailing\x12I\n" +
-	"\rallowed_bases\x18\x06 \x03(\x0e2$.chapterhouse.international.v1.BasisR\fallowedBases\x12\x1d\n" +
+	"\brevision\x18\x02 \x01(\tR\brevision\x129\n" +
+	"\x11threshold_percent\x18\x03 \x01(\x05B\f\xbaH\t\xd8\x01\x01\x1a\x04\x18d(\x01R\x10thresholdPercent\x12G\n" +
+	"\x19minimum_people_membership\x18\x04 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xc0\x84=(\x00R\x17minimumPeopleMembership\x12A\n" +
+	"\x16minimum_people_mailing\x18\x05 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xc0\x84=(\x00R\x14minimumPeopleMailing\x12\\\n" +
+	"\rallowed_bases\x18\x06 \x03(\x0e2$.chapterhouse.international.v1.BasisB\x11\xbaH\x0e\x92\x01\v\x18\x01\"\a\x82\x01\x04\x10\x01 \x00R\fallowedBases\x12)\n" +
 	"\n" +
-	"grace_days\x18\a \x01(\x05R\tgraceDays\x12!\n" +
-	"\freapply_days\x18\b \x01(\x05R\vreapplyDays\x12A\n" +
+	"grace_days\x18\a \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xc2\x1c(\x00R\tgraceDays\x12-\n" +
+	"\freapply_days\x18\b \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xc2\x1c(\x00R\vreapplyDays\x12A\n" +
 	"\x0eeffective_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\reffectiveTime\x12\x12\n" +
 	"\x04etag\x18\n" +
-	" \x01(\tR\x04etag\x12&\n" +
-	"\x0freview_due_days\x18\v \x01(\x05R\rreviewDueDays\x12(\n" +
-	"\x10changes_due_days\x18\f \x01(\x05R\x0echangesDueDays\x12\x1f\n" +
-	"\vclaim_hours\x18\r \x01(\x05R\n" +
-	"claimHours\x12#\n" +
-	"\rrecovery_days\x18\x0e \x01(\x05R\frecoveryDays\x12R\n" +
-	"\tgrace_end\x18\x0f \x01(\x0e25.chapterhouse.international.v1.CharterPolicy.GraceEndR\bgraceEnd\x12!\n" +
-	"\frenewal_days\x18\x10 \x01(\x05R\vrenewalDays\x12#\n" +
-	"\ractivity_days\x18\x11 \x01(\x05R\factivityDays\x12)\n" +
-	"\x10minimum_officers\x18\x12 \x01(\x05R\x0fminimumOfficers\x12'\n" +
+	" \x01(\tR\x04etag\x125\n" +
+	"\x0freview_due_days\x18\v \x01(\x05B\r\xbaH\n" +
+	"\xd8\x01\x01\x1a\x05\x18\xc2\x1c(\x01R\rreviewDueDays\x127\n" +
+	"\x10changes_due_days\x18\f \x01(\x05B\r\xbaH\n" +
+	"\xd8\x01\x01\x1a\x05\x18\xc2\x1c(\x01R\x0echangesDueDays\x12.\n" +
+	"\vclaim_hours\x18\r \x01(\x05B\r\xbaH\n" +
+	"\xd8\x01\x01\x1a\x05\x18\xb8D(\x01R\n" +
+	"claimHours\x12/\n" +
+	"\rrecovery_days\x18\x0e \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xc2\x1c(\x00R\frecoveryDays\x12\\\n" +
+	"\tgrace_end\x18\x0f \x01(\x0e25.chapterhouse.international.v1.CharterPolicy.GraceEndB\b\xbaH\x05\x82\x01\x02\x10\x01R\bgraceEnd\x12.\n" +
+	"\frenewal_days\x18\x10 \x01(\x05B\v\xbaH\b\x1a\x06\x18\x94\x9d\x02(\x00R\vrenewalDays\x12/\n" +
+	"\ractivity_days\x18\x11 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xc2\x1c(\x00R\factivityDays\x125\n" +
+	"\x10minimum_officers\x18\x12 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\x0fminimumOfficers\x12'\n" +
 	"\x0fsecond_approval\x18\x13 \x01(\bR\x0esecondApproval\x12\x18\n" +
-	"\asubject\x18\x14 \x01(\tR\asubject\x12\x12\n" +
-	"\x04note\x18\x15 \x01(\tR\x04note\x12;\n" +
+	"\asubject\x18\x14 \x01(\tR\asubject\x12\x1c\n" +
+	"\x04note\x18\x15 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\x04note\x12;\n" +
 	"\vcreate_time\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\">\n" +
+	"createTime\x12H\n" +
+	"\x05state\x18\x17 \x01(\x0e22.chapterhouse.international.v1.CharterPolicy.StateR\x05state\x12?\n" +
+	"\rwithdraw_time\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampR\fwithdrawTime\x12)\n" +
+	"\x10withdraw_subject\x18\x19 \x01(\tR\x0fwithdrawSubject\"Z\n" +
+	"\x05State\x12\x15\n" +
+	"\x11STATE_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tSCHEDULED\x10\x01\x12\f\n" +
+	"\bIN_FORCE\x10\x02\x12\x0e\n" +
+	"\n" +
+	"SUPERSEDED\x10\x03\x12\r\n" +
+	"\tWITHDRAWN\x10\x04\">\n" +
 	"\bGraceEnd\x12\x19\n" +
 	"\x15GRACE_END_UNSPECIFIED\x10\x00\x12\n" +
 	"\n" +
@@ -1514,15 +5388,18 @@ const file_chapterhouse_international_v1_charters_proto_rawDesc = "" +
 	"\x14CreateCharterRequest\x12H\n" +
 	"\acharter\x18\x01 \x01(\v2&.chapterhouse.international.v1.CharterB\x06\xbaH\x03\xc8\x01\x01R\acharter\x12'\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"Z\n" +
+	"request_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\x94\x01\n" +
 	"\x11GetCharterRequest\x12E\n" +
-	"\x04name\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\"\xf5\x01\n" +
+	"\x04name\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x128\n" +
+	"\n" +
+	"as_of_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\basOfTime\"\x8f\x02\n" +
 	"\x13ListChartersRequest\x12$\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\x12L\n" +
 	"\x05state\x18\x03 \x01(\x0e2,.chapterhouse.international.v1.Charter.StateB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05state\x12K\n" +
-	"\x06region\x18\x04 \x01(\tB3\xbaH0r.2,^(regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?)?$R\x06region\"\x82\x01\n" +
+	"\x06region\x18\x04 \x01(\tB3\xbaH0r.2,^(regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?)?$R\x06region\x12\x18\n" +
+	"\aoverdue\x18\x05 \x01(\bR\aoverdue\"\x82\x01\n" +
 	"\x14ListChartersResponse\x12B\n" +
 	"\bcharters\x18\x01 \x03(\v2&.chapterhouse.international.v1.CharterR\bcharters\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x99\x01\n" +
@@ -1535,27 +5412,134 @@ const file_chapterhouse_international_v1_charters_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12\x12\n" +
 	"\x04etag\x18\x02 \x01(\tR\x04etag\x12'\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xe7\x01\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xb3\x02\n" +
 	"\x15ApproveCharterRequest\x12E\n" +
 	"\x04name\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12,\n" +
 	"\rstanding_etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\fstandingEtag\x12\x1c\n" +
 	"\x04note\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x1fR\x04note\x12\x12\n" +
 	"\x04etag\x18\x04 \x01(\tR\x04etag\x12'\n" +
 	"\n" +
-	"request_id\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xbb\x01\n" +
+	"request_id\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\x12J\n" +
+	"\boverride\x18\x06 \x01(\v2..chapterhouse.international.v1.CharterOverrideR\boverride\"\xcb\x02\n" +
 	"\x15DeclineCharterRequest\x12E\n" +
 	"\x04name\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12\x1e\n" +
 	"\x04note\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xa0\x1fR\x04note\x12\x12\n" +
 	"\x04etag\x18\x03 \x01(\tR\x04etag\x12'\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xba\x01\n" +
+	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\x12O\n" +
+	"\x06reason\x18\x05 \x01(\x0e2-.chapterhouse.international.v1.Charter.ReasonB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06reason\x12=\n" +
+	"\freapply_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\vreapplyTime\"\xba\x01\n" +
 	"\x16WithdrawCharterRequest\x12E\n" +
 	"\x04name\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12\x1c\n" +
 	"\x04note\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x1fR\x04note\x12\x12\n" +
 	"\x04etag\x18\x03 \x01(\tR\x04etag\x12'\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xab\x01\n" +
+	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xa2\x02\n" +
+	"\x1cRequestCharterChangesRequest\x12E\n" +
+	"\x04name\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12^\n" +
+	"\areasons\x18\x02 \x03(\x0e2-.chapterhouse.international.v1.Charter.ReasonB\x15\xbaH\x12\x92\x01\x0f\b\x01\x10\v\x18\x01\"\a\x82\x01\x04\x10\x01 \x00R\areasons\x12\x1e\n" +
+	"\x04note\x18\x03 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xa0\x1fR\x04note\x12\x12\n" +
+	"\x04etag\x18\x04 \x01(\tR\x04etag\x12'\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xba\x01\n" +
+	"\x16ResubmitCharterRequest\x12E\n" +
+	"\x04name\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12\x1c\n" +
+	"\x04note\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x1fR\x04note\x12\x12\n" +
+	"\x04etag\x18\x03 \x01(\tR\x04etag\x12'\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\x8e\x02\n" +
+	"\x15SuspendCharterRequest\x12E\n" +
+	"\x04name\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12Q\n" +
+	"\x06reason\x18\x02 \x01(\x0e2-.chapterhouse.international.v1.Charter.ReasonB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x06reason\x12\x1e\n" +
+	"\x04note\x18\x03 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xa0\x1fR\x04note\x12\x12\n" +
+	"\x04etag\x18\x04 \x01(\tR\x04etag\x12'\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xbb\x01\n" +
+	"\x17ReinstateCharterRequest\x12E\n" +
+	"\x04name\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12\x1c\n" +
+	"\x04note\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x1fR\x04note\x12\x12\n" +
+	"\x04etag\x18\x03 \x01(\tR\x04etag\x12'\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xcc\x02\n" +
+	"\x14RevokeCharterRequest\x12E\n" +
+	"\x04name\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12Q\n" +
+	"\x06reason\x18\x02 \x01(\x0e2-.chapterhouse.international.v1.Charter.ReasonB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x06reason\x12\x1e\n" +
+	"\x04note\x18\x03 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xa0\x1fR\x04note\x12\x12\n" +
+	"\x04etag\x18\x04 \x01(\tR\x04etag\x12'\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\x12=\n" +
+	"\freapply_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\vreapplyTime\"\xbb\x01\n" +
+	"\x17SurrenderCharterRequest\x12E\n" +
+	"\x04name\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12\x1c\n" +
+	"\x04note\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x1fR\x04note\x12\x12\n" +
+	"\x04etag\x18\x03 \x01(\tR\x04etag\x12'\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xb7\x01\n" +
+	"\x13RenewCharterRequest\x12E\n" +
+	"\x04name\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12\x1c\n" +
+	"\x04note\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x1fR\x04note\x12\x12\n" +
+	"\x04etag\x18\x03 \x01(\tR\x04etag\x12'\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\x82\x02\n" +
+	"\x15ProtectCharterRequest\x12E\n" +
+	"\x04name\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12A\n" +
+	"\n" +
+	"until_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\tuntilTime\x12\"\n" +
+	"\x06reason\x18\x03 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xa0\x1fR\x06reason\x12\x12\n" +
+	"\x04etag\x18\x04 \x01(\tR\x04etag\x12'\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xbb\x01\n" +
+	"\x17UnprotectCharterRequest\x12E\n" +
+	"\x04name\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12\x1c\n" +
+	"\x04note\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x1fR\x04note\x12\x12\n" +
+	"\x04etag\x18\x03 \x01(\tR\x04etag\x12'\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xe7\x04\n" +
+	"\x16ListReviewQueueRequest\x12$\n" +
+	"\tpage_size\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12L\n" +
+	"\x05state\x18\x03 \x01(\x0e2,.chapterhouse.international.v1.Charter.StateB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05state\x12K\n" +
+	"\x06region\x18\x04 \x01(\tB3\xbaH0r.2,^(regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?)?$R\x06region\x12I\n" +
+	"\x04task\x18\x05 \x01(\x0e2+.chapterhouse.international.v1.Charter.TaskB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04task\x12J\n" +
+	"\x13waiting_before_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x11waitingBeforeTime\x12$\n" +
+	"\breviewer\x18\a \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\breviewer\x12\x1c\n" +
+	"\tunclaimed\x18\b \x01(\bR\tunclaimed\x12Z\n" +
+	"\ablocker\x18\t \x01(\x0e26.chapterhouse.international.v1.CharterRequirement.KindB\b\xbaH\x05\x82\x01\x02\x10\x01R\ablocker\x12\x1c\n" +
+	"\tunblocked\x18\n" +
+	" \x01(\bR\tunblocked\x12\x18\n" +
+	"\aoverdue\x18\v \x01(\bR\aoverdue\"\xb4\x02\n" +
+	"\rQueuedCharter\x12@\n" +
+	"\acharter\x18\x01 \x01(\v2&.chapterhouse.international.v1.CharterR\acharter\x120\n" +
+	"\x14chapter_display_name\x18\x02 \x01(\tR\x12chapterDisplayName\x12\x16\n" +
+	"\x06region\x18\x03 \x01(\tR\x06region\x12C\n" +
+	"\bstanding\x18\x04 \x01(\v2'.chapterhouse.international.v1.StandingR\bstanding\x12R\n" +
+	"\bblockers\x18\x05 \x03(\x0e26.chapterhouse.international.v1.CharterRequirement.KindR\bblockers\"\x8b\x01\n" +
+	"\x17ListReviewQueueResponse\x12H\n" +
+	"\bcharters\x18\x01 \x03(\v2,.chapterhouse.international.v1.QueuedCharterR\bcharters\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"`\n" +
+	"\x17GetCharterReviewRequest\x12E\n" +
+	"\x04name\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\"\xe2\x01\n" +
+	"\x1bCreateCharterCommentRequest\x12I\n" +
+	"\x06parent\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x06parent\x12O\n" +
+	"\acomment\x18\x02 \x01(\v2-.chapterhouse.international.v1.CharterCommentB\x06\xbaH\x03\xc8\x01\x01R\acomment\x12'\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xac\x01\n" +
+	"\x1aListCharterCommentsRequest\x12I\n" +
+	"\x06parent\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x06parent\x12$\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"\x90\x01\n" +
+	"\x1bListCharterCommentsResponse\x12I\n" +
+	"\bcomments\x18\x01 \x03(\v2-.chapterhouse.international.v1.CharterCommentR\bcomments\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xab\x01\n" +
 	"\x19ListCharterHistoryRequest\x12I\n" +
 	"\x06parent\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x06parent\x12$\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12\x1d\n" +
@@ -1563,29 +5547,174 @@ const file_chapterhouse_international_v1_charters_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"\x90\x01\n" +
 	"\x1aListCharterHistoryResponse\x12J\n" +
 	"\ahistory\x18\x01 \x03(\v20.chapterhouse.international.v1.CharterTransitionR\ahistory\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x19\n" +
-	"\x17GetCharterPolicyRequest2\xba\x0e\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"S\n" +
+	"\x17GetCharterPolicyRequest\x128\n" +
+	"\n" +
+	"as_of_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\basOfTime\"\x84\x02\n" +
+	"\x1aUpdateCharterPolicyRequest\x12[\n" +
+	"\x0echarter_policy\x18\x01 \x01(\v2,.chapterhouse.international.v1.CharterPolicyB\x06\xbaH\x03\xc8\x01\x01R\rcharterPolicy\x12;\n" +
+	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\x12'\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"h\n" +
+	"!ListCharterPolicyRevisionsRequest\x12$\n" +
+	"\tpage_size\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"\x98\x01\n" +
+	"\"ListCharterPolicyRevisionsResponse\x12J\n" +
+	"\trevisions\x18\x01 \x03(\v2,.chapterhouse.international.v1.CharterPolicyR\trevisions\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"g\n" +
+	"\x1fGetCharterPolicyRevisionRequest\x12D\n" +
+	"\x04name\x18\x01 \x01(\tB0\xbaH-r+2)^charterPolicy/revisions/[1-9][0-9]{0,8}$R\x04name\"\xa9\x01\n" +
+	"$WithdrawCharterPolicyRevisionRequest\x12D\n" +
+	"\x04name\x18\x01 \x01(\tB0\xbaH-r+2)^charterPolicy/revisions/[1-9][0-9]{0,8}$R\x04name\x12\x12\n" +
+	"\x04etag\x18\x02 \x01(\tR\x04etag\x12'\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\x9a\x03\n" +
+	"\x1cSimulateCharterPolicyRequest\x12[\n" +
+	"\x0echarter_policy\x18\x01 \x01(\v2,.chapterhouse.international.v1.CharterPolicyB\x06\xbaH\x03\xc8\x01\x01R\rcharterPolicy\x12;\n" +
+	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\x12K\n" +
+	"\x06region\x18\x03 \x01(\tB3\xbaH0r.2,^(regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?)?$R\x06region\x12N\n" +
+	"\x04kind\x18\x04 \x01(\x0e20.chapterhouse.international.v1.PolicyChange.KindB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04kind\x12$\n" +
+	"\tpage_size\x18\x05 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x06 \x01(\tR\tpageToken\"\xab\x03\n" +
+	"\x1dSimulateCharterPolicyResponse\x12G\n" +
+	"\bin_force\x18\x01 \x01(\v2,.chapterhouse.international.v1.CharterPolicyR\ainForce\x12B\n" +
+	"\x05draft\x18\x02 \x01(\v2,.chapterhouse.international.v1.CharterPolicyR\x05draft\x12A\n" +
+	"\x05total\x18\x03 \x01(\v2+.chapterhouse.international.v1.PolicyCountsR\x05total\x12K\n" +
+	"\aregions\x18\x04 \x03(\v21.chapterhouse.international.v1.RegionPolicyCountsR\aregions\x12E\n" +
+	"\achanges\x18\x05 \x03(\v2+.chapterhouse.international.v1.PolicyChangeR\achanges\x12&\n" +
+	"\x0fnext_page_token\x18\x06 \x01(\tR\rnextPageToken\"\x85\x02\n" +
+	"\fPolicyCounts\x12\x1a\n" +
+	"\bchapters\x18\x01 \x01(\x05R\bchapters\x12'\n" +
+	"\x0feligible_before\x18\x02 \x01(\x05R\x0eeligibleBefore\x12%\n" +
+	"\x0eeligible_after\x18\x03 \x01(\x05R\religibleAfter\x12\x18\n" +
+	"\againing\x18\x04 \x01(\x05R\againing\x12\x16\n" +
+	"\x06losing\x18\x05 \x01(\x05R\x06losing\x12(\n" +
+	"\x10charters_at_risk\x18\x06 \x01(\x05R\x0echartersAtRisk\x12-\n" +
+	"\x12charters_returning\x18\a \x01(\x05R\x11chartersReturning\"q\n" +
+	"\x12RegionPolicyCounts\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12C\n" +
+	"\x06counts\x18\x02 \x01(\v2+.chapterhouse.international.v1.PolicyCountsR\x06counts\"\xfc\x03\n" +
+	"\fPolicyChange\x12\x18\n" +
+	"\achapter\x18\x01 \x01(\tR\achapter\x12\x16\n" +
+	"\x06region\x18\x02 \x01(\tR\x06region\x12D\n" +
+	"\x04kind\x18\x03 \x01(\x0e20.chapterhouse.international.v1.PolicyChange.KindR\x04kind\x12?\n" +
+	"\x06before\x18\x04 \x01(\v2'.chapterhouse.international.v1.StandingR\x06before\x12=\n" +
+	"\x05after\x18\x05 \x01(\v2'.chapterhouse.international.v1.StandingR\x05after\x12S\n" +
+	"\x0echarter_before\x18\x06 \x01(\x0e2,.chapterhouse.international.v1.Charter.StateR\rcharterBefore\x12Q\n" +
+	"\rcharter_after\x18\a \x01(\x0e2,.chapterhouse.international.v1.Charter.StateR\fcharterAfter\"L\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\t\n" +
+	"\x05GAINS\x10\x01\x12\t\n" +
+	"\x05LOSES\x10\x02\x12\v\n" +
+	"\aAT_RISK\x10\x03\x12\v\n" +
+	"\aRETURNS\x10\x04\"]\n" +
+	"\x14ExportCharterRequest\x12E\n" +
+	"\x04name\x18\x01 \x01(\tB1\xbaH.r,2*^charters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\"n\n" +
+	"\x0fCharterEvidence\x12C\n" +
+	"\bevidence\x18\x01 \x01(\v2'.chapterhouse.international.v1.EvidenceR\bevidence\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\"\x91\x06\n" +
+	"\bEvidence\x12\x16\n" +
+	"\x06format\x18\x01 \x01(\x05R\x06format\x12;\n" +
+	"\vexport_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"exportTime\x12\x18\n" +
+	"\acharter\x18\x03 \x01(\tR\acharter\x12\x18\n" +
+	"\achapter\x18\x04 \x01(\tR\achapter\x12B\n" +
+	"\x05state\x18\x05 \x01(\x0e2,.chapterhouse.international.v1.Charter.StateR\x05state\x12!\n" +
+	"\fcharter_etag\x18\x06 \x01(\tR\vcharterEtag\x129\n" +
+	"\n" +
+	"apply_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tapplyTime\x12<\n" +
+	"\fcure_by_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"cureByTime\x12K\n" +
+	"\bdecision\x18\t \x01(\v2/.chapterhouse.international.v1.EvidenceDecisionR\bdecision\x12S\n" +
+	"\vtransitions\x18\n" +
+	" \x03(\v21.chapterhouse.international.v1.EvidenceTransitionR\vtransitions\x12K\n" +
+	"\tstandings\x18\v \x03(\v2-.chapterhouse.international.v1.StandingRecordR\tstandings\x12W\n" +
+	"\x10policy_revisions\x18\f \x03(\v2,.chapterhouse.international.v1.CharterPolicyR\x0fpolicyRevisions\x12T\n" +
+	"\vexplanation\x18\r \x01(\v22.chapterhouse.international.v1.StandingExplanationR\vexplanation\"\xf8\x01\n" +
+	"\x10EvidenceDecision\x12\x18\n" +
+	"\asubject\x18\x01 \x01(\tR\asubject\x12;\n" +
+	"\vdecide_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"decideTime\x12C\n" +
+	"\bstanding\x18\x03 \x01(\v2'.chapterhouse.international.v1.StandingR\bstanding\x12'\n" +
+	"\x0fpolicy_revision\x18\x04 \x01(\tR\x0epolicyRevision\x12\x1f\n" +
+	"\vnote_digest\x18\x05 \x01(\tR\n" +
+	"noteDigest\"\xbc\x03\n" +
+	"\x12EvidenceTransition\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x12\n" +
+	"\x04verb\x18\x02 \x01(\tR\x04verb\x12K\n" +
+	"\n" +
+	"from_state\x18\x03 \x01(\x0e2,.chapterhouse.international.v1.Charter.StateR\tfromState\x12G\n" +
+	"\bto_state\x18\x04 \x01(\x0e2,.chapterhouse.international.v1.Charter.StateR\atoState\x12\x18\n" +
+	"\asubject\x18\x05 \x01(\tR\asubject\x12;\n" +
+	"\vcreate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x12C\n" +
+	"\bstanding\x18\a \x01(\v2'.chapterhouse.international.v1.StandingR\bstanding\x12'\n" +
+	"\x0fpolicy_revision\x18\b \x01(\tR\x0epolicyRevision\x12\x1f\n" +
+	"\vnote_digest\x18\t \x01(\tR\n" +
+	"noteDigest2\x92,\n" +
 	"\x0eCharterService\x12\xb8\x01\n" +
 	"\rCreateCharter\x123.chapterhouse.international.v1.CreateCharterRequest\x1a&.chapterhouse.international.v1.Charter\"J\x8a\x97\"!\"\x0fcharter.chapter\n" +
-	"\x0echarters.apply\x92\x97\"\x04\x06HK\v\x82\xd3\xe4\x93\x02\x17:\acharter\"\f/v1/charters\x12\x9e\x01\n" +
+	"\x0echarters.apply\x92\x97\"\x04\x06HK\v\x82\xd3\xe4\x93\x02\x17:\acharter\"\f/v1/charters\x12\xa5\x01\n" +
 	"\n" +
-	"GetCharter\x120.chapterhouse.international.v1.GetCharterRequest\x1a&.chapterhouse.international.v1.Charter\"6\x8a\x97\"\x15\"\x04name\n" +
-	"\rcharters.read\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=charters/*}\x12\xa8\x01\n" +
+	"GetCharter\x120.chapterhouse.international.v1.GetCharterRequest\x1a&.chapterhouse.international.v1.Charter\"=\x8a\x97\"\x15\"\x04name\n" +
+	"\rcharters.read\x92\x97\"\x03^\xb9\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=charters/*}\x12\xa8\x01\n" +
 	"\fListCharters\x122.chapterhouse.international.v1.ListChartersRequest\x1a3.chapterhouse.international.v1.ListChartersResponse\"/\x8a\x97\"\x17\"\x06region\n" +
 	"\rcharters.read\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/charters\x12\xb5\x01\n" +
 	"\fClaimCharter\x122.chapterhouse.international.v1.ClaimCharterRequest\x1a&.chapterhouse.international.v1.Charter\"I\x8a\x97\"\x17\"\x04name\n" +
 	"\x0fcharters.review\x92\x97\"\x04HIJ\b\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/{name=charters/*}:claim\x12\xbb\x01\n" +
 	"\x0eReleaseCharter\x124.chapterhouse.international.v1.ReleaseCharterRequest\x1a&.chapterhouse.international.v1.Charter\"K\x8a\x97\"\x17\"\x04name\n" +
-	"\x0fcharters.review\x92\x97\"\x04HIJ\b\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/{name=charters/*}:release\x12\xbe\x01\n" +
-	"\x0eApproveCharter\x124.chapterhouse.international.v1.ApproveCharterRequest\x1a&.chapterhouse.international.v1.Charter\"N\x8a\x97\"\x18\"\x04name\n" +
-	"\x10charters.approve\x92\x97\"\x06FGHIJ\b\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/{name=charters/*}:approve\x12\xbc\x01\n" +
-	"\x0eDeclineCharter\x124.chapterhouse.international.v1.DeclineCharterRequest\x1a&.chapterhouse.international.v1.Charter\"L\x8a\x97\"\x18\"\x04name\n" +
-	"\x10charters.decline\x92\x97\"\x04HIJ\b\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/{name=charters/*}:decline\x12\xbe\x01\n" +
+	"\x0fcharters.review\x92\x97\"\x04HIJ\b\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/{name=charters/*}:release\x12\xc2\x01\n" +
+	"\x0eApproveCharter\x124.chapterhouse.international.v1.ApproveCharterRequest\x1a&.chapterhouse.international.v1.Charter\"R\x8a\x97\"\x18\"\x04name\n" +
+	"\x10charters.approve\x92\x97\"\n" +
+	"FG\xa7\x01\xa8\x01HIJ\b\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/{name=charters/*}:approve\x12\xbe\x01\n" +
+	"\x0eDeclineCharter\x124.chapterhouse.international.v1.DeclineCharterRequest\x1a&.chapterhouse.international.v1.Charter\"N\x8a\x97\"\x18\"\x04name\n" +
+	"\x10charters.decline\x92\x97\"\x06HIJ\b\xa7\x01\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/{name=charters/*}:decline\x12\xbe\x01\n" +
 	"\x0fWithdrawCharter\x125.chapterhouse.international.v1.WithdrawCharterRequest\x1a&.chapterhouse.international.v1.Charter\"L\x8a\x97\"\x19\"\x04name\n" +
-	"\x11charters.withdraw\x92\x97\"\x02H\b\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/{name=charters/*}:withdraw\x12\xcd\x01\n" +
+	"\x11charters.withdraw\x92\x97\"\x02H\b\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/{name=charters/*}:withdraw\x12\xd0\x01\n" +
+	"\x15RequestCharterChanges\x12;.chapterhouse.international.v1.RequestCharterChangesRequest\x1a&.chapterhouse.international.v1.Charter\"R\x8a\x97\"\x17\"\x04name\n" +
+	"\x0fcharters.review\x92\x97\"\x04HIJ\b\x82\xd3\xe4\x93\x02):\x01*\"$/v1/{name=charters/*}:requestChanges\x12\xbb\x01\n" +
+	"\x0fResubmitCharter\x125.chapterhouse.international.v1.ResubmitCharterRequest\x1a&.chapterhouse.international.v1.Charter\"I\x8a\x97\"\x16\"\x04name\n" +
+	"\x0echarters.apply\x92\x97\"\x02H\b\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/{name=charters/*}:resubmit\x12\xbb\x01\n" +
+	"\x0eSuspendCharter\x124.chapterhouse.international.v1.SuspendCharterRequest\x1a&.chapterhouse.international.v1.Charter\"K\x8a\x97\"\x18\"\x04name\n" +
+	"\x10charters.suspend\x92\x97\"\x03HJ\b\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/{name=charters/*}:suspend\x12\xc1\x01\n" +
+	"\x10ReinstateCharter\x126.chapterhouse.international.v1.ReinstateCharterRequest\x1a&.chapterhouse.international.v1.Charter\"M\x8a\x97\"\x18\"\x04name\n" +
+	"\x10charters.suspend\x92\x97\"\x03HJ\b\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/{name=charters/*}:reinstate\x12\xb9\x01\n" +
+	"\rRevokeCharter\x123.chapterhouse.international.v1.RevokeCharterRequest\x1a&.chapterhouse.international.v1.Charter\"K\x8a\x97\"\x17\"\x04name\n" +
+	"\x0fcharters.revoke\x92\x97\"\x05HJ\b\xa7\x01\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/{name=charters/*}:revoke\x12\xc2\x01\n" +
+	"\x10SurrenderCharter\x126.chapterhouse.international.v1.SurrenderCharterRequest\x1a&.chapterhouse.international.v1.Charter\"N\x8a\x97\"\x1a\"\x04name\n" +
+	"\x12charters.surrender\x92\x97\"\x02H\b\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/{name=charters/*}:surrender\x12\xb5\x01\n" +
+	"\fRenewCharter\x122.chapterhouse.international.v1.RenewCharterRequest\x1a&.chapterhouse.international.v1.Charter\"I\x8a\x97\"\x16\"\x04name\n" +
+	"\x0echarters.renew\x92\x97\"\x05HJ\b\xa5\x01\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/{name=charters/*}:renew\x12\xbd\x01\n" +
+	"\x0eProtectCharter\x124.chapterhouse.international.v1.ProtectCharterRequest\x1a&.chapterhouse.international.v1.Charter\"M\x8a\x97\"\x18\"\x04name\n" +
+	"\x10charters.protect\x92\x97\"\x05HJ\b\xa7\x01\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/{name=charters/*}:protect\x12\xc3\x01\n" +
+	"\x10UnprotectCharter\x126.chapterhouse.international.v1.UnprotectCharterRequest\x1a&.chapterhouse.international.v1.Charter\"O\x8a\x97\"\x18\"\x04name\n" +
+	"\x10charters.protect\x92\x97\"\x05HJ\b\xa6\x01\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/{name=charters/*}:unprotect\x12\xba\x01\n" +
+	"\x0fListReviewQueue\x125.chapterhouse.international.v1.ListReviewQueueRequest\x1a6.chapterhouse.international.v1.ListReviewQueueResponse\"8\x8a\x97\"\x1a\"\x06region\n" +
+	"\x10charters.inspect\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/charters:queue\x12\xba\x01\n" +
+	"\x10GetCharterReview\x126.chapterhouse.international.v1.GetCharterReviewRequest\x1a,.chapterhouse.international.v1.CharterReview\"@\x8a\x97\"\x18\"\x04name\n" +
+	"\x10charters.inspect\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/{name=charters/*}:review\x12\xd7\x01\n" +
+	"\x14CreateCharterComment\x12:.chapterhouse.international.v1.CreateCharterCommentRequest\x1a-.chapterhouse.international.v1.CharterComment\"T\x8a\x97\"\x1a\"\x06parent\n" +
+	"\x10charters.comment\x92\x97\"\x01J\x82\xd3\xe4\x93\x02+:\acomment\" /v1/{parent=charters/*}/comments\x12\xd1\x01\n" +
+	"\x13ListCharterComments\x129.chapterhouse.international.v1.ListCharterCommentsRequest\x1a:.chapterhouse.international.v1.ListCharterCommentsResponse\"C\x8a\x97\"\x17\"\x06parent\n" +
+	"\rcharters.read\x82\xd3\xe4\x93\x02\"\x12 /v1/{parent=charters/*}/comments\x12\xcd\x01\n" +
 	"\x12ListCharterHistory\x128.chapterhouse.international.v1.ListCharterHistoryRequest\x1a9.chapterhouse.international.v1.ListCharterHistoryResponse\"B\x8a\x97\"\x17\"\x06parent\n" +
-	"\rcharters.read\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{parent=charters/*}/history\x12\x99\x01\n" +
-	"\x10GetCharterPolicy\x126.chapterhouse.international.v1.GetCharterPolicyRequest\x1a,.chapterhouse.international.v1.CharterPolicy\"\x1f\x8a\x97\"\x02\x10\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/charterPolicyBXZVgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1;internationalv1b\x06proto3"
+	"\rcharters.read\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{parent=charters/*}/history\x12\xa0\x01\n" +
+	"\x10GetCharterPolicy\x126.chapterhouse.international.v1.GetCharterPolicyRequest\x1a,.chapterhouse.international.v1.CharterPolicy\"&\x8a\x97\"\x02\x10\x01\x92\x97\"\x03^\xb9\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/charterPolicy\x12\xc6\x01\n" +
+	"\x13UpdateCharterPolicy\x129.chapterhouse.international.v1.UpdateCharterPolicyRequest\x1a,.chapterhouse.international.v1.CharterPolicy\"F\x8a\x97\"\x0f\n" +
+	"\rpolicy.update\x92\x97\"\x06\b]\xba\x01\xbb\x01\x82\xd3\xe4\x93\x02#:\x0echarter_policy2\x11/v1/charterPolicy\x12\xca\x01\n" +
+	"\x15SimulateCharterPolicy\x12;.chapterhouse.international.v1.SimulateCharterPolicyRequest\x1a<.chapterhouse.international.v1.SimulateCharterPolicyResponse\"6\x8a\x97\"\r\n" +
+	"\vpolicy.read\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/charterPolicy:simulate\x12\xcc\x01\n" +
+	"\x1aListCharterPolicyRevisions\x12@.chapterhouse.international.v1.ListCharterPolicyRevisionsRequest\x1aA.chapterhouse.international.v1.ListCharterPolicyRevisionsResponse\")\x8a\x97\"\x02\x10\x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/charterPolicy/revisions\x12\xbc\x01\n" +
+	"\x18GetCharterPolicyRevision\x12>.chapterhouse.international.v1.GetCharterPolicyRevisionRequest\x1a,.chapterhouse.international.v1.CharterPolicy\"2\x8a\x97\"\x02\x10\x01\x82\xd3\xe4\x93\x02&\x12$/v1/{name=charterPolicy/revisions/*}\x12\xe8\x01\n" +
+	"\x1dWithdrawCharterPolicyRevision\x12C.chapterhouse.international.v1.WithdrawCharterPolicyRevisionRequest\x1a,.chapterhouse.international.v1.CharterPolicy\"T\x8a\x97\"\x0f\n" +
+	"\rpolicy.update\x92\x97\"\x05\b\xbc\x01\xba\x01\x82\xd3\xe4\x93\x022:\x01*\"-/v1/{name=charterPolicy/revisions/*}:withdraw\x12\xb8\x01\n" +
+	"\rExportCharter\x123.chapterhouse.international.v1.ExportCharterRequest\x1a..chapterhouse.international.v1.CharterEvidence\"B\x8a\x97\"\x15\"\x04name\n" +
+	"\rcharters.read\x92\x97\"\x01\f\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/{name=charters/*}:exportBXZVgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1;internationalv1b\x06proto3"
 
 var (
 	file_chapterhouse_international_v1_charters_proto_rawDescOnce sync.Once
@@ -1599,79 +5728,264 @@ func file_chapterhouse_international_v1_charters_proto_rawDescGZIP() []byte {
 	return file_chapterhouse_international_v1_charters_proto_rawDescData
 }
 
-var file_chapterhouse_international_v1_charters_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_chapterhouse_international_v1_charters_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_chapterhouse_international_v1_charters_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
+var file_chapterhouse_international_v1_charters_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_chapterhouse_international_v1_charters_proto_goTypes = []any{
-	(Charter_State)(0),                 // 0: chapterhouse.international.v1.Charter.State
-	(CharterPolicy_GraceEnd)(0),        // 1: chapterhouse.international.v1.CharterPolicy.GraceEnd
-	(*Charter)(nil),                    // 2: chapterhouse.international.v1.Charter
-	(*CharterDecision)(nil),            // 3: chapterhouse.international.v1.CharterDecision
-	(*CharterTransition)(nil),          // 4: chapterhouse.international.v1.CharterTransition
-	(*CharterPolicy)(nil),              // 5: chapterhouse.international.v1.CharterPolicy
-	(*CreateCharterRequest)(nil),       // 6: chapterhouse.international.v1.CreateCharterRequest
-	(*GetCharterRequest)(nil),          // 7: chapterhouse.international.v1.GetCharterRequest
-	(*ListChartersRequest)(nil),        // 8: chapterhouse.international.v1.ListChartersRequest
-	(*ListChartersResponse)(nil),       // 9: chapterhouse.international.v1.ListChartersResponse
-	(*ClaimCharterRequest)(nil),        // 10: chapterhouse.international.v1.ClaimCharterRequest
-	(*ReleaseCharterRequest)(nil),      // 11: chapterhouse.international.v1.ReleaseCharterRequest
-	(*ApproveCharterRequest)(nil),      // 12: chapterhouse.international.v1.ApproveCharterRequest
-	(*DeclineCharterRequest)(nil),      // 13: chapterhouse.international.v1.DeclineCharterRequest
-	(*WithdrawCharterRequest)(nil),     // 14: chapterhouse.international.v1.WithdrawCharterRequest
-	(*ListCharterHistoryRequest)(nil),  // 15: chapterhouse.international.v1.ListCharterHistoryRequest
-	(*ListCharterHistoryResponse)(nil), // 16: chapterhouse.international.v1.ListCharterHistoryResponse
-	(*GetCharterPolicyRequest)(nil),    // 17: chapterhouse.international.v1.GetCharterPolicyRequest
-	(*timestamppb.Timestamp)(nil),      // 18: google.protobuf.Timestamp
-	(*Standing)(nil),                   // 19: chapterhouse.international.v1.Standing
-	(Basis)(0),                         // 20: chapterhouse.international.v1.Basis
+	(Charter_State)(0),                           // 0: chapterhouse.international.v1.Charter.State
+	(Charter_Reason)(0),                          // 1: chapterhouse.international.v1.Charter.Reason
+	(Charter_Task)(0),                            // 2: chapterhouse.international.v1.Charter.Task
+	(CharterComment_Visibility)(0),               // 3: chapterhouse.international.v1.CharterComment.Visibility
+	(CharterRequirement_Kind)(0),                 // 4: chapterhouse.international.v1.CharterRequirement.Kind
+	(CharterAnomaly_Kind)(0),                     // 5: chapterhouse.international.v1.CharterAnomaly.Kind
+	(CharterPolicy_State)(0),                     // 6: chapterhouse.international.v1.CharterPolicy.State
+	(CharterPolicy_GraceEnd)(0),                  // 7: chapterhouse.international.v1.CharterPolicy.GraceEnd
+	(PolicyChange_Kind)(0),                       // 8: chapterhouse.international.v1.PolicyChange.Kind
+	(*Charter)(nil),                              // 9: chapterhouse.international.v1.Charter
+	(*ChangesRequest)(nil),                       // 10: chapterhouse.international.v1.ChangesRequest
+	(*CharterApproval)(nil),                      // 11: chapterhouse.international.v1.CharterApproval
+	(*CharterOverride)(nil),                      // 12: chapterhouse.international.v1.CharterOverride
+	(*CharterDecision)(nil),                      // 13: chapterhouse.international.v1.CharterDecision
+	(*CharterTransition)(nil),                    // 14: chapterhouse.international.v1.CharterTransition
+	(*CharterComment)(nil),                       // 15: chapterhouse.international.v1.CharterComment
+	(*CharterRequirement)(nil),                   // 16: chapterhouse.international.v1.CharterRequirement
+	(*CharterAnomaly)(nil),                       // 17: chapterhouse.international.v1.CharterAnomaly
+	(*NearbyChapter)(nil),                        // 18: chapterhouse.international.v1.NearbyChapter
+	(*TrendPoint)(nil),                           // 19: chapterhouse.international.v1.TrendPoint
+	(*CharterReview)(nil),                        // 20: chapterhouse.international.v1.CharterReview
+	(*CharterPolicy)(nil),                        // 21: chapterhouse.international.v1.CharterPolicy
+	(*CreateCharterRequest)(nil),                 // 22: chapterhouse.international.v1.CreateCharterRequest
+	(*GetCharterRequest)(nil),                    // 23: chapterhouse.international.v1.GetCharterRequest
+	(*ListChartersRequest)(nil),                  // 24: chapterhouse.international.v1.ListChartersRequest
+	(*ListChartersResponse)(nil),                 // 25: chapterhouse.international.v1.ListChartersResponse
+	(*ClaimCharterRequest)(nil),                  // 26: chapterhouse.international.v1.ClaimCharterRequest
+	(*ReleaseCharterRequest)(nil),                // 27: chapterhouse.international.v1.ReleaseCharterRequest
+	(*ApproveCharterRequest)(nil),                // 28: chapterhouse.international.v1.ApproveCharterRequest
+	(*DeclineCharterRequest)(nil),                // 29: chapterhouse.international.v1.DeclineCharterRequest
+	(*WithdrawCharterRequest)(nil),               // 30: chapterhouse.international.v1.WithdrawCharterRequest
+	(*RequestCharterChangesRequest)(nil),         // 31: chapterhouse.international.v1.RequestCharterChangesRequest
+	(*ResubmitCharterRequest)(nil),               // 32: chapterhouse.international.v1.ResubmitCharterRequest
+	(*SuspendCharterRequest)(nil),                // 33: chapterhouse.international.v1.SuspendCharterRequest
+	(*ReinstateCharterRequest)(nil),              // 34: chapterhouse.international.v1.ReinstateCharterRequest
+	(*RevokeCharterRequest)(nil),                 // 35: chapterhouse.international.v1.RevokeCharterRequest
+	(*SurrenderCharterRequest)(nil),              // 36: chapterhouse.international.v1.SurrenderCharterRequest
+	(*RenewCharterRequest)(nil),                  // 37: chapterhouse.international.v1.RenewCharterRequest
+	(*ProtectCharterRequest)(nil),                // 38: chapterhouse.international.v1.ProtectCharterRequest
+	(*UnprotectCharterRequest)(nil),              // 39: chapterhouse.international.v1.UnprotectCharterRequest
+	(*ListReviewQueueRequest)(nil),               // 40: chapterhouse.international.v1.ListReviewQueueRequest
+	(*QueuedCharter)(nil),                        // 41: chapterhouse.international.v1.QueuedCharter
+	(*ListReviewQueueResponse)(nil),              // 42: chapterhouse.international.v1.ListReviewQueueResponse
+	(*GetCharterReviewRequest)(nil),              // 43: chapterhouse.international.v1.GetCharterReviewRequest
+	(*CreateCharterCommentRequest)(nil),          // 44: chapterhouse.international.v1.CreateCharterCommentRequest
+	(*ListCharterCommentsRequest)(nil),           // 45: chapterhouse.international.v1.ListCharterCommentsRequest
+	(*ListCharterCommentsResponse)(nil),          // 46: chapterhouse.international.v1.ListCharterCommentsResponse
+	(*ListCharterHistoryRequest)(nil),            // 47: chapterhouse.international.v1.ListCharterHistoryRequest
+	(*ListCharterHistoryResponse)(nil),           // 48: chapterhouse.international.v1.ListCharterHistoryResponse
+	(*GetCharterPolicyRequest)(nil),              // 49: chapterhouse.international.v1.GetCharterPolicyRequest
+	(*UpdateCharterPolicyRequest)(nil),           // 50: chapterhouse.international.v1.UpdateCharterPolicyRequest
+	(*ListCharterPolicyRevisionsRequest)(nil),    // 51: chapterhouse.international.v1.ListCharterPolicyRevisionsRequest
+	(*ListCharterPolicyRevisionsResponse)(nil),   // 52: chapterhouse.international.v1.ListCharterPolicyRevisionsResponse
+	(*GetCharterPolicyRevisionRequest)(nil),      // 53: chapterhouse.international.v1.GetCharterPolicyRevisionRequest
+	(*WithdrawCharterPolicyRevisionRequest)(nil), // 54: chapterhouse.international.v1.WithdrawCharterPolicyRevisionRequest
+	(*SimulateCharterPolicyRequest)(nil),         // 55: chapterhouse.international.v1.SimulateCharterPolicyRequest
+	(*SimulateCharterPolicyResponse)(nil),        // 56: chapterhouse.international.v1.SimulateCharterPolicyResponse
+	(*PolicyCounts)(nil),                         // 57: chapterhouse.international.v1.PolicyCounts
+	(*RegionPolicyCounts)(nil),                   // 58: chapterhouse.international.v1.RegionPolicyCounts
+	(*PolicyChange)(nil),                         // 59: chapterhouse.international.v1.PolicyChange
+	(*ExportCharterRequest)(nil),                 // 60: chapterhouse.international.v1.ExportCharterRequest
+	(*CharterEvidence)(nil),                      // 61: chapterhouse.international.v1.CharterEvidence
+	(*Evidence)(nil),                             // 62: chapterhouse.international.v1.Evidence
+	(*EvidenceDecision)(nil),                     // 63: chapterhouse.international.v1.EvidenceDecision
+	(*EvidenceTransition)(nil),                   // 64: chapterhouse.international.v1.EvidenceTransition
+	(*timestamppb.Timestamp)(nil),                // 65: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),                  // 66: google.protobuf.Duration
+	(*Standing)(nil),                             // 67: chapterhouse.international.v1.Standing
+	(Basis)(0),                                   // 68: chapterhouse.international.v1.Basis
+	(*Figures)(nil),                              // 69: chapterhouse.international.v1.Figures
+	(*fieldmaskpb.FieldMask)(nil),                // 70: google.protobuf.FieldMask
+	(*StandingRecord)(nil),                       // 71: chapterhouse.international.v1.StandingRecord
+	(*StandingExplanation)(nil),                  // 72: chapterhouse.international.v1.StandingExplanation
 }
 var file_chapterhouse_international_v1_charters_proto_depIdxs = []int32{
-	0,  // 0: chapterhouse.international.v1.Charter.state:type_name -> chapterhouse.international.v1.Charter.State
-	18, // 1: chapterhouse.international.v1.Charter.apply_time:type_name -> google.protobuf.Timestamp
-	18, // 2: chapterhouse.international.v1.Charter.decide_time:type_name -> google.protobuf.Timestamp
-	18, // 3: chapterhouse.international.v1.Charter.cure_by_time:type_name -> google.protobuf.Timestamp
-	3,  // 4: chapterhouse.international.v1.Charter.decision:type_name -> chapterhouse.international.v1.CharterDecision
-	18, // 5: chapterhouse.international.v1.Charter.create_time:type_name -> google.protobuf.Timestamp
-	18, // 6: chapterhouse.international.v1.Charter.update_time:type_name -> google.protobuf.Timestamp
-	18, // 7: chapterhouse.international.v1.Charter.reapply_time:type_name -> google.protobuf.Timestamp
-	18, // 8: chapterhouse.international.v1.CharterDecision.decide_time:type_name -> google.protobuf.Timestamp
-	19, // 9: chapterhouse.international.v1.CharterDecision.standing:type_name -> chapterhouse.international.v1.Standing
-	0,  // 10: chapterhouse.international.v1.CharterTransition.from_state:type_name -> chapterhouse.international.v1.Charter.State
-	0,  // 11: chapterhouse.international.v1.CharterTransition.to_state:type_name -> chapterhouse.international.v1.Charter.State
-	19, // 12: chapterhouse.international.v1.CharterTransition.standing:type_name -> chapterhouse.international.v1.Standing
-	18, // 13: chapterhouse.international.v1.CharterTransition.create_time:type_name -> google.protobuf.Timestamp
-	20, // 14: chapterhouse.international.v1.CharterPolicy.allowed_bases:type_name -> chapterhouse.international.v1.Basis
-	18, // 15: chapterhouse.international.v1.CharterPolicy.effective_time:type_name -> google.protobuf.Timestamp
-	1,  // 16: chapterhouse.international.v1.CharterPolicy.grace_end:type_name -> chapterhouse.international.v1.CharterPolicy.GraceEnd
-	18, // 17: chapterhouse.international.v1.CharterPolicy.create_time:type_name -> google.protobuf.Timestamp
-	2,  // 18: chapterhouse.international.v1.CreateCharterRequest.charter:type_name -> chapterhouse.international.v1.Charter
-	0,  // 19: chapterhouse.international.v1.ListChartersRequest.state:type_name -> chapterhouse.international.v1.Charter.State
-	2,  // 20: chapterhouse.international.v1.ListChartersResponse.charters:type_name -> chapterhouse.international.v1.Charter
-	4,  // 21: chapterhouse.international.v1.ListCharterHistoryResponse.history:type_name -> chapterhouse.international.v1.CharterTransition
-	6,  // 22: chapterhouse.international.v1.CharterService.CreateCharter:input_type -> chapterhouse.international.v1.CreateCharterRequest
-	7,  // 23: chapterhouse.international.v1.CharterService.GetCharter:input_type -> chapterhouse.international.v1.GetCharterRequest
-	8,  // 24: chapterhouse.international.v1.CharterService.ListCharters:input_type -> chapterhouse.international.v1.ListChartersRequest
-	10, // 25: chapterhouse.international.v1.CharterService.ClaimCharter:input_type -> chapterhouse.international.v1.ClaimCharterRequest
-	11, // 26: chapterhouse.international.v1.CharterService.ReleaseCharter:input_type -> chapterhouse.international.v1.ReleaseCharterRequest
-	12, // 27: chapterhouse.international.v1.CharterService.ApproveCharter:input_type -> chapterhouse.international.v1.ApproveCharterRequest
-	13, // 28: chapterhouse.international.v1.CharterService.DeclineCharter:input_type -> chapterhouse.international.v1.DeclineCharterRequest
-	14, // 29: chapterhouse.international.v1.CharterService.WithdrawCharter:input_type -> chapterhouse.international.v1.WithdrawCharterRequest
-	15, // 30: chapterhouse.international.v1.CharterService.ListCharterHistory:input_type -> chapterhouse.international.v1.ListCharterHistoryRequest
-	17, // 31: chapterhouse.international.v1.CharterService.GetCharterPolicy:input_type -> chapterhouse.international.v1.GetCharterPolicyRequest
-	2,  // 32: chapterhouse.international.v1.CharterService.CreateCharter:output_type -> chapterhouse.international.v1.Charter
-	2,  // 33: chapterhouse.international.v1.CharterService.GetCharter:output_type -> chapterhouse.international.v1.Charter
-	9,  // 34: chapterhouse.international.v1.CharterService.ListCharters:output_type -> chapterhouse.international.v1.ListChartersResponse
-	2,  // 35: chapterhouse.international.v1.CharterService.ClaimCharter:output_type -> chapterhouse.international.v1.Charter
-	2,  // 36: chapterhouse.international.v1.CharterService.ReleaseCharter:output_type -> chapterhouse.international.v1.Charter
-	2,  // 37: chapterhouse.international.v1.CharterService.ApproveCharter:output_type -> chapterhouse.international.v1.Charter
-	2,  // 38: chapterhouse.international.v1.CharterService.DeclineCharter:output_type -> chapterhouse.international.v1.Charter
-	2,  // 39: chapterhouse.international.v1.CharterService.WithdrawCharter:output_type -> chapterhouse.international.v1.Charter
-	16, // 40: chapterhouse.international.v1.CharterService.ListCharterHistory:output_type -> chapterhouse.international.v1.ListCharterHistoryResponse
-	5,  // 41: chapterhouse.international.v1.CharterService.GetCharterPolicy:output_type -> chapterhouse.international.v1.CharterPolicy
-	32, // [32:42] is the sub-list for method output_type
-	22, // [22:32] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	0,   // 0: chapterhouse.international.v1.Charter.state:type_name -> chapterhouse.international.v1.Charter.State
+	65,  // 1: chapterhouse.international.v1.Charter.apply_time:type_name -> google.protobuf.Timestamp
+	65,  // 2: chapterhouse.international.v1.Charter.decide_time:type_name -> google.protobuf.Timestamp
+	65,  // 3: chapterhouse.international.v1.Charter.cure_by_time:type_name -> google.protobuf.Timestamp
+	13,  // 4: chapterhouse.international.v1.Charter.decision:type_name -> chapterhouse.international.v1.CharterDecision
+	65,  // 5: chapterhouse.international.v1.Charter.create_time:type_name -> google.protobuf.Timestamp
+	65,  // 6: chapterhouse.international.v1.Charter.update_time:type_name -> google.protobuf.Timestamp
+	65,  // 7: chapterhouse.international.v1.Charter.reapply_time:type_name -> google.protobuf.Timestamp
+	65,  // 8: chapterhouse.international.v1.Charter.review_due_time:type_name -> google.protobuf.Timestamp
+	65,  // 9: chapterhouse.international.v1.Charter.changes_due_time:type_name -> google.protobuf.Timestamp
+	65,  // 10: chapterhouse.international.v1.Charter.renewal_due_time:type_name -> google.protobuf.Timestamp
+	65,  // 11: chapterhouse.international.v1.Charter.renewal_request_time:type_name -> google.protobuf.Timestamp
+	65,  // 12: chapterhouse.international.v1.Charter.protect_until_time:type_name -> google.protobuf.Timestamp
+	65,  // 13: chapterhouse.international.v1.Charter.claim_expire_time:type_name -> google.protobuf.Timestamp
+	65,  // 14: chapterhouse.international.v1.Charter.override_until_time:type_name -> google.protobuf.Timestamp
+	2,   // 15: chapterhouse.international.v1.Charter.waiting_for:type_name -> chapterhouse.international.v1.Charter.Task
+	65,  // 16: chapterhouse.international.v1.Charter.waiting_since_time:type_name -> google.protobuf.Timestamp
+	10,  // 17: chapterhouse.international.v1.Charter.changes_request:type_name -> chapterhouse.international.v1.ChangesRequest
+	11,  // 18: chapterhouse.international.v1.Charter.first_approval:type_name -> chapterhouse.international.v1.CharterApproval
+	66,  // 19: chapterhouse.international.v1.Charter.grace_left:type_name -> google.protobuf.Duration
+	65,  // 20: chapterhouse.international.v1.Charter.grace_whole_time:type_name -> google.protobuf.Timestamp
+	1,   // 21: chapterhouse.international.v1.ChangesRequest.reasons:type_name -> chapterhouse.international.v1.Charter.Reason
+	65,  // 22: chapterhouse.international.v1.ChangesRequest.request_time:type_name -> google.protobuf.Timestamp
+	65,  // 23: chapterhouse.international.v1.CharterApproval.approve_time:type_name -> google.protobuf.Timestamp
+	12,  // 24: chapterhouse.international.v1.CharterApproval.override:type_name -> chapterhouse.international.v1.CharterOverride
+	65,  // 25: chapterhouse.international.v1.CharterOverride.until_time:type_name -> google.protobuf.Timestamp
+	65,  // 26: chapterhouse.international.v1.CharterDecision.decide_time:type_name -> google.protobuf.Timestamp
+	67,  // 27: chapterhouse.international.v1.CharterDecision.standing:type_name -> chapterhouse.international.v1.Standing
+	1,   // 28: chapterhouse.international.v1.CharterDecision.reasons:type_name -> chapterhouse.international.v1.Charter.Reason
+	11,  // 29: chapterhouse.international.v1.CharterDecision.first_approval:type_name -> chapterhouse.international.v1.CharterApproval
+	12,  // 30: chapterhouse.international.v1.CharterDecision.override:type_name -> chapterhouse.international.v1.CharterOverride
+	0,   // 31: chapterhouse.international.v1.CharterTransition.from_state:type_name -> chapterhouse.international.v1.Charter.State
+	0,   // 32: chapterhouse.international.v1.CharterTransition.to_state:type_name -> chapterhouse.international.v1.Charter.State
+	67,  // 33: chapterhouse.international.v1.CharterTransition.standing:type_name -> chapterhouse.international.v1.Standing
+	65,  // 34: chapterhouse.international.v1.CharterTransition.create_time:type_name -> google.protobuf.Timestamp
+	1,   // 35: chapterhouse.international.v1.CharterTransition.reasons:type_name -> chapterhouse.international.v1.Charter.Reason
+	65,  // 36: chapterhouse.international.v1.CharterTransition.until_time:type_name -> google.protobuf.Timestamp
+	3,   // 37: chapterhouse.international.v1.CharterComment.visibility:type_name -> chapterhouse.international.v1.CharterComment.Visibility
+	65,  // 38: chapterhouse.international.v1.CharterComment.create_time:type_name -> google.protobuf.Timestamp
+	4,   // 39: chapterhouse.international.v1.CharterRequirement.requirement:type_name -> chapterhouse.international.v1.CharterRequirement.Kind
+	68,  // 40: chapterhouse.international.v1.CharterRequirement.basis:type_name -> chapterhouse.international.v1.Basis
+	5,   // 41: chapterhouse.international.v1.CharterAnomaly.kind:type_name -> chapterhouse.international.v1.CharterAnomaly.Kind
+	0,   // 42: chapterhouse.international.v1.NearbyChapter.charter_state:type_name -> chapterhouse.international.v1.Charter.State
+	65,  // 43: chapterhouse.international.v1.TrendPoint.change_time:type_name -> google.protobuf.Timestamp
+	69,  // 44: chapterhouse.international.v1.TrendPoint.membership:type_name -> chapterhouse.international.v1.Figures
+	69,  // 45: chapterhouse.international.v1.TrendPoint.mailing:type_name -> chapterhouse.international.v1.Figures
+	9,   // 46: chapterhouse.international.v1.CharterReview.charter:type_name -> chapterhouse.international.v1.Charter
+	67,  // 47: chapterhouse.international.v1.CharterReview.standing:type_name -> chapterhouse.international.v1.Standing
+	19,  // 48: chapterhouse.international.v1.CharterReview.trend:type_name -> chapterhouse.international.v1.TrendPoint
+	16,  // 49: chapterhouse.international.v1.CharterReview.requirements:type_name -> chapterhouse.international.v1.CharterRequirement
+	17,  // 50: chapterhouse.international.v1.CharterReview.anomalies:type_name -> chapterhouse.international.v1.CharterAnomaly
+	18,  // 51: chapterhouse.international.v1.CharterReview.nearest:type_name -> chapterhouse.international.v1.NearbyChapter
+	14,  // 52: chapterhouse.international.v1.CharterReview.history:type_name -> chapterhouse.international.v1.CharterTransition
+	15,  // 53: chapterhouse.international.v1.CharterReview.comments:type_name -> chapterhouse.international.v1.CharterComment
+	68,  // 54: chapterhouse.international.v1.CharterPolicy.allowed_bases:type_name -> chapterhouse.international.v1.Basis
+	65,  // 55: chapterhouse.international.v1.CharterPolicy.effective_time:type_name -> google.protobuf.Timestamp
+	7,   // 56: chapterhouse.international.v1.CharterPolicy.grace_end:type_name -> chapterhouse.international.v1.CharterPolicy.GraceEnd
+	65,  // 57: chapterhouse.international.v1.CharterPolicy.create_time:type_name -> google.protobuf.Timestamp
+	6,   // 58: chapterhouse.international.v1.CharterPolicy.state:type_name -> chapterhouse.international.v1.CharterPolicy.State
+	65,  // 59: chapterhouse.international.v1.CharterPolicy.withdraw_time:type_name -> google.protobuf.Timestamp
+	9,   // 60: chapterhouse.international.v1.CreateCharterRequest.charter:type_name -> chapterhouse.international.v1.Charter
+	65,  // 61: chapterhouse.international.v1.GetCharterRequest.as_of_time:type_name -> google.protobuf.Timestamp
+	0,   // 62: chapterhouse.international.v1.ListChartersRequest.state:type_name -> chapterhouse.international.v1.Charter.State
+	9,   // 63: chapterhouse.international.v1.ListChartersResponse.charters:type_name -> chapterhouse.international.v1.Charter
+	12,  // 64: chapterhouse.international.v1.ApproveCharterRequest.override:type_name -> chapterhouse.international.v1.CharterOverride
+	1,   // 65: chapterhouse.international.v1.DeclineCharterRequest.reason:type_name -> chapterhouse.international.v1.Charter.Reason
+	65,  // 66: chapterhouse.international.v1.DeclineCharterRequest.reapply_time:type_name -> google.protobuf.Timestamp
+	1,   // 67: chapterhouse.international.v1.RequestCharterChangesRequest.reasons:type_name -> chapterhouse.international.v1.Charter.Reason
+	1,   // 68: chapterhouse.international.v1.SuspendCharterRequest.reason:type_name -> chapterhouse.international.v1.Charter.Reason
+	1,   // 69: chapterhouse.international.v1.RevokeCharterRequest.reason:type_name -> chapterhouse.international.v1.Charter.Reason
+	65,  // 70: chapterhouse.international.v1.RevokeCharterRequest.reapply_time:type_name -> google.protobuf.Timestamp
+	65,  // 71: chapterhouse.international.v1.ProtectCharterRequest.until_time:type_name -> google.protobuf.Timestamp
+	0,   // 72: chapterhouse.international.v1.ListReviewQueueRequest.state:type_name -> chapterhouse.international.v1.Charter.State
+	2,   // 73: chapterhouse.international.v1.ListReviewQueueRequest.task:type_name -> chapterhouse.international.v1.Charter.Task
+	65,  // 74: chapterhouse.international.v1.ListReviewQueueRequest.waiting_before_time:type_name -> google.protobuf.Timestamp
+	4,   // 75: chapterhouse.international.v1.ListReviewQueueRequest.blocker:type_name -> chapterhouse.international.v1.CharterRequirement.Kind
+	9,   // 76: chapterhouse.international.v1.QueuedCharter.charter:type_name -> chapterhouse.international.v1.Charter
+	67,  // 77: chapterhouse.international.v1.QueuedCharter.standing:type_name -> chapterhouse.international.v1.Standing
+	4,   // 78: chapterhouse.international.v1.QueuedCharter.blockers:type_name -> chapterhouse.international.v1.CharterRequirement.Kind
+	41,  // 79: chapterhouse.international.v1.ListReviewQueueResponse.charters:type_name -> chapterhouse.international.v1.QueuedCharter
+	15,  // 80: chapterhouse.international.v1.CreateCharterCommentRequest.comment:type_name -> chapterhouse.international.v1.CharterComment
+	15,  // 81: chapterhouse.international.v1.ListCharterCommentsResponse.comments:type_name -> chapterhouse.international.v1.CharterComment
+	14,  // 82: chapterhouse.international.v1.ListCharterHistoryResponse.history:type_name -> chapterhouse.international.v1.CharterTransition
+	65,  // 83: chapterhouse.international.v1.GetCharterPolicyRequest.as_of_time:type_name -> google.protobuf.Timestamp
+	21,  // 84: chapterhouse.international.v1.UpdateCharterPolicyRequest.charter_policy:type_name -> chapterhouse.international.v1.CharterPolicy
+	70,  // 85: chapterhouse.international.v1.UpdateCharterPolicyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	21,  // 86: chapterhouse.international.v1.ListCharterPolicyRevisionsResponse.revisions:type_name -> chapterhouse.international.v1.CharterPolicy
+	21,  // 87: chapterhouse.international.v1.SimulateCharterPolicyRequest.charter_policy:type_name -> chapterhouse.international.v1.CharterPolicy
+	70,  // 88: chapterhouse.international.v1.SimulateCharterPolicyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	8,   // 89: chapterhouse.international.v1.SimulateCharterPolicyRequest.kind:type_name -> chapterhouse.international.v1.PolicyChange.Kind
+	21,  // 90: chapterhouse.international.v1.SimulateCharterPolicyResponse.in_force:type_name -> chapterhouse.international.v1.CharterPolicy
+	21,  // 91: chapterhouse.international.v1.SimulateCharterPolicyResponse.draft:type_name -> chapterhouse.international.v1.CharterPolicy
+	57,  // 92: chapterhouse.international.v1.SimulateCharterPolicyResponse.total:type_name -> chapterhouse.international.v1.PolicyCounts
+	58,  // 93: chapterhouse.international.v1.SimulateCharterPolicyResponse.regions:type_name -> chapterhouse.international.v1.RegionPolicyCounts
+	59,  // 94: chapterhouse.international.v1.SimulateCharterPolicyResponse.changes:type_name -> chapterhouse.international.v1.PolicyChange
+	57,  // 95: chapterhouse.international.v1.RegionPolicyCounts.counts:type_name -> chapterhouse.international.v1.PolicyCounts
+	8,   // 96: chapterhouse.international.v1.PolicyChange.kind:type_name -> chapterhouse.international.v1.PolicyChange.Kind
+	67,  // 97: chapterhouse.international.v1.PolicyChange.before:type_name -> chapterhouse.international.v1.Standing
+	67,  // 98: chapterhouse.international.v1.PolicyChange.after:type_name -> chapterhouse.international.v1.Standing
+	0,   // 99: chapterhouse.international.v1.PolicyChange.charter_before:type_name -> chapterhouse.international.v1.Charter.State
+	0,   // 100: chapterhouse.international.v1.PolicyChange.charter_after:type_name -> chapterhouse.international.v1.Charter.State
+	62,  // 101: chapterhouse.international.v1.CharterEvidence.evidence:type_name -> chapterhouse.international.v1.Evidence
+	65,  // 102: chapterhouse.international.v1.Evidence.export_time:type_name -> google.protobuf.Timestamp
+	0,   // 103: chapterhouse.international.v1.Evidence.state:type_name -> chapterhouse.international.v1.Charter.State
+	65,  // 104: chapterhouse.international.v1.Evidence.apply_time:type_name -> google.protobuf.Timestamp
+	65,  // 105: chapterhouse.international.v1.Evidence.cure_by_time:type_name -> google.protobuf.Timestamp
+	63,  // 106: chapterhouse.international.v1.Evidence.decision:type_name -> chapterhouse.international.v1.EvidenceDecision
+	64,  // 107: chapterhouse.international.v1.Evidence.transitions:type_name -> chapterhouse.international.v1.EvidenceTransition
+	71,  // 108: chapterhouse.international.v1.Evidence.standings:type_name -> chapterhouse.international.v1.StandingRecord
+	21,  // 109: chapterhouse.international.v1.Evidence.policy_revisions:type_name -> chapterhouse.international.v1.CharterPolicy
+	72,  // 110: chapterhouse.international.v1.Evidence.explanation:type_name -> chapterhouse.international.v1.StandingExplanation
+	65,  // 111: chapterhouse.international.v1.EvidenceDecision.decide_time:type_name -> google.protobuf.Timestamp
+	67,  // 112: chapterhouse.international.v1.EvidenceDecision.standing:type_name -> chapterhouse.international.v1.Standing
+	0,   // 113: chapterhouse.international.v1.EvidenceTransition.from_state:type_name -> chapterhouse.international.v1.Charter.State
+	0,   // 114: chapterhouse.international.v1.EvidenceTransition.to_state:type_name -> chapterhouse.international.v1.Charter.State
+	65,  // 115: chapterhouse.international.v1.EvidenceTransition.create_time:type_name -> google.protobuf.Timestamp
+	67,  // 116: chapterhouse.international.v1.EvidenceTransition.standing:type_name -> chapterhouse.international.v1.Standing
+	22,  // 117: chapterhouse.international.v1.CharterService.CreateCharter:input_type -> chapterhouse.international.v1.CreateCharterRequest
+	23,  // 118: chapterhouse.international.v1.CharterService.GetCharter:input_type -> chapterhouse.international.v1.GetCharterRequest
+	24,  // 119: chapterhouse.international.v1.CharterService.ListCharters:input_type -> chapterhouse.international.v1.ListChartersRequest
+	26,  // 120: chapterhouse.international.v1.CharterService.ClaimCharter:input_type -> chapterhouse.international.v1.ClaimCharterRequest
+	27,  // 121: chapterhouse.international.v1.CharterService.ReleaseCharter:input_type -> chapterhouse.international.v1.ReleaseCharterRequest
+	28,  // 122: chapterhouse.international.v1.CharterService.ApproveCharter:input_type -> chapterhouse.international.v1.ApproveCharterRequest
+	29,  // 123: chapterhouse.international.v1.CharterService.DeclineCharter:input_type -> chapterhouse.international.v1.DeclineCharterRequest
+	30,  // 124: chapterhouse.international.v1.CharterService.WithdrawCharter:input_type -> chapterhouse.international.v1.WithdrawCharterRequest
+	31,  // 125: chapterhouse.international.v1.CharterService.RequestCharterChanges:input_type -> chapterhouse.international.v1.RequestCharterChangesRequest
+	32,  // 126: chapterhouse.international.v1.CharterService.ResubmitCharter:input_type -> chapterhouse.international.v1.ResubmitCharterRequest
+	33,  // 127: chapterhouse.international.v1.CharterService.SuspendCharter:input_type -> chapterhouse.international.v1.SuspendCharterRequest
+	34,  // 128: chapterhouse.international.v1.CharterService.ReinstateCharter:input_type -> chapterhouse.international.v1.ReinstateCharterRequest
+	35,  // 129: chapterhouse.international.v1.CharterService.RevokeCharter:input_type -> chapterhouse.international.v1.RevokeCharterRequest
+	36,  // 130: chapterhouse.international.v1.CharterService.SurrenderCharter:input_type -> chapterhouse.international.v1.SurrenderCharterRequest
+	37,  // 131: chapterhouse.international.v1.CharterService.RenewCharter:input_type -> chapterhouse.international.v1.RenewCharterRequest
+	38,  // 132: chapterhouse.international.v1.CharterService.ProtectCharter:input_type -> chapterhouse.international.v1.ProtectCharterRequest
+	39,  // 133: chapterhouse.international.v1.CharterService.UnprotectCharter:input_type -> chapterhouse.international.v1.UnprotectCharterRequest
+	40,  // 134: chapterhouse.international.v1.CharterService.ListReviewQueue:input_type -> chapterhouse.international.v1.ListReviewQueueRequest
+	43,  // 135: chapterhouse.international.v1.CharterService.GetCharterReview:input_type -> chapterhouse.international.v1.GetCharterReviewRequest
+	44,  // 136: chapterhouse.international.v1.CharterService.CreateCharterComment:input_type -> chapterhouse.international.v1.CreateCharterCommentRequest
+	45,  // 137: chapterhouse.international.v1.CharterService.ListCharterComments:input_type -> chapterhouse.international.v1.ListCharterCommentsRequest
+	47,  // 138: chapterhouse.international.v1.CharterService.ListCharterHistory:input_type -> chapterhouse.international.v1.ListCharterHistoryRequest
+	49,  // 139: chapterhouse.international.v1.CharterService.GetCharterPolicy:input_type -> chapterhouse.international.v1.GetCharterPolicyRequest
+	50,  // 140: chapterhouse.international.v1.CharterService.UpdateCharterPolicy:input_type -> chapterhouse.international.v1.UpdateCharterPolicyRequest
+	55,  // 141: chapterhouse.international.v1.CharterService.SimulateCharterPolicy:input_type -> chapterhouse.international.v1.SimulateCharterPolicyRequest
+	51,  // 142: chapterhouse.international.v1.CharterService.ListCharterPolicyRevisions:input_type -> chapterhouse.international.v1.ListCharterPolicyRevisionsRequest
+	53,  // 143: chapterhouse.international.v1.CharterService.GetCharterPolicyRevision:input_type -> chapterhouse.international.v1.GetCharterPolicyRevisionRequest
+	54,  // 144: chapterhouse.international.v1.CharterService.WithdrawCharterPolicyRevision:input_type -> chapterhouse.international.v1.WithdrawCharterPolicyRevisionRequest
+	60,  // 145: chapterhouse.international.v1.CharterService.ExportCharter:input_type -> chapterhouse.international.v1.ExportCharterRequest
+	9,   // 146: chapterhouse.international.v1.CharterService.CreateCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 147: chapterhouse.international.v1.CharterService.GetCharter:output_type -> chapterhouse.international.v1.Charter
+	25,  // 148: chapterhouse.international.v1.CharterService.ListCharters:output_type -> chapterhouse.international.v1.ListChartersResponse
+	9,   // 149: chapterhouse.international.v1.CharterService.ClaimCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 150: chapterhouse.international.v1.CharterService.ReleaseCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 151: chapterhouse.international.v1.CharterService.ApproveCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 152: chapterhouse.international.v1.CharterService.DeclineCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 153: chapterhouse.international.v1.CharterService.WithdrawCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 154: chapterhouse.international.v1.CharterService.RequestCharterChanges:output_type -> chapterhouse.international.v1.Charter
+	9,   // 155: chapterhouse.international.v1.CharterService.ResubmitCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 156: chapterhouse.international.v1.CharterService.SuspendCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 157: chapterhouse.international.v1.CharterService.ReinstateCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 158: chapterhouse.international.v1.CharterService.RevokeCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 159: chapterhouse.international.v1.CharterService.SurrenderCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 160: chapterhouse.international.v1.CharterService.RenewCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 161: chapterhouse.international.v1.CharterService.ProtectCharter:output_type -> chapterhouse.international.v1.Charter
+	9,   // 162: chapterhouse.international.v1.CharterService.UnprotectCharter:output_type -> chapterhouse.international.v1.Charter
+	42,  // 163: chapterhouse.international.v1.CharterService.ListReviewQueue:output_type -> chapterhouse.international.v1.ListReviewQueueResponse
+	20,  // 164: chapterhouse.international.v1.CharterService.GetCharterReview:output_type -> chapterhouse.international.v1.CharterReview
+	15,  // 165: chapterhouse.international.v1.CharterService.CreateCharterComment:output_type -> chapterhouse.international.v1.CharterComment
+	46,  // 166: chapterhouse.international.v1.CharterService.ListCharterComments:output_type -> chapterhouse.international.v1.ListCharterCommentsResponse
+	48,  // 167: chapterhouse.international.v1.CharterService.ListCharterHistory:output_type -> chapterhouse.international.v1.ListCharterHistoryResponse
+	21,  // 168: chapterhouse.international.v1.CharterService.GetCharterPolicy:output_type -> chapterhouse.international.v1.CharterPolicy
+	21,  // 169: chapterhouse.international.v1.CharterService.UpdateCharterPolicy:output_type -> chapterhouse.international.v1.CharterPolicy
+	56,  // 170: chapterhouse.international.v1.CharterService.SimulateCharterPolicy:output_type -> chapterhouse.international.v1.SimulateCharterPolicyResponse
+	52,  // 171: chapterhouse.international.v1.CharterService.ListCharterPolicyRevisions:output_type -> chapterhouse.international.v1.ListCharterPolicyRevisionsResponse
+	21,  // 172: chapterhouse.international.v1.CharterService.GetCharterPolicyRevision:output_type -> chapterhouse.international.v1.CharterPolicy
+	21,  // 173: chapterhouse.international.v1.CharterService.WithdrawCharterPolicyRevision:output_type -> chapterhouse.international.v1.CharterPolicy
+	61,  // 174: chapterhouse.international.v1.CharterService.ExportCharter:output_type -> chapterhouse.international.v1.CharterEvidence
+	146, // [146:175] is the sub-list for method output_type
+	117, // [117:146] is the sub-list for method input_type
+	117, // [117:117] is the sub-list for extension type_name
+	117, // [117:117] is the sub-list for extension extendee
+	0,   // [0:117] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_international_v1_charters_proto_init() }
@@ -1680,13 +5994,15 @@ func file_chapterhouse_international_v1_charters_proto_init() {
 		return
 	}
 	file_chapterhouse_international_v1_standings_proto_init()
+	file_chapterhouse_international_v1_charters_proto_msgTypes[7].OneofWrappers = []any{}
+	file_chapterhouse_international_v1_charters_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chapterhouse_international_v1_charters_proto_rawDesc), len(file_chapterhouse_international_v1_charters_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   16,
+			NumEnums:      9,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

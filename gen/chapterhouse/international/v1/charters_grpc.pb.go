@@ -19,16 +19,35 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	CharterService_CreateCharter_FullMethodName      = "/chapterhouse.international.v1.CharterService/CreateCharter"
-	CharterService_GetCharter_FullMethodName         = "/chapterhouse.international.v1.CharterService/GetCharter"
-	CharterService_ListCharters_FullMethodName       = "/chapterhouse.international.v1.CharterService/ListCharters"
-	CharterService_ClaimCharter_FullMethodName       = "/chapterhouse.international.v1.CharterService/ClaimCharter"
-	CharterService_ReleaseCharter_FullMethodName     = "/chapterhouse.international.v1.CharterService/ReleaseCharter"
-	CharterService_ApproveCharter_FullMethodName     = "/chapterhouse.international.v1.CharterService/ApproveCharter"
-	CharterService_DeclineCharter_FullMethodName     = "/chapterhouse.international.v1.CharterService/DeclineCharter"
-	CharterService_WithdrawCharter_FullMethodName    = "/chapterhouse.international.v1.CharterService/WithdrawCharter"
-	CharterService_ListCharterHistory_FullMethodName = "/chapterhouse.international.v1.CharterService/ListCharterHistory"
-	CharterService_GetCharterPolicy_FullMethodName   = "/chapterhouse.international.v1.CharterService/GetCharterPolicy"
+	CharterService_CreateCharter_FullMethodName                 = "/chapterhouse.international.v1.CharterService/CreateCharter"
+	CharterService_GetCharter_FullMethodName                    = "/chapterhouse.international.v1.CharterService/GetCharter"
+	CharterService_ListCharters_FullMethodName                  = "/chapterhouse.international.v1.CharterService/ListCharters"
+	CharterService_ClaimCharter_FullMethodName                  = "/chapterhouse.international.v1.CharterService/ClaimCharter"
+	CharterService_ReleaseCharter_FullMethodName                = "/chapterhouse.international.v1.CharterService/ReleaseCharter"
+	CharterService_ApproveCharter_FullMethodName                = "/chapterhouse.international.v1.CharterService/ApproveCharter"
+	CharterService_DeclineCharter_FullMethodName                = "/chapterhouse.international.v1.CharterService/DeclineCharter"
+	CharterService_WithdrawCharter_FullMethodName               = "/chapterhouse.international.v1.CharterService/WithdrawCharter"
+	CharterService_RequestCharterChanges_FullMethodName         = "/chapterhouse.international.v1.CharterService/RequestCharterChanges"
+	CharterService_ResubmitCharter_FullMethodName               = "/chapterhouse.international.v1.CharterService/ResubmitCharter"
+	CharterService_SuspendCharter_FullMethodName                = "/chapterhouse.international.v1.CharterService/SuspendCharter"
+	CharterService_ReinstateCharter_FullMethodName              = "/chapterhouse.international.v1.CharterService/ReinstateCharter"
+	CharterService_RevokeCharter_FullMethodName                 = "/chapterhouse.international.v1.CharterService/RevokeCharter"
+	CharterService_SurrenderCharter_FullMethodName              = "/chapterhouse.international.v1.CharterService/SurrenderCharter"
+	CharterService_RenewCharter_FullMethodName                  = "/chapterhouse.international.v1.CharterService/RenewCharter"
+	CharterService_ProtectCharter_FullMethodName                = "/chapterhouse.international.v1.CharterService/ProtectCharter"
+	CharterService_UnprotectCharter_FullMethodName              = "/chapterhouse.international.v1.CharterService/UnprotectCharter"
+	CharterService_ListReviewQueue_FullMethodName               = "/chapterhouse.international.v1.CharterService/ListReviewQueue"
+	CharterService_GetCharterReview_FullMethodName              = "/chapterhouse.international.v1.CharterService/GetCharterReview"
+	CharterService_CreateCharterComment_FullMethodName          = "/chapterhouse.international.v1.CharterService/CreateCharterComment"
+	CharterService_ListCharterComments_FullMethodName           = "/chapterhouse.international.v1.CharterService/ListCharterComments"
+	CharterService_ListCharterHistory_FullMethodName            = "/chapterhouse.international.v1.CharterService/ListCharterHistory"
+	CharterService_GetCharterPolicy_FullMethodName              = "/chapterhouse.international.v1.CharterService/GetCharterPolicy"
+	CharterService_UpdateCharterPolicy_FullMethodName           = "/chapterhouse.international.v1.CharterService/UpdateCharterPolicy"
+	CharterService_SimulateCharterPolicy_FullMethodName         = "/chapterhouse.international.v1.CharterService/SimulateCharterPolicy"
+	CharterService_ListCharterPolicyRevisions_FullMethodName    = "/chapterhouse.international.v1.CharterService/ListCharterPolicyRevisions"
+	CharterService_GetCharterPolicyRevision_FullMethodName      = "/chapterhouse.international.v1.CharterService/GetCharterPolicyRevision"
+	CharterService_WithdrawCharterPolicyRevision_FullMethodName = "/chapterhouse.international.v1.CharterService/WithdrawCharterPolicyRevision"
+	CharterService_ExportCharter_FullMethodName                 = "/chapterhouse.international.v1.CharterService/ExportCharter"
 )
 
 // CharterServiceClient is the client API for CharterService service.
@@ -37,28 +56,82 @@ const (
 //
 // CharterService takes applications, decides on them, and keeps each charter's history.
 type CharterServiceClient interface {
-	// A chapter applies for its charter, eligible or not yet. After DECLINED or WITHDRAWN the same charter is
-	// reopened once the policy's waiting time is over.
+	// A chapter applies for its charter, eligible or not yet. After DECLINED, WITHDRAWN, REVOKED or SURRENDERED the same
+	// charter is reopened once the waiting time is over.
 	CreateCharter(ctx context.Context, in *CreateCharterRequest, opts ...grpc.CallOption) (*Charter, error)
-	// Reads a charter.
+	// Reads a charter, as it is or as it was at a time.
 	GetCharter(ctx context.Context, in *GetCharterRequest, opts ...grpc.CallOption) (*Charter, error)
 	// Lists charters by chapter id. Callers see those of the scope that they name in `region`, or all.
 	ListCharters(ctx context.Context, in *ListChartersRequest, opts ...grpc.CallOption) (*ListChartersResponse, error)
-	// Takes the review: APPLIED becomes IN_REVIEW and names the reviewer. Claiming what one holds already changes nothing.
+	// Takes the review: APPLIED becomes IN_REVIEW and names the reviewer, for as long as the policy lets a claim stand.
+	// Claiming again prolongs it; a claim that ran out is anybody's.
 	ClaimCharter(ctx context.Context, in *ClaimCharterRequest, opts ...grpc.CallOption) (*Charter, error)
 	// Gives the review back: IN_REVIEW becomes APPLIED.
 	ReleaseCharter(ctx context.Context, in *ReleaseCharterRequest, opts ...grpc.CallOption) (*Charter, error)
 	// Charters the chapter on the figures that the reviewer saw. Refused below the line; aborted when the standing
-	// moved since it was read, so that nobody approves what they did not read.
+	// moved since it was read, so that nobody approves what they did not read. With an override, which needs the permission
+	// charters.override, approves against the figures. Where the policy asks for a second approval the first one is recorded,
+	// and another person completes it; where the standing moved between the two, both are needed again.
 	ApproveCharter(ctx context.Context, in *ApproveCharterRequest, opts ...grpc.CallOption) (*Charter, error)
-	// Declines the application, with the reason.
+	// Declines the application, with the reason and when the chapter may apply again.
 	DeclineCharter(ctx context.Context, in *DeclineCharterRequest, opts ...grpc.CallOption) (*Charter, error)
 	// The chapter takes its application back before a decision.
 	WithdrawCharter(ctx context.Context, in *WithdrawCharterRequest, opts ...grpc.CallOption) (*Charter, error)
+	// Asks the chapter for changes: it says what is missing, and the review stands still until the chapter resubmits or
+	// the time for its answer is over. The claim, where there is one, is kept for when it comes back.
+	RequestCharterChanges(ctx context.Context, in *RequestCharterChangesRequest, opts ...grpc.CallOption) (*Charter, error)
+	// The chapter hands its application in again after changes were requested: it goes back to where it came from.
+	ResubmitCharter(ctx context.Context, in *ResubmitCharterRequest, opts ...grpc.CallOption) (*Charter, error)
+	// Suspends a charter, with the reason. The chapter keeps whatever could cure it.
+	SuspendCharter(ctx context.Context, in *SuspendCharterRequest, opts ...grpc.CallOption) (*Charter, error)
+	// Ends a suspension: CHARTERED for a chapter that is eligible, otherwise AT_RISK with a grace period that begins now.
+	ReinstateCharter(ctx context.Context, in *ReinstateCharterRequest, opts ...grpc.CallOption) (*Charter, error)
+	// Takes the charter away, with the reason. The chapter may apply again after the policy's waiting time, or from the time given.
+	RevokeCharter(ctx context.Context, in *RevokeCharterRequest, opts ...grpc.CallOption) (*Charter, error)
+	// The chapter gives its charter back. It may apply again after the policy's waiting time.
+	SurrenderCharter(ctx context.Context, in *SurrenderCharterRequest, opts ...grpc.CallOption) (*Charter, error)
+	// Called by the chapter, asks for the renewal of its charter; called by staff, renews it for as long as the policy says, from
+	// the time at which it would have been due, or from now where that is over or was never set. Refused where the policy in
+	// force has no renewals.
+	RenewCharter(ctx context.Context, in *RenewCharterRequest, opts ...grpc.CallOption) (*Charter, error)
+	// Protects a chapter until a time, for instance from what a war or a disaster does to its figures: until then no deadline
+	// runs, and afterwards each goes on with what was left of it. Protecting again changes the time.
+	ProtectCharter(ctx context.Context, in *ProtectCharterRequest, opts ...grpc.CallOption) (*Charter, error)
+	// Ends a protection before its time: the deadlines run on from now.
+	UnprotectCharter(ctx context.Context, in *UnprotectCharterRequest, opts ...grpc.CallOption) (*Charter, error)
+	// Lists what waits for staff, the longest waiting first: applications to decide on, grace periods that ended, renewals,
+	// suspended chapters that are eligible again.
+	ListReviewQueue(ctx context.Context, in *ListReviewQueueRequest, opts ...grpc.CallOption) (*ListReviewQueueResponse, error)
+	// Reads what a reviewer needs, as of one moment: figures and their trend, requirements met and missing, anomalies, the nearest
+	// other chapters, comments and history.
+	GetCharterReview(ctx context.Context, in *GetCharterReviewRequest, opts ...grpc.CallOption) (*CharterReview, error)
+	// Adds a comment to a charter. Comments are never edited. INTERNAL ones are written and read by staff and auditors alone, and
+	// by nobody who acts for the chapter.
+	CreateCharterComment(ctx context.Context, in *CreateCharterCommentRequest, opts ...grpc.CallOption) (*CharterComment, error)
+	// Lists the comments on a charter that the caller may read, oldest first.
+	ListCharterComments(ctx context.Context, in *ListCharterCommentsRequest, opts ...grpc.CallOption) (*ListCharterCommentsResponse, error)
 	// Lists the transitions of a charter, oldest first. History is never edited.
 	ListCharterHistory(ctx context.Context, in *ListCharterHistoryRequest, opts ...grpc.CallOption) (*ListCharterHistoryResponse, error)
-	// Reads the policy in force.
+	// Reads the policy in force, now or at a time.
 	GetCharterPolicy(ctx context.Context, in *GetCharterPolicyRequest, opts ...grpc.CallOption) (*CharterPolicy, error)
+	// Makes a new revision of the policy: what the mask names, laid over the last revision. note says why and is required.
+	// It comes into force at effective_time, at once without one; all standings are judged anew then, and the charters
+	// follow. Revisions come into force in the order of their numbers: while one is scheduled, none can come before it.
+	UpdateCharterPolicy(ctx context.Context, in *UpdateCharterPolicyRequest, opts ...grpc.CallOption) (*CharterPolicy, error)
+	// Says what a draft of the policy would do to every chapter as it stands: who would become eligible, or would not be
+	// any more, and which charters would follow. The draft is what the mask names, laid over the policy in force. Nothing
+	// is written.
+	SimulateCharterPolicy(ctx context.Context, in *SimulateCharterPolicyRequest, opts ...grpc.CallOption) (*SimulateCharterPolicyResponse, error)
+	// Lists the revisions of the policy, oldest first.
+	ListCharterPolicyRevisions(ctx context.Context, in *ListCharterPolicyRevisionsRequest, opts ...grpc.CallOption) (*ListCharterPolicyRevisionsResponse, error)
+	// Reads a revision of the policy.
+	GetCharterPolicyRevision(ctx context.Context, in *GetCharterPolicyRevisionRequest, opts ...grpc.CallOption) (*CharterPolicy, error)
+	// Takes back a revision that has not come into force, the last one first.
+	WithdrawCharterPolicyRevision(ctx context.Context, in *WithdrawCharterPolicyRevisionRequest, opts ...grpc.CallOption) (*CharterPolicy, error)
+	// Gathers what a charter rests on, for whoever audits it: its transitions and decision, every figure of its chapter's
+	// standing, the policy revisions by which they were judged, and the present figures taken apart. It holds no addresses,
+	// no names of members, and no free text but the policy's. Over REST it is a file.
+	ExportCharter(ctx context.Context, in *ExportCharterRequest, opts ...grpc.CallOption) (*CharterEvidence, error)
 }
 
 type charterServiceClient struct {
@@ -149,6 +222,136 @@ func (c *charterServiceClient) WithdrawCharter(ctx context.Context, in *Withdraw
 	return out, nil
 }
 
+func (c *charterServiceClient) RequestCharterChanges(ctx context.Context, in *RequestCharterChangesRequest, opts ...grpc.CallOption) (*Charter, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Charter)
+	err := c.cc.Invoke(ctx, CharterService_RequestCharterChanges_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *charterServiceClient) ResubmitCharter(ctx context.Context, in *ResubmitCharterRequest, opts ...grpc.CallOption) (*Charter, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Charter)
+	err := c.cc.Invoke(ctx, CharterService_ResubmitCharter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *charterServiceClient) SuspendCharter(ctx context.Context, in *SuspendCharterRequest, opts ...grpc.CallOption) (*Charter, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Charter)
+	err := c.cc.Invoke(ctx, CharterService_SuspendCharter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *charterServiceClient) ReinstateCharter(ctx context.Context, in *ReinstateCharterRequest, opts ...grpc.CallOption) (*Charter, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Charter)
+	err := c.cc.Invoke(ctx, CharterService_ReinstateCharter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *charterServiceClient) RevokeCharter(ctx context.Context, in *RevokeCharterRequest, opts ...grpc.CallOption) (*Charter, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Charter)
+	err := c.cc.Invoke(ctx, CharterService_RevokeCharter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *charterServiceClient) SurrenderCharter(ctx context.Context, in *SurrenderCharterRequest, opts ...grpc.CallOption) (*Charter, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Charter)
+	err := c.cc.Invoke(ctx, CharterService_SurrenderCharter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *charterServiceClient) RenewCharter(ctx context.Context, in *RenewCharterRequest, opts ...grpc.CallOption) (*Charter, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Charter)
+	err := c.cc.Invoke(ctx, CharterService_RenewCharter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *charterServiceClient) ProtectCharter(ctx context.Context, in *ProtectCharterRequest, opts ...grpc.CallOption) (*Charter, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Charter)
+	err := c.cc.Invoke(ctx, CharterService_ProtectCharter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *charterServiceClient) UnprotectCharter(ctx context.Context, in *UnprotectCharterRequest, opts ...grpc.CallOption) (*Charter, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Charter)
+	err := c.cc.Invoke(ctx, CharterService_UnprotectCharter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *charterServiceClient) ListReviewQueue(ctx context.Context, in *ListReviewQueueRequest, opts ...grpc.CallOption) (*ListReviewQueueResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListReviewQueueResponse)
+	err := c.cc.Invoke(ctx, CharterService_ListReviewQueue_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *charterServiceClient) GetCharterReview(ctx context.Context, in *GetCharterReviewRequest, opts ...grpc.CallOption) (*CharterReview, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CharterReview)
+	err := c.cc.Invoke(ctx, CharterService_GetCharterReview_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *charterServiceClient) CreateCharterComment(ctx context.Context, in *CreateCharterCommentRequest, opts ...grpc.CallOption) (*CharterComment, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CharterComment)
+	err := c.cc.Invoke(ctx, CharterService_CreateCharterComment_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *charterServiceClient) ListCharterComments(ctx context.Context, in *ListCharterCommentsRequest, opts ...grpc.CallOption) (*ListCharterCommentsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListCharterCommentsResponse)
+	err := c.cc.Invoke(ctx, CharterService_ListCharterComments_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *charterServiceClient) ListCharterHistory(ctx context.Context, in *ListCharterHistoryRequest, opts ...grpc.CallOption) (*ListCharterHistoryResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListCharterHistoryResponse)
@@ -169,34 +372,148 @@ func (c *charterServiceClient) GetCharterPolicy(ctx context.Context, in *GetChar
 	return out, nil
 }
 
+func (c *charterServiceClient) UpdateCharterPolicy(ctx context.Context, in *UpdateCharterPolicyRequest, opts ...grpc.CallOption) (*CharterPolicy, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CharterPolicy)
+	err := c.cc.Invoke(ctx, CharterService_UpdateCharterPolicy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *charterServiceClient) SimulateCharterPolicy(ctx context.Context, in *SimulateCharterPolicyRequest, opts ...grpc.CallOption) (*SimulateCharterPolicyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SimulateCharterPolicyResponse)
+	err := c.cc.Invoke(ctx, CharterService_SimulateCharterPolicy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *charterServiceClient) ListCharterPolicyRevisions(ctx context.Context, in *ListCharterPolicyRevisionsRequest, opts ...grpc.CallOption) (*ListCharterPolicyRevisionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListCharterPolicyRevisionsResponse)
+	err := c.cc.Invoke(ctx, CharterService_ListCharterPolicyRevisions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *charterServiceClient) GetCharterPolicyRevision(ctx context.Context, in *GetCharterPolicyRevisionRequest, opts ...grpc.CallOption) (*CharterPolicy, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CharterPolicy)
+	err := c.cc.Invoke(ctx, CharterService_GetCharterPolicyRevision_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *charterServiceClient) WithdrawCharterPolicyRevision(ctx context.Context, in *WithdrawCharterPolicyRevisionRequest, opts ...grpc.CallOption) (*CharterPolicy, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CharterPolicy)
+	err := c.cc.Invoke(ctx, CharterService_WithdrawCharterPolicyRevision_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *charterServiceClient) ExportCharter(ctx context.Context, in *ExportCharterRequest, opts ...grpc.CallOption) (*CharterEvidence, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CharterEvidence)
+	err := c.cc.Invoke(ctx, CharterService_ExportCharter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CharterServiceServer is the server API for CharterService service.
 // All implementations must embed UnimplementedCharterServiceServer
 // for forward compatibility.
 //
 // CharterService takes applications, decides on them, and keeps each charter's history.
 type CharterServiceServer interface {
-	// A chapter applies for its charter, eligible or not yet. After DECLINED or WITHDRAWN the same charter is
-	// reopened once the policy's waiting time is over.
+	// A chapter applies for its charter, eligible or not yet. After DECLINED, WITHDRAWN, REVOKED or SURRENDERED the same
+	// charter is reopened once the waiting time is over.
 	CreateCharter(context.Context, *CreateCharterRequest) (*Charter, error)
-	// Reads a charter.
+	// Reads a charter, as it is or as it was at a time.
 	GetCharter(context.Context, *GetCharterRequest) (*Charter, error)
 	// Lists charters by chapter id. Callers see those of the scope that they name in `region`, or all.
 	ListCharters(context.Context, *ListChartersRequest) (*ListChartersResponse, error)
-	// Takes the review: APPLIED becomes IN_REVIEW and names the reviewer. Claiming what one holds already changes nothing.
+	// Takes the review: APPLIED becomes IN_REVIEW and names the reviewer, for as long as the policy lets a claim stand.
+	// Claiming again prolongs it; a claim that ran out is anybody's.
 	ClaimCharter(context.Context, *ClaimCharterRequest) (*Charter, error)
 	// Gives the review back: IN_REVIEW becomes APPLIED.
 	ReleaseCharter(context.Context, *ReleaseCharterRequest) (*Charter, error)
 	// Charters the chapter on the figures that the reviewer saw. Refused below the line; aborted when the standing
-	// moved since it was read, so that nobody approves what they did not read.
+	// moved since it was read, so that nobody approves what they did not read. With an override, which needs the permission
+	// charters.override, approves against the figures. Where the policy asks for a second approval the first one is recorded,
+	// and another person completes it; where the standing moved between the two, both are needed again.
 	ApproveCharter(context.Context, *ApproveCharterRequest) (*Charter, error)
-	// Declines the application, with the reason.
+	// Declines the application, with the reason and when the chapter may apply again.
 	DeclineCharter(context.Context, *DeclineCharterRequest) (*Charter, error)
 	// The chapter takes its application back before a decision.
 	WithdrawCharter(context.Context, *WithdrawCharterRequest) (*Charter, error)
+	// Asks the chapter for changes: it says what is missing, and the review stands still until the chapter resubmits or
+	// the time for its answer is over. The claim, where there is one, is kept for when it comes back.
+	RequestCharterChanges(context.Context, *RequestCharterChangesRequest) (*Charter, error)
+	// The chapter hands its application in again after changes were requested: it goes back to where it came from.
+	ResubmitCharter(context.Context, *ResubmitCharterRequest) (*Charter, error)
+	// Suspends a charter, with the reason. The chapter keeps whatever could cure it.
+	SuspendCharter(context.Context, *SuspendCharterRequest) (*Charter, error)
+	// Ends a suspension: CHARTERED for a chapter that is eligible, otherwise AT_RISK with a grace period that begins now.
+	ReinstateCharter(context.Context, *ReinstateCharterRequest) (*Charter, error)
+	// Takes the charter away, with the reason. The chapter may apply again after the policy's waiting time, or from the time given.
+	RevokeCharter(context.Context, *RevokeCharterRequest) (*Charter, error)
+	// The chapter gives its charter back. It may apply again after the policy's waiting time.
+	SurrenderCharter(context.Context, *SurrenderCharterRequest) (*Charter, error)
+	// Called by the chapter, asks for the renewal of its charter; called by staff, renews it for as long as the policy says, from
+	// the time at which it would have been due, or from now where that is over or was never set. Refused where the policy in
+	// force has no renewals.
+	RenewCharter(context.Context, *RenewCharterRequest) (*Charter, error)
+	// Protects a chapter until a time, for instance from what a war or a disaster does to its figures: until then no deadline
+	// runs, and afterwards each goes on with what was left of it. Protecting again changes the time.
+	ProtectCharter(context.Context, *ProtectCharterRequest) (*Charter, error)
+	// Ends a protection before its time: the deadlines run on from now.
+	UnprotectCharter(context.Context, *UnprotectCharterRequest) (*Charter, error)
+	// Lists what waits for staff, the longest waiting first: applications to decide on, grace periods that ended, renewals,
+	// suspended chapters that are eligible again.
+	ListReviewQueue(context.Context, *ListReviewQueueRequest) (*ListReviewQueueResponse, error)
+	// Reads what a reviewer needs, as of one moment: figures and their trend, requirements met and missing, anomalies, the nearest
+	// other chapters, comments and history.
+	GetCharterReview(context.Context, *GetCharterReviewRequest) (*CharterReview, error)
+	// Adds a comment to a charter. Comments are never edited. INTERNAL ones are written and read by staff and auditors alone, and
+	// by nobody who acts for the chapter.
+	CreateCharterComment(context.Context, *CreateCharterCommentRequest) (*CharterComment, error)
+	// Lists the comments on a charter that the caller may read, oldest first.
+	ListCharterComments(context.Context, *ListCharterCommentsRequest) (*ListCharterCommentsResponse, error)
 	// Lists the transitions of a charter, oldest first. History is never edited.
 	ListCharterHistory(context.Context, *ListCharterHistoryRequest) (*ListCharterHistoryResponse, error)
-	// Reads the policy in force.
+	// Reads the policy in force, now or at a time.
 	GetCharterPolicy(context.Context, *GetCharterPolicyRequest) (*CharterPolicy, error)
+	// Makes a new revision of the policy: what the mask names, laid over the last revision. note says why and is required.
+	// It comes into force at effective_time, at once without one; all standings are judged anew then, and the charters
+	// follow. Revisions come into force in the order of their numbers: while one is scheduled, none can come before it.
+	UpdateCharterPolicy(context.Context, *UpdateCharterPolicyRequest) (*CharterPolicy, error)
+	// Says what a draft of the policy would do to every chapter as it stands: who would become eligible, or would not be
+	// any more, and which charters would follow. The draft is what the mask names, laid over the policy in force. Nothing
+	// is written.
+	SimulateCharterPolicy(context.Context, *SimulateCharterPolicyRequest) (*SimulateCharterPolicyResponse, error)
+	// Lists the revisions of the policy, oldest first.
+	ListCharterPolicyRevisions(context.Context, *ListCharterPolicyRevisionsRequest) (*ListCharterPolicyRevisionsResponse, error)
+	// Reads a revision of the policy.
+	GetCharterPolicyRevision(context.Context, *GetCharterPolicyRevisionRequest) (*CharterPolicy, error)
+	// Takes back a revision that has not come into force, the last one first.
+	WithdrawCharterPolicyRevision(context.Context, *WithdrawCharterPolicyRevisionRequest) (*CharterPolicy, error)
+	// Gathers what a charter rests on, for whoever audits it: its transitions and decision, every figure of its chapter's
+	// standing, the policy revisions by which they were judged, and the present figures taken apart. It holds no addresses,
+	// no names of members, and no free text but the policy's. Over REST it is a file.
+	ExportCharter(context.Context, *ExportCharterRequest) (*CharterEvidence, error)
 	mustEmbedUnimplementedCharterServiceServer()
 }
 
@@ -231,11 +548,68 @@ func (UnimplementedCharterServiceServer) DeclineCharter(context.Context, *Declin
 func (UnimplementedCharterServiceServer) WithdrawCharter(context.Context, *WithdrawCharterRequest) (*Charter, error) {
 	return nil, status.Error(codes.Unimplemented, "method WithdrawCharter not implemented")
 }
+func (UnimplementedCharterServiceServer) RequestCharterChanges(context.Context, *RequestCharterChangesRequest) (*Charter, error) {
+	return nil, status.Error(codes.Unimplemented, "method RequestCharterChanges not implemented")
+}
+func (UnimplementedCharterServiceServer) ResubmitCharter(context.Context, *ResubmitCharterRequest) (*Charter, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResubmitCharter not implemented")
+}
+func (UnimplementedCharterServiceServer) SuspendCharter(context.Context, *SuspendCharterRequest) (*Charter, error) {
+	return nil, status.Error(codes.Unimplemented, "method SuspendCharter not implemented")
+}
+func (UnimplementedCharterServiceServer) ReinstateCharter(context.Context, *ReinstateCharterRequest) (*Charter, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReinstateCharter not implemented")
+}
+func (UnimplementedCharterServiceServer) RevokeCharter(context.Context, *RevokeCharterRequest) (*Charter, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeCharter not implemented")
+}
+func (UnimplementedCharterServiceServer) SurrenderCharter(context.Context, *SurrenderCharterRequest) (*Charter, error) {
+	return nil, status.Error(codes.Unimplemented, "method SurrenderCharter not implemented")
+}
+func (UnimplementedCharterServiceServer) RenewCharter(context.Context, *RenewCharterRequest) (*Charter, error) {
+	return nil, status.Error(codes.Unimplemented, "method RenewCharter not implemented")
+}
+func (UnimplementedCharterServiceServer) ProtectCharter(context.Context, *ProtectCharterRequest) (*Charter, error) {
+	return nil, status.Error(codes.Unimplemented, "method ProtectCharter not implemented")
+}
+func (UnimplementedCharterServiceServer) UnprotectCharter(context.Context, *UnprotectCharterRequest) (*Charter, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnprotectCharter not implemented")
+}
+func (UnimplementedCharterServiceServer) ListReviewQueue(context.Context, *ListReviewQueueRequest) (*ListReviewQueueResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListReviewQueue not implemented")
+}
+func (UnimplementedCharterServiceServer) GetCharterReview(context.Context, *GetCharterReviewRequest) (*CharterReview, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetCharterReview not implemented")
+}
+func (UnimplementedCharterServiceServer) CreateCharterComment(context.Context, *CreateCharterCommentRequest) (*CharterComment, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateCharterComment not implemented")
+}
+func (UnimplementedCharterServiceServer) ListCharterComments(context.Context, *ListCharterCommentsRequest) (*ListCharterCommentsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListCharterComments not implemented")
+}
 func (UnimplementedCharterServiceServer) ListCharterHistory(context.Context, *ListCharterHistoryRequest) (*ListCharterHistoryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListCharterHistory not implemented")
 }
 func (UnimplementedCharterServiceServer) GetCharterPolicy(context.Context, *GetCharterPolicyRequest) (*CharterPolicy, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetCharterPolicy not implemented")
+}
+func (UnimplementedCharterServiceServer) UpdateCharterPolicy(context.Context, *UpdateCharterPolicyRequest) (*CharterPolicy, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateCharterPolicy not implemented")
+}
+func (UnimplementedCharterServiceServer) SimulateCharterPolicy(context.Context, *SimulateCharterPolicyRequest) (*SimulateCharterPolicyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SimulateCharterPolicy not implemented")
+}
+func (UnimplementedCharterServiceServer) ListCharterPolicyRevisions(context.Context, *ListCharterPolicyRevisionsRequest) (*ListCharterPolicyRevisionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListCharterPolicyRevisions not implemented")
+}
+func (UnimplementedCharterServiceServer) GetCharterPolicyRevision(context.Context, *GetCharterPolicyRevisionRequest) (*CharterPolicy, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetCharterPolicyRevision not implemented")
+}
+func (UnimplementedCharterServiceServer) WithdrawCharterPolicyRevision(context.Context, *WithdrawCharterPolicyRevisionRequest) (*CharterPolicy, error) {
+	return nil, status.Error(codes.Unimplemented, "method WithdrawCharterPolicyRevision not implemented")
+}
+func (UnimplementedCharterServiceServer) ExportCharter(context.Context, *ExportCharterRequest) (*CharterEvidence, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExportCharter not implemented")
 }
 func (UnimplementedCharterServiceServer) mustEmbedUnimplementedCharterServiceServer() {}
 func (UnimplementedCharterServiceServer) testEmbeddedByValue()                        {}
@@ -402,6 +776,240 @@ func _CharterService_WithdrawCharter_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CharterService_RequestCharterChanges_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RequestCharterChangesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).RequestCharterChanges(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_RequestCharterChanges_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).RequestCharterChanges(ctx, req.(*RequestCharterChangesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_ResubmitCharter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResubmitCharterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).ResubmitCharter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_ResubmitCharter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).ResubmitCharter(ctx, req.(*ResubmitCharterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_SuspendCharter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SuspendCharterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).SuspendCharter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_SuspendCharter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).SuspendCharter(ctx, req.(*SuspendCharterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_ReinstateCharter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReinstateCharterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).ReinstateCharter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_ReinstateCharter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).ReinstateCharter(ctx, req.(*ReinstateCharterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_RevokeCharter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeCharterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).RevokeCharter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_RevokeCharter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).RevokeCharter(ctx, req.(*RevokeCharterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_SurrenderCharter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SurrenderCharterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).SurrenderCharter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_SurrenderCharter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).SurrenderCharter(ctx, req.(*SurrenderCharterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_RenewCharter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewCharterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).RenewCharter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_RenewCharter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).RenewCharter(ctx, req.(*RenewCharterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_ProtectCharter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ProtectCharterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).ProtectCharter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_ProtectCharter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).ProtectCharter(ctx, req.(*ProtectCharterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_UnprotectCharter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnprotectCharterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).UnprotectCharter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_UnprotectCharter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).UnprotectCharter(ctx, req.(*UnprotectCharterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_ListReviewQueue_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListReviewQueueRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).ListReviewQueue(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_ListReviewQueue_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).ListReviewQueue(ctx, req.(*ListReviewQueueRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_GetCharterReview_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetCharterReviewRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).GetCharterReview(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_GetCharterReview_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).GetCharterReview(ctx, req.(*GetCharterReviewRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_CreateCharterComment_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateCharterCommentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).CreateCharterComment(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_CreateCharterComment_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).CreateCharterComment(ctx, req.(*CreateCharterCommentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_ListCharterComments_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListCharterCommentsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).ListCharterComments(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_ListCharterComments_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).ListCharterComments(ctx, req.(*ListCharterCommentsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _CharterService_ListCharterHistory_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListCharterHistoryRequest)
 	if err := dec(in); err != nil {
@@ -434,6 +1042,114 @@ func _CharterService_GetCharterPolicy_Handler(srv interface{}, ctx context.Conte
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(CharterServiceServer).GetCharterPolicy(ctx, req.(*GetCharterPolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_UpdateCharterPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateCharterPolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).UpdateCharterPolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_UpdateCharterPolicy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).UpdateCharterPolicy(ctx, req.(*UpdateCharterPolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_SimulateCharterPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SimulateCharterPolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).SimulateCharterPolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_SimulateCharterPolicy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).SimulateCharterPolicy(ctx, req.(*SimulateCharterPolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_ListCharterPolicyRevisions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListCharterPolicyRevisionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).ListCharterPolicyRevisions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_ListCharterPolicyRevisions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).ListCharterPolicyRevisions(ctx, req.(*ListCharterPolicyRevisionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_GetCharterPolicyRevision_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetCharterPolicyRevisionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).GetCharterPolicyRevision(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_GetCharterPolicyRevision_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).GetCharterPolicyRevision(ctx, req.(*GetCharterPolicyRevisionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_WithdrawCharterPolicyRevision_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WithdrawCharterPolicyRevisionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).WithdrawCharterPolicyRevision(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_WithdrawCharterPolicyRevision_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).WithdrawCharterPolicyRevision(ctx, req.(*WithdrawCharterPolicyRevisionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CharterService_ExportCharter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExportCharterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CharterServiceServer).ExportCharter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CharterService_ExportCharter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CharterServiceServer).ExportCharter(ctx, req.(*ExportCharterRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -478,12 +1194,88 @@ var CharterService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _CharterService_WithdrawCharter_Handler,
 		},
 		{
+			MethodName: "RequestCharterChanges",
+			Handler:    _CharterService_RequestCharterChanges_Handler,
+		},
+		{
+			MethodName: "ResubmitCharter",
+			Handler:    _CharterService_ResubmitCharter_Handler,
+		},
+		{
+			MethodName: "SuspendCharter",
+			Handler:    _CharterService_SuspendCharter_Handler,
+		},
+		{
+			MethodName: "ReinstateCharter",
+			Handler:    _CharterService_ReinstateCharter_Handler,
+		},
+		{
+			MethodName: "RevokeCharter",
+			Handler:    _CharterService_RevokeCharter_Handler,
+		},
+		{
+			MethodName: "SurrenderCharter",
+			Handler:    _CharterService_SurrenderCharter_Handler,
+		},
+		{
+			MethodName: "RenewCharter",
+			Handler:    _CharterService_RenewCharter_Handler,
+		},
+		{
+			MethodName: "ProtectCharter",
+			Handler:    _CharterService_ProtectCharter_Handler,
+		},
+		{
+			MethodName: "UnprotectCharter",
+			Handler:    _CharterService_UnprotectCharter_Handler,
+		},
+		{
+			MethodName: "ListReviewQueue",
+			Handler:    _CharterService_ListReviewQueue_Handler,
+		},
+		{
+			MethodName: "GetCharterReview",
+			Handler:    _CharterService_GetCharterReview_Handler,
+		},
+		{
+			MethodName: "CreateCharterComment",
+			Handler:    _CharterService_CreateCharterComment_Handler,
+		},
+		{
+			MethodName: "ListCharterComments",
+			Handler:    _CharterService_ListCharterComments_Handler,
+		},
+		{
 			MethodName: "ListCharterHistory",
 			Handler:    _CharterService_ListCharterHistory_Handler,
 		},
 		{
 			MethodName: "GetCharterPolicy",
 			Handler:    _CharterService_GetCharterPolicy_Handler,
+		},
+		{
+			MethodName: "UpdateCharterPolicy",
+			Handler:    _CharterService_UpdateCharterPolicy_Handler,
+		},
+		{
+			MethodName: "SimulateCharterPolicy",
+			Handler:    _CharterService_SimulateCharterPolicy_Handler,
+		},
+		{
+			MethodName: "ListCharterPolicyRevisions",
+			Handler:    _CharterService_ListCharterPolicyRevisions_Handler,
+		},
+		{
+			MethodName: "GetCharterPolicyRevision",
+			Handler:    _CharterService_GetCharterPolicyRevision_Handler,
+		},
+		{
+			MethodName: "WithdrawCharterPolicyRevision",
+			Handler:    _CharterService_WithdrawCharterPolicyRevision_Handler,
+		},
+		{
+			MethodName: "ExportCharter",
+			Handler:    _CharterService_ExportCharter_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

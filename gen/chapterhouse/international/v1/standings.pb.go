@@ -78,6 +78,162 @@ func (Basis) EnumDescriptor() ([]byte, []int) {
 	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{0}
 }
 
+// Cause is which side moved the standing.
+type StandingRecord_Cause int32
+
+const (
+	StandingRecord_CAUSE_UNSPECIFIED StandingRecord_Cause = 0
+	// The chapter's standing, or its history, begins.
+	StandingRecord_RECORDS_BEGIN StandingRecord_Cause = 1
+	// A version of one of the chapter's lists.
+	StandingRecord_LIST StandingRecord_Cause = 2
+	// A change in the register of members.
+	StandingRecord_REGISTER StandingRecord_Cause = 3
+	// A revision of the policy came into force.
+	StandingRecord_POLICY StandingRecord_Cause = 4
+)
+
+// Enum value maps for StandingRecord_Cause.
+var (
+	StandingRecord_Cause_name = map[int32]string{
+		0: "CAUSE_UNSPECIFIED",
+		1: "RECORDS_BEGIN",
+		2: "LIST",
+		3: "REGISTER",
+		4: "POLICY",
+	}
+	StandingRecord_Cause_value = map[string]int32{
+		"CAUSE_UNSPECIFIED": 0,
+		"RECORDS_BEGIN":     1,
+		"LIST":              2,
+		"REGISTER":          3,
+		"POLICY":            4,
+	}
+)
+
+func (x StandingRecord_Cause) Enum() *StandingRecord_Cause {
+	p := new(StandingRecord_Cause)
+	*p = x
+	return p
+}
+
+func (x StandingRecord_Cause) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (StandingRecord_Cause) Descriptor() protoreflect.EnumDescriptor {
+	return file_chapterhouse_international_v1_standings_proto_enumTypes[1].Descriptor()
+}
+
+func (StandingRecord_Cause) Type() protoreflect.EnumType {
+	return &file_chapterhouse_international_v1_standings_proto_enumTypes[1]
+}
+
+func (x StandingRecord_Cause) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use StandingRecord_Cause.Descriptor instead.
+func (StandingRecord_Cause) EnumDescriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{6, 0}
+}
+
+type ListStandingHistoryRequest_Interval int32
+
+const (
+	// Every change that is kept.
+	ListStandingHistoryRequest_INTERVAL_UNSPECIFIED ListStandingHistoryRequest_Interval = 0
+	// The last of each day (UTC) on which something changed.
+	ListStandingHistoryRequest_DAY ListStandingHistoryRequest_Interval = 1
+)
+
+// Enum value maps for ListStandingHistoryRequest_Interval.
+var (
+	ListStandingHistoryRequest_Interval_name = map[int32]string{
+		0: "INTERVAL_UNSPECIFIED",
+		1: "DAY",
+	}
+	ListStandingHistoryRequest_Interval_value = map[string]int32{
+		"INTERVAL_UNSPECIFIED": 0,
+		"DAY":                  1,
+	}
+)
+
+func (x ListStandingHistoryRequest_Interval) Enum() *ListStandingHistoryRequest_Interval {
+	p := new(ListStandingHistoryRequest_Interval)
+	*p = x
+	return p
+}
+
+func (x ListStandingHistoryRequest_Interval) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ListStandingHistoryRequest_Interval) Descriptor() protoreflect.EnumDescriptor {
+	return file_chapterhouse_international_v1_standings_proto_enumTypes[2].Descriptor()
+}
+
+func (ListStandingHistoryRequest_Interval) Type() protoreflect.EnumType {
+	return &file_chapterhouse_international_v1_standings_proto_enumTypes[2]
+}
+
+func (x ListStandingHistoryRequest_Interval) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ListStandingHistoryRequest_Interval.Descriptor instead.
+func (ListStandingHistoryRequest_Interval) EnumDescriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{8, 0}
+}
+
+type ExplainStandingRequest_View int32
+
+const (
+	// By list and by the state of the memberships.
+	ExplainStandingRequest_VIEW_UNSPECIFIED ExplainStandingRequest_View = 0
+	// Also by source.
+	ExplainStandingRequest_SOURCES ExplainStandingRequest_View = 1
+)
+
+// Enum value maps for ExplainStandingRequest_View.
+var (
+	ExplainStandingRequest_View_name = map[int32]string{
+		0: "VIEW_UNSPECIFIED",
+		1: "SOURCES",
+	}
+	ExplainStandingRequest_View_value = map[string]int32{
+		"VIEW_UNSPECIFIED": 0,
+		"SOURCES":          1,
+	}
+)
+
+func (x ExplainStandingRequest_View) Enum() *ExplainStandingRequest_View {
+	p := new(ExplainStandingRequest_View)
+	*p = x
+	return p
+}
+
+func (x ExplainStandingRequest_View) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ExplainStandingRequest_View) Descriptor() protoreflect.EnumDescriptor {
+	return file_chapterhouse_international_v1_standings_proto_enumTypes[3].Descriptor()
+}
+
+func (ExplainStandingRequest_View) Type() protoreflect.EnumType {
+	return &file_chapterhouse_international_v1_standings_proto_enumTypes[3]
+}
+
+func (x ExplainStandingRequest_View) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ExplainStandingRequest_View.Descriptor instead.
+func (ExplainStandingRequest_View) EnumDescriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{10, 0}
+}
+
 // Figures are the people on one basis.
 type Figures struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -210,9 +366,12 @@ type Standing struct {
 	Etag       string                 `protobuf:"bytes,10,opt,name=etag,proto3" json:"etag,omitempty"`
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// What the figures are based on.
-	BasedOn       *StandingBasedOn `protobuf:"bytes,12,opt,name=based_on,json=basedOn,proto3" json:"based_on,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	BasedOn *StandingBasedOn `protobuf:"bytes,12,opt,name=based_on,json=basedOn,proto3" json:"based_on,omitempty"`
+	// While eligible: when it would be lost if the terms that end were not renewed; absent when it would not. Only in what
+	// GetStanding and ForecastStanding answer; in GetStanding's for chapters of at most 20,000 people on both bases together.
+	ForecastLossTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=forecast_loss_time,json=forecastLossTime,proto3" json:"forecast_loss_time,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Standing) Reset() {
@@ -329,6 +488,13 @@ func (x *Standing) GetBasedOn() *StandingBasedOn {
 	return nil
 }
 
+func (x *Standing) GetForecastLossTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ForecastLossTime
+	}
+	return nil
+}
+
 // StandingBasedOn names the state of both sides that a standing was counted on.
 type StandingBasedOn struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -440,8 +606,10 @@ func (x *ListVersion) GetVersion() string {
 }
 
 type GetStandingRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The figures as they were at this time; now when absent.
+	AsOfTime      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=as_of_time,json=asOfTime,proto3" json:"as_of_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -483,6 +651,1221 @@ func (x *GetStandingRequest) GetName() string {
 	return ""
 }
 
+func (x *GetStandingRequest) GetAsOfTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AsOfTime
+	}
+	return nil
+}
+
+// StandingRecord is a state that a standing was in, from standing.update_time until the next record's.
+type StandingRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it was, by the policy revision of then, without what it was based on.
+	Standing *Standing            `protobuf:"bytes,1,opt,name=standing,proto3" json:"standing,omitempty"`
+	Cause    StandingRecord_Cause `protobuf:"varint,2,opt,name=cause,proto3,enum=chapterhouse.international.v1.StandingRecord_Cause" json:"cause,omitempty"`
+	// Number of the register's last change that was counted.
+	RegisterPosition string `protobuf:"bytes,3,opt,name=register_position,json=registerPosition,proto3" json:"register_position,omitempty"`
+	// The list version that moved it; absent for other causes.
+	List          *ListVersion `protobuf:"bytes,4,opt,name=list,proto3" json:"list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StandingRecord) Reset() {
+	*x = StandingRecord{}
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StandingRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StandingRecord) ProtoMessage() {}
+
+func (x *StandingRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StandingRecord.ProtoReflect.Descriptor instead.
+func (*StandingRecord) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *StandingRecord) GetStanding() *Standing {
+	if x != nil {
+		return x.Standing
+	}
+	return nil
+}
+
+func (x *StandingRecord) GetCause() StandingRecord_Cause {
+	if x != nil {
+		return x.Cause
+	}
+	return StandingRecord_CAUSE_UNSPECIFIED
+}
+
+func (x *StandingRecord) GetRegisterPosition() string {
+	if x != nil {
+		return x.RegisterPosition
+	}
+	return ""
+}
+
+func (x *StandingRecord) GetList() *ListVersion {
+	if x != nil {
+		return x.List
+	}
+	return nil
+}
+
+// StandingDay is a standing at the end of a day.
+type StandingDay struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// YYYY-MM-DD, UTC.
+	Date           string   `protobuf:"bytes,1,opt,name=date,proto3" json:"date,omitempty"`
+	Membership     *Figures `protobuf:"bytes,2,opt,name=membership,proto3" json:"membership,omitempty"`
+	Mailing        *Figures `protobuf:"bytes,3,opt,name=mailing,proto3" json:"mailing,omitempty"`
+	Eligible       bool     `protobuf:"varint,4,opt,name=eligible,proto3" json:"eligible,omitempty"`
+	Margin         int32    `protobuf:"varint,5,opt,name=margin,proto3" json:"margin,omitempty"`
+	PolicyRevision string   `protobuf:"bytes,6,opt,name=policy_revision,json=policyRevision,proto3" json:"policy_revision,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *StandingDay) Reset() {
+	*x = StandingDay{}
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StandingDay) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StandingDay) ProtoMessage() {}
+
+func (x *StandingDay) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StandingDay.ProtoReflect.Descriptor instead.
+func (*StandingDay) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *StandingDay) GetDate() string {
+	if x != nil {
+		return x.Date
+	}
+	return ""
+}
+
+func (x *StandingDay) GetMembership() *Figures {
+	if x != nil {
+		return x.Membership
+	}
+	return nil
+}
+
+func (x *StandingDay) GetMailing() *Figures {
+	if x != nil {
+		return x.Mailing
+	}
+	return nil
+}
+
+func (x *StandingDay) GetEligible() bool {
+	if x != nil {
+		return x.Eligible
+	}
+	return false
+}
+
+func (x *StandingDay) GetMargin() int32 {
+	if x != nil {
+		return x.Margin
+	}
+	return 0
+}
+
+func (x *StandingDay) GetPolicyRevision() string {
+	if x != nil {
+		return x.PolicyRevision
+	}
+	return ""
+}
+
+type ListStandingHistoryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `chapters/<chapter>/standing`.
+	Parent    string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	PageSize  int32  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only changes at this time or later.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// Only changes before this time.
+	EndTime       *timestamppb.Timestamp              `protobuf:"bytes,5,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	Interval      ListStandingHistoryRequest_Interval `protobuf:"varint,6,opt,name=interval,proto3,enum=chapterhouse.international.v1.ListStandingHistoryRequest_Interval" json:"interval,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListStandingHistoryRequest) Reset() {
+	*x = ListStandingHistoryRequest{}
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListStandingHistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListStandingHistoryRequest) ProtoMessage() {}
+
+func (x *ListStandingHistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListStandingHistoryRequest.ProtoReflect.Descriptor instead.
+func (*ListStandingHistoryRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ListStandingHistoryRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *ListStandingHistoryRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListStandingHistoryRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListStandingHistoryRequest) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *ListStandingHistoryRequest) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *ListStandingHistoryRequest) GetInterval() ListStandingHistoryRequest_Interval {
+	if x != nil {
+		return x.Interval
+	}
+	return ListStandingHistoryRequest_INTERVAL_UNSPECIFIED
+}
+
+type ListStandingHistoryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	History       []*StandingRecord      `protobuf:"bytes,1,rep,name=history,proto3" json:"history,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListStandingHistoryResponse) Reset() {
+	*x = ListStandingHistoryResponse{}
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListStandingHistoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListStandingHistoryResponse) ProtoMessage() {}
+
+func (x *ListStandingHistoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListStandingHistoryResponse.ProtoReflect.Descriptor instead.
+func (*ListStandingHistoryResponse) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ListStandingHistoryResponse) GetHistory() []*StandingRecord {
+	if x != nil {
+		return x.History
+	}
+	return nil
+}
+
+func (x *ListStandingHistoryResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+type ExplainStandingRequest struct {
+	state         protoimpl.MessageState      `protogen:"open.v1"`
+	Name          string                      `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	View          ExplainStandingRequest_View `protobuf:"varint,2,opt,name=view,proto3,enum=chapterhouse.international.v1.ExplainStandingRequest_View" json:"view,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainStandingRequest) Reset() {
+	*x = ExplainStandingRequest{}
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainStandingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainStandingRequest) ProtoMessage() {}
+
+func (x *ExplainStandingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainStandingRequest.ProtoReflect.Descriptor instead.
+func (*ExplainStandingRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ExplainStandingRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ExplainStandingRequest) GetView() ExplainStandingRequest_View {
+	if x != nil {
+		return x.View
+	}
+	return ExplainStandingRequest_VIEW_UNSPECIFIED
+}
+
+// StandingExplanation walks from a standing's figures to their parts.
+type StandingExplanation struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Standing *Standing              `protobuf:"bytes,1,opt,name=standing,proto3" json:"standing,omitempty"`
+	// MEMBERSHIP and MAILING.
+	Bases []*BasisExplanation `protobuf:"bytes,2,rep,name=bases,proto3" json:"bases,omitempty"`
+	// The sources were asked for and the chapter's site did not answer: the rest is complete.
+	SourcesUnavailable bool `protobuf:"varint,3,opt,name=sources_unavailable,json=sourcesUnavailable,proto3" json:"sources_unavailable,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *StandingExplanation) Reset() {
+	*x = StandingExplanation{}
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StandingExplanation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StandingExplanation) ProtoMessage() {}
+
+func (x *StandingExplanation) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StandingExplanation.ProtoReflect.Descriptor instead.
+func (*StandingExplanation) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *StandingExplanation) GetStanding() *Standing {
+	if x != nil {
+		return x.Standing
+	}
+	return nil
+}
+
+func (x *StandingExplanation) GetBases() []*BasisExplanation {
+	if x != nil {
+		return x.Bases
+	}
+	return nil
+}
+
+func (x *StandingExplanation) GetSourcesUnavailable() bool {
+	if x != nil {
+		return x.SourcesUnavailable
+	}
+	return false
+}
+
+// BasisExplanation is the people on one basis. figures is the sum of only_here over the lists and of on_several_lists, and
+// its total is the sum of memberships.
+type BasisExplanation struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Basis   Basis                  `protobuf:"varint,1,opt,name=basis,proto3,enum=chapterhouse.international.v1.Basis" json:"basis,omitempty"`
+	Figures *Figures               `protobuf:"bytes,2,opt,name=figures,proto3" json:"figures,omitempty"`
+	// The fewest members that so many people need.
+	Need int32 `protobuf:"varint,3,opt,name=need,proto3" json:"need,omitempty"`
+	// Whether the policy takes the basis, and the fewest people that it asks for there.
+	Allowed       bool  `protobuf:"varint,4,opt,name=allowed,proto3" json:"allowed,omitempty"`
+	MinimumPeople int32 `protobuf:"varint,5,opt,name=minimum_people,json=minimumPeople,proto3" json:"minimum_people,omitempty"`
+	Eligible      bool  `protobuf:"varint,6,opt,name=eligible,proto3" json:"eligible,omitempty"`
+	// By the lists' ids.
+	Lists          []*ListExplanation `protobuf:"bytes,7,rep,name=lists,proto3" json:"lists,omitempty"`
+	OnSeveralLists *Figures           `protobuf:"bytes,8,opt,name=on_several_lists,json=onSeveralLists,proto3" json:"on_several_lists,omitempty"`
+	Memberships    *MembershipCounts  `protobuf:"bytes,9,opt,name=memberships,proto3" json:"memberships,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *BasisExplanation) Reset() {
+	*x = BasisExplanation{}
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BasisExplanation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BasisExplanation) ProtoMessage() {}
+
+func (x *BasisExplanation) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BasisExplanation.ProtoReflect.Descriptor instead.
+func (*BasisExplanation) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *BasisExplanation) GetBasis() Basis {
+	if x != nil {
+		return x.Basis
+	}
+	return Basis_BASIS_UNSPECIFIED
+}
+
+func (x *BasisExplanation) GetFigures() *Figures {
+	if x != nil {
+		return x.Figures
+	}
+	return nil
+}
+
+func (x *BasisExplanation) GetNeed() int32 {
+	if x != nil {
+		return x.Need
+	}
+	return 0
+}
+
+func (x *BasisExplanation) GetAllowed() bool {
+	if x != nil {
+		return x.Allowed
+	}
+	return false
+}
+
+func (x *BasisExplanation) GetMinimumPeople() int32 {
+	if x != nil {
+		return x.MinimumPeople
+	}
+	return 0
+}
+
+func (x *BasisExplanation) GetEligible() bool {
+	if x != nil {
+		return x.Eligible
+	}
+	return false
+}
+
+func (x *BasisExplanation) GetLists() []*ListExplanation {
+	if x != nil {
+		return x.Lists
+	}
+	return nil
+}
+
+func (x *BasisExplanation) GetOnSeveralLists() *Figures {
+	if x != nil {
+		return x.OnSeveralLists
+	}
+	return nil
+}
+
+func (x *BasisExplanation) GetMemberships() *MembershipCounts {
+	if x != nil {
+		return x.Memberships
+	}
+	return nil
+}
+
+// ListExplanation is the people on one list.
+type ListExplanation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The list, and the version of it that is counted.
+	List *ListVersion `protobuf:"bytes,1,opt,name=list,proto3" json:"list,omitempty"`
+	// Addresses that count; several of one member are one person.
+	Addresses int32    `protobuf:"varint,2,opt,name=addresses,proto3" json:"addresses,omitempty"`
+	People    *Figures `protobuf:"bytes,3,opt,name=people,proto3" json:"people,omitempty"`
+	// Those who are on no other list of the basis.
+	OnlyHere *Figures `protobuf:"bytes,4,opt,name=only_here,json=onlyHere,proto3" json:"only_here,omitempty"`
+	// Those who are on another list of the chapter, too, of either basis.
+	AlsoOn []*ListOverlap `protobuf:"bytes,5,rep,name=also_on,json=alsoOn,proto3" json:"also_on,omitempty"`
+	// With view SOURCES: the sources that claim the list's addresses. addresses is the sum of only_here over the sources and
+	// of on_several_sources, where sources_version is the version that is counted.
+	Sources          []*SourceCounts `protobuf:"bytes,6,rep,name=sources,proto3" json:"sources,omitempty"`
+	OnSeveralSources int32           `protobuf:"varint,7,opt,name=on_several_sources,json=onSeveralSources,proto3" json:"on_several_sources,omitempty"`
+	// The list's version that the sources were counted on.
+	SourcesVersion string `protobuf:"bytes,8,opt,name=sources_version,json=sourcesVersion,proto3" json:"sources_version,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ListExplanation) Reset() {
+	*x = ListExplanation{}
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListExplanation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListExplanation) ProtoMessage() {}
+
+func (x *ListExplanation) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListExplanation.ProtoReflect.Descriptor instead.
+func (*ListExplanation) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ListExplanation) GetList() *ListVersion {
+	if x != nil {
+		return x.List
+	}
+	return nil
+}
+
+func (x *ListExplanation) GetAddresses() int32 {
+	if x != nil {
+		return x.Addresses
+	}
+	return 0
+}
+
+func (x *ListExplanation) GetPeople() *Figures {
+	if x != nil {
+		return x.People
+	}
+	return nil
+}
+
+func (x *ListExplanation) GetOnlyHere() *Figures {
+	if x != nil {
+		return x.OnlyHere
+	}
+	return nil
+}
+
+func (x *ListExplanation) GetAlsoOn() []*ListOverlap {
+	if x != nil {
+		return x.AlsoOn
+	}
+	return nil
+}
+
+func (x *ListExplanation) GetSources() []*SourceCounts {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+func (x *ListExplanation) GetOnSeveralSources() int32 {
+	if x != nil {
+		return x.OnSeveralSources
+	}
+	return 0
+}
+
+func (x *ListExplanation) GetSourcesVersion() string {
+	if x != nil {
+		return x.SourcesVersion
+	}
+	return ""
+}
+
+// ListOverlap is the people on two lists.
+type ListOverlap struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `chapters/<chapter>/lists/<list>`.
+	List          string   `protobuf:"bytes,1,opt,name=list,proto3" json:"list,omitempty"`
+	People        *Figures `protobuf:"bytes,2,opt,name=people,proto3" json:"people,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOverlap) Reset() {
+	*x = ListOverlap{}
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOverlap) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOverlap) ProtoMessage() {}
+
+func (x *ListOverlap) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOverlap.ProtoReflect.Descriptor instead.
+func (*ListOverlap) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ListOverlap) GetList() string {
+	if x != nil {
+		return x.List
+	}
+	return ""
+}
+
+func (x *ListOverlap) GetPeople() *Figures {
+	if x != nil {
+		return x.People
+	}
+	return nil
+}
+
+// SourceCounts is the addresses that a source claims.
+type SourceCounts struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Source    string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	Addresses int32                  `protobuf:"varint,2,opt,name=addresses,proto3" json:"addresses,omitempty"`
+	// Those that no other source claims.
+	OnlyHere      int32 `protobuf:"varint,3,opt,name=only_here,json=onlyHere,proto3" json:"only_here,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SourceCounts) Reset() {
+	*x = SourceCounts{}
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SourceCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SourceCounts) ProtoMessage() {}
+
+func (x *SourceCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SourceCounts.ProtoReflect.Descriptor instead.
+func (*SourceCounts) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SourceCounts) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *SourceCounts) GetAddresses() int32 {
+	if x != nil {
+		return x.Addresses
+	}
+	return 0
+}
+
+func (x *SourceCounts) GetOnlyHere() int32 {
+	if x != nil {
+		return x.OnlyHere
+	}
+	return 0
+}
+
+// MembershipCounts is people by what the register says of them.
+type MembershipCounts struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Active int32                  `protobuf:"varint,1,opt,name=active,proto3" json:"active,omitempty"`
+	// The membership ended by itself within the last 90 days, or before.
+	LapsedRecently int32 `protobuf:"varint,2,opt,name=lapsed_recently,json=lapsedRecently,proto3" json:"lapsed_recently,omitempty"`
+	LapsedBefore   int32 `protobuf:"varint,3,opt,name=lapsed_before,json=lapsedBefore,proto3" json:"lapsed_before,omitempty"`
+	Resigned       int32 `protobuf:"varint,4,opt,name=resigned,proto3" json:"resigned,omitempty"`
+	Suspended      int32 `protobuf:"varint,5,opt,name=suspended,proto3" json:"suspended,omitempty"`
+	// Known to the register, in any other state.
+	Other int32 `protobuf:"varint,6,opt,name=other,proto3" json:"other,omitempty"`
+	// Not known by this address.
+	Unrecognised  int32 `protobuf:"varint,7,opt,name=unrecognised,proto3" json:"unrecognised,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MembershipCounts) Reset() {
+	*x = MembershipCounts{}
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MembershipCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MembershipCounts) ProtoMessage() {}
+
+func (x *MembershipCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MembershipCounts.ProtoReflect.Descriptor instead.
+func (*MembershipCounts) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *MembershipCounts) GetActive() int32 {
+	if x != nil {
+		return x.Active
+	}
+	return 0
+}
+
+func (x *MembershipCounts) GetLapsedRecently() int32 {
+	if x != nil {
+		return x.LapsedRecently
+	}
+	return 0
+}
+
+func (x *MembershipCounts) GetLapsedBefore() int32 {
+	if x != nil {
+		return x.LapsedBefore
+	}
+	return 0
+}
+
+func (x *MembershipCounts) GetResigned() int32 {
+	if x != nil {
+		return x.Resigned
+	}
+	return 0
+}
+
+func (x *MembershipCounts) GetSuspended() int32 {
+	if x != nil {
+		return x.Suspended
+	}
+	return 0
+}
+
+func (x *MembershipCounts) GetOther() int32 {
+	if x != nil {
+		return x.Other
+	}
+	return 0
+}
+
+func (x *MembershipCounts) GetUnrecognised() int32 {
+	if x != nil {
+		return x.Unrecognised
+	}
+	return 0
+}
+
+type ForecastStandingRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// How far to look; 90 when 0.
+	Days          int32 `protobuf:"varint,2,opt,name=days,proto3" json:"days,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForecastStandingRequest) Reset() {
+	*x = ForecastStandingRequest{}
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForecastStandingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForecastStandingRequest) ProtoMessage() {}
+
+func (x *ForecastStandingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForecastStandingRequest.ProtoReflect.Descriptor instead.
+func (*ForecastStandingRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ForecastStandingRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ForecastStandingRequest) GetDays() int32 {
+	if x != nil {
+		return x.Days
+	}
+	return 0
+}
+
+// StandingForecast is what becomes of a standing by itself.
+type StandingForecast struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Standing *Standing              `protobuf:"bytes,1,opt,name=standing,proto3" json:"standing,omitempty"`
+	// The days on which something happens, within the horizon.
+	Days          []*ForecastDay         `protobuf:"bytes,2,rep,name=days,proto3" json:"days,omitempty"`
+	HorizonTime   *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=horizon_time,json=horizonTime,proto3" json:"horizon_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StandingForecast) Reset() {
+	*x = StandingForecast{}
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StandingForecast) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StandingForecast) ProtoMessage() {}
+
+func (x *StandingForecast) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StandingForecast.ProtoReflect.Descriptor instead.
+func (*StandingForecast) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *StandingForecast) GetStanding() *Standing {
+	if x != nil {
+		return x.Standing
+	}
+	return nil
+}
+
+func (x *StandingForecast) GetDays() []*ForecastDay {
+	if x != nil {
+		return x.Days
+	}
+	return nil
+}
+
+func (x *StandingForecast) GetHorizonTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.HorizonTime
+	}
+	return nil
+}
+
+// ForecastDay is a day on which memberships end, or a policy revision comes into force.
+type ForecastDay struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// YYYY-MM-DD, UTC.
+	Date string `protobuf:"bytes,1,opt,name=date,proto3" json:"date,omitempty"`
+	// Members, among the people on each basis, whose membership ends on this day.
+	EndingMembership int32 `protobuf:"varint,2,opt,name=ending_membership,json=endingMembership,proto3" json:"ending_membership,omitempty"`
+	EndingMailing    int32 `protobuf:"varint,3,opt,name=ending_mailing,json=endingMailing,proto3" json:"ending_mailing,omitempty"`
+	// At the end of the day, if nobody renews.
+	After *StandingDay `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`
+	// Of those whose membership has ended by then, how many would have to renew for the chapter to be eligible, and on which
+	// basis; absent where it is eligible without, and where renewals alone do not suffice.
+	RenewAtLeast  *int32 `protobuf:"varint,5,opt,name=renew_at_least,json=renewAtLeast,proto3,oneof" json:"renew_at_least,omitempty"`
+	RenewBasis    Basis  `protobuf:"varint,6,opt,name=renew_basis,json=renewBasis,proto3,enum=chapterhouse.international.v1.Basis" json:"renew_basis,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForecastDay) Reset() {
+	*x = ForecastDay{}
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForecastDay) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForecastDay) ProtoMessage() {}
+
+func (x *ForecastDay) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForecastDay.ProtoReflect.Descriptor instead.
+func (*ForecastDay) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ForecastDay) GetDate() string {
+	if x != nil {
+		return x.Date
+	}
+	return ""
+}
+
+func (x *ForecastDay) GetEndingMembership() int32 {
+	if x != nil {
+		return x.EndingMembership
+	}
+	return 0
+}
+
+func (x *ForecastDay) GetEndingMailing() int32 {
+	if x != nil {
+		return x.EndingMailing
+	}
+	return 0
+}
+
+func (x *ForecastDay) GetAfter() *StandingDay {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *ForecastDay) GetRenewAtLeast() int32 {
+	if x != nil && x.RenewAtLeast != nil {
+		return *x.RenewAtLeast
+	}
+	return 0
+}
+
+func (x *ForecastDay) GetRenewBasis() Basis {
+	if x != nil {
+		return x.RenewBasis
+	}
+	return Basis_BASIS_UNSPECIFIED
+}
+
+type SimulateStandingRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// On which basis it happens; on both when unspecified.
+	Basis Basis `protobuf:"varint,2,opt,name=basis,proto3,enum=chapterhouse.international.v1.Basis" json:"basis,omitempty"`
+	// Newcomers who are members, and who are not.
+	NewcomersMembers int32 `protobuf:"varint,3,opt,name=newcomers_members,json=newcomersMembers,proto3" json:"newcomers_members,omitempty"`
+	NewcomersOthers  int32 `protobuf:"varint,4,opt,name=newcomers_others,json=newcomersOthers,proto3" json:"newcomers_others,omitempty"`
+	// People of the chapter, or newcomers, who become members.
+	Conversions int32 `protobuf:"varint,5,opt,name=conversions,proto3" json:"conversions,omitempty"`
+	// People of the chapter who leave, members and others.
+	DeparturesMembers int32 `protobuf:"varint,6,opt,name=departures_members,json=departuresMembers,proto3" json:"departures_members,omitempty"`
+	DeparturesOthers  int32 `protobuf:"varint,7,opt,name=departures_others,json=departuresOthers,proto3" json:"departures_others,omitempty"`
+	// Members of the chapter whose membership ends, and who stay on its lists.
+	Lapses        int32 `protobuf:"varint,8,opt,name=lapses,proto3" json:"lapses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SimulateStandingRequest) Reset() {
+	*x = SimulateStandingRequest{}
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SimulateStandingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SimulateStandingRequest) ProtoMessage() {}
+
+func (x *SimulateStandingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SimulateStandingRequest.ProtoReflect.Descriptor instead.
+func (*SimulateStandingRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SimulateStandingRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SimulateStandingRequest) GetBasis() Basis {
+	if x != nil {
+		return x.Basis
+	}
+	return Basis_BASIS_UNSPECIFIED
+}
+
+func (x *SimulateStandingRequest) GetNewcomersMembers() int32 {
+	if x != nil {
+		return x.NewcomersMembers
+	}
+	return 0
+}
+
+func (x *SimulateStandingRequest) GetNewcomersOthers() int32 {
+	if x != nil {
+		return x.NewcomersOthers
+	}
+	return 0
+}
+
+func (x *SimulateStandingRequest) GetConversions() int32 {
+	if x != nil {
+		return x.Conversions
+	}
+	return 0
+}
+
+func (x *SimulateStandingRequest) GetDeparturesMembers() int32 {
+	if x != nil {
+		return x.DeparturesMembers
+	}
+	return 0
+}
+
+func (x *SimulateStandingRequest) GetDeparturesOthers() int32 {
+	if x != nil {
+		return x.DeparturesOthers
+	}
+	return 0
+}
+
+func (x *SimulateStandingRequest) GetLapses() int32 {
+	if x != nil {
+		return x.Lapses
+	}
+	return 0
+}
+
+type SimulateStandingResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Before *Standing              `protobuf:"bytes,1,opt,name=before,proto3" json:"before,omitempty"`
+	// Without an etag: it has not happened.
+	After         *Standing `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SimulateStandingResponse) Reset() {
+	*x = SimulateStandingResponse{}
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SimulateStandingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SimulateStandingResponse) ProtoMessage() {}
+
+func (x *SimulateStandingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SimulateStandingResponse.ProtoReflect.Descriptor instead.
+func (*SimulateStandingResponse) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *SimulateStandingResponse) GetBefore() *Standing {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *SimulateStandingResponse) GetAfter() *Standing {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
 type PreviewStandingRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Part:
@@ -496,7 +1879,7 @@ type PreviewStandingRequest struct {
 
 func (x *PreviewStandingRequest) Reset() {
 	*x = PreviewStandingRequest{}
-	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[6]
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +1891,7 @@ func (x *PreviewStandingRequest) String() string {
 func (*PreviewStandingRequest) ProtoMessage() {}
 
 func (x *PreviewStandingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[6]
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +1904,7 @@ func (x *PreviewStandingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewStandingRequest.ProtoReflect.Descriptor instead.
 func (*PreviewStandingRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{6}
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PreviewStandingRequest) GetPart() isPreviewStandingRequest_Part {
@@ -581,7 +1964,7 @@ type PreviewHeader struct {
 
 func (x *PreviewHeader) Reset() {
 	*x = PreviewHeader{}
-	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[7]
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -593,7 +1976,7 @@ func (x *PreviewHeader) String() string {
 func (*PreviewHeader) ProtoMessage() {}
 
 func (x *PreviewHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[7]
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -606,7 +1989,7 @@ func (x *PreviewHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewHeader.ProtoReflect.Descriptor instead.
 func (*PreviewHeader) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{7}
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PreviewHeader) GetSite() string {
@@ -641,7 +2024,7 @@ type PreviewChange struct {
 
 func (x *PreviewChange) Reset() {
 	*x = PreviewChange{}
-	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[8]
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -653,7 +2036,7 @@ func (x *PreviewChange) String() string {
 func (*PreviewChange) ProtoMessage() {}
 
 func (x *PreviewChange) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[8]
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -666,7 +2049,7 @@ func (x *PreviewChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewChange.ProtoReflect.Descriptor instead.
 func (*PreviewChange) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{8}
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PreviewChange) GetAdded() [][]byte {
@@ -697,7 +2080,7 @@ type PreviewStandingResponse struct {
 
 func (x *PreviewStandingResponse) Reset() {
 	*x = PreviewStandingResponse{}
-	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[9]
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -709,7 +2092,7 @@ func (x *PreviewStandingResponse) String() string {
 func (*PreviewStandingResponse) ProtoMessage() {}
 
 func (x *PreviewStandingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[9]
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -722,7 +2105,7 @@ func (x *PreviewStandingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewStandingResponse.ProtoReflect.Descriptor instead.
 func (*PreviewStandingResponse) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{9}
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PreviewStandingResponse) GetBefore() *Standing {
@@ -763,7 +2146,7 @@ type AuditStandingsRequest struct {
 
 func (x *AuditStandingsRequest) Reset() {
 	*x = AuditStandingsRequest{}
-	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[10]
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +2158,7 @@ func (x *AuditStandingsRequest) String() string {
 func (*AuditStandingsRequest) ProtoMessage() {}
 
 func (x *AuditStandingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[10]
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +2171,7 @@ func (x *AuditStandingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditStandingsRequest.ProtoReflect.Descriptor instead.
 func (*AuditStandingsRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{10}
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AuditStandingsRequest) GetChapter() string {
@@ -812,7 +2195,7 @@ type AuditStandingsResponse struct {
 
 func (x *AuditStandingsResponse) Reset() {
 	*x = AuditStandingsResponse{}
-	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[11]
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -824,7 +2207,7 @@ func (x *AuditStandingsResponse) String() string {
 func (*AuditStandingsResponse) ProtoMessage() {}
 
 func (x *AuditStandingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[11]
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -837,7 +2220,7 @@ func (x *AuditStandingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditStandingsResponse.ProtoReflect.Descriptor instead.
 func (*AuditStandingsResponse) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{11}
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AuditStandingsResponse) GetStandings() int32 {
@@ -877,7 +2260,7 @@ type StandingDifference struct {
 
 func (x *StandingDifference) Reset() {
 	*x = StandingDifference{}
-	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[12]
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -889,7 +2272,7 @@ func (x *StandingDifference) String() string {
 func (*StandingDifference) ProtoMessage() {}
 
 func (x *StandingDifference) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[12]
+	mi := &file_chapterhouse_international_v1_standings_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -902,7 +2285,7 @@ func (x *StandingDifference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandingDifference.ProtoReflect.Descriptor instead.
 func (*StandingDifference) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{12}
+	return file_chapterhouse_international_v1_standings_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StandingDifference) GetName() string {
@@ -961,7 +2344,7 @@ const file_chapterhouse_international_v1_standings_proto_rawDesc = "" +
 	"\n" +
 	"\b_convertB\n" +
 	"\n" +
-	"\b_recruit\"\xd6\x04\n" +
+	"\b_recruit\"\xa0\x05\n" +
 	"\bStanding\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\beligible\x18\x02 \x01(\bR\beligible\x12:\n" +
@@ -978,15 +2361,127 @@ const file_chapterhouse_international_v1_standings_proto_rawDesc = "" +
 	" \x01(\tR\x04etag\x12;\n" +
 	"\vupdate_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12I\n" +
-	"\bbased_on\x18\f \x01(\v2..chapterhouse.international.v1.StandingBasedOnR\abasedOn\"\x80\x01\n" +
+	"\bbased_on\x18\f \x01(\v2..chapterhouse.international.v1.StandingBasedOnR\abasedOn\x12H\n" +
+	"\x12forecast_loss_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x10forecastLossTime\"\x80\x01\n" +
 	"\x0fStandingBasedOn\x12+\n" +
 	"\x11register_position\x18\x01 \x01(\tR\x10registerPosition\x12@\n" +
 	"\x05lists\x18\x02 \x03(\v2*.chapterhouse.international.v1.ListVersionR\x05lists\";\n" +
 	"\vListVersion\x12\x12\n" +
 	"\x04list\x18\x01 \x01(\tR\x04list\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\tR\aversion\"d\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\"\x9e\x01\n" +
 	"\x12GetStandingRequest\x12N\n" +
-	"\x04name\x18\x01 \x01(\tB:\xbaH7r523^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/standing$R\x04name\"\xb0\x01\n" +
+	"\x04name\x18\x01 \x01(\tB:\xbaH7r523^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/standing$R\x04name\x128\n" +
+	"\n" +
+	"as_of_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\basOfTime\"\xe4\x02\n" +
+	"\x0eStandingRecord\x12C\n" +
+	"\bstanding\x18\x01 \x01(\v2'.chapterhouse.international.v1.StandingR\bstanding\x12I\n" +
+	"\x05cause\x18\x02 \x01(\x0e23.chapterhouse.international.v1.StandingRecord.CauseR\x05cause\x12+\n" +
+	"\x11register_position\x18\x03 \x01(\tR\x10registerPosition\x12>\n" +
+	"\x04list\x18\x04 \x01(\v2*.chapterhouse.international.v1.ListVersionR\x04list\"U\n" +
+	"\x05Cause\x12\x15\n" +
+	"\x11CAUSE_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rRECORDS_BEGIN\x10\x01\x12\b\n" +
+	"\x04LIST\x10\x02\x12\f\n" +
+	"\bREGISTER\x10\x03\x12\n" +
+	"\n" +
+	"\x06POLICY\x10\x04\"\x88\x02\n" +
+	"\vStandingDay\x12\x12\n" +
+	"\x04date\x18\x01 \x01(\tR\x04date\x12F\n" +
+	"\n" +
+	"membership\x18\x02 \x01(\v2&.chapterhouse.international.v1.FiguresR\n" +
+	"membership\x12@\n" +
+	"\amailing\x18\x03 \x01(\v2&.chapterhouse.international.v1.FiguresR\amailing\x12\x1a\n" +
+	"\beligible\x18\x04 \x01(\bR\beligible\x12\x16\n" +
+	"\x06margin\x18\x05 \x01(\x05R\x06margin\x12'\n" +
+	"\x0fpolicy_revision\x18\x06 \x01(\tR\x0epolicyRevision\"\xc0\x03\n" +
+	"\x1aListStandingHistoryRequest\x12R\n" +
+	"\x06parent\x18\x01 \x01(\tB:\xbaH7r523^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/standing$R\x06parent\x12$\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\x129\n" +
+	"\n" +
+	"start_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12h\n" +
+	"\binterval\x18\x06 \x01(\x0e2B.chapterhouse.international.v1.ListStandingHistoryRequest.IntervalB\b\xbaH\x05\x82\x01\x02\x10\x01R\binterval\"-\n" +
+	"\bInterval\x12\x18\n" +
+	"\x14INTERVAL_UNSPECIFIED\x10\x00\x12\a\n" +
+	"\x03DAY\x10\x01\"\x8e\x01\n" +
+	"\x1bListStandingHistoryResponse\x12G\n" +
+	"\ahistory\x18\x01 \x03(\v2-.chapterhouse.international.v1.StandingRecordR\ahistory\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xed\x01\n" +
+	"\x16ExplainStandingRequest\x12N\n" +
+	"\x04name\x18\x01 \x01(\tB:\xbaH7r523^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/standing$R\x04name\x12X\n" +
+	"\x04view\x18\x02 \x01(\x0e2:.chapterhouse.international.v1.ExplainStandingRequest.ViewB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04view\")\n" +
+	"\x04View\x12\x14\n" +
+	"\x10VIEW_UNSPECIFIED\x10\x00\x12\v\n" +
+	"\aSOURCES\x10\x01\"\xd2\x01\n" +
+	"\x13StandingExplanation\x12C\n" +
+	"\bstanding\x18\x01 \x01(\v2'.chapterhouse.international.v1.StandingR\bstanding\x12E\n" +
+	"\x05bases\x18\x02 \x03(\v2/.chapterhouse.international.v1.BasisExplanationR\x05bases\x12/\n" +
+	"\x13sources_unavailable\x18\x03 \x01(\bR\x12sourcesUnavailable\"\xec\x03\n" +
+	"\x10BasisExplanation\x12:\n" +
+	"\x05basis\x18\x01 \x01(\x0e2$.chapterhouse.international.v1.BasisR\x05basis\x12@\n" +
+	"\afigures\x18\x02 \x01(\v2&.chapterhouse.international.v1.FiguresR\afigures\x12\x12\n" +
+	"\x04need\x18\x03 \x01(\x05R\x04need\x12\x18\n" +
+	"\aallowed\x18\x04 \x01(\bR\aallowed\x12%\n" +
+	"\x0eminimum_people\x18\x05 \x01(\x05R\rminimumPeople\x12\x1a\n" +
+	"\beligible\x18\x06 \x01(\bR\beligible\x12D\n" +
+	"\x05lists\x18\a \x03(\v2..chapterhouse.international.v1.ListExplanationR\x05lists\x12P\n" +
+	"\x10on_several_lists\x18\b \x01(\v2&.chapterhouse.international.v1.FiguresR\x0eonSeveralLists\x12Q\n" +
+	"\vmemberships\x18\t \x01(\v2/.chapterhouse.international.v1.MembershipCountsR\vmemberships\"\xd7\x03\n" +
+	"\x0fListExplanation\x12>\n" +
+	"\x04list\x18\x01 \x01(\v2*.chapterhouse.international.v1.ListVersionR\x04list\x12\x1c\n" +
+	"\taddresses\x18\x02 \x01(\x05R\taddresses\x12>\n" +
+	"\x06people\x18\x03 \x01(\v2&.chapterhouse.international.v1.FiguresR\x06people\x12C\n" +
+	"\tonly_here\x18\x04 \x01(\v2&.chapterhouse.international.v1.FiguresR\bonlyHere\x12C\n" +
+	"\aalso_on\x18\x05 \x03(\v2*.chapterhouse.international.v1.ListOverlapR\x06alsoOn\x12E\n" +
+	"\asources\x18\x06 \x03(\v2+.chapterhouse.international.v1.SourceCountsR\asources\x12,\n" +
+	"\x12on_several_sources\x18\a \x01(\x05R\x10onSeveralSources\x12'\n" +
+	"\x0fsources_version\x18\b \x01(\tR\x0esourcesVersion\"a\n" +
+	"\vListOverlap\x12\x12\n" +
+	"\x04list\x18\x01 \x01(\tR\x04list\x12>\n" +
+	"\x06people\x18\x02 \x01(\v2&.chapterhouse.international.v1.FiguresR\x06people\"a\n" +
+	"\fSourceCounts\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1c\n" +
+	"\taddresses\x18\x02 \x01(\x05R\taddresses\x12\x1b\n" +
+	"\tonly_here\x18\x03 \x01(\x05R\bonlyHere\"\xec\x01\n" +
+	"\x10MembershipCounts\x12\x16\n" +
+	"\x06active\x18\x01 \x01(\x05R\x06active\x12'\n" +
+	"\x0flapsed_recently\x18\x02 \x01(\x05R\x0elapsedRecently\x12#\n" +
+	"\rlapsed_before\x18\x03 \x01(\x05R\flapsedBefore\x12\x1a\n" +
+	"\bresigned\x18\x04 \x01(\x05R\bresigned\x12\x1c\n" +
+	"\tsuspended\x18\x05 \x01(\x05R\tsuspended\x12\x14\n" +
+	"\x05other\x18\x06 \x01(\x05R\x05other\x12\"\n" +
+	"\funrecognised\x18\a \x01(\x05R\funrecognised\"\x89\x01\n" +
+	"\x17ForecastStandingRequest\x12N\n" +
+	"\x04name\x18\x01 \x01(\tB:\xbaH7r523^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/standing$R\x04name\x12\x1e\n" +
+	"\x04days\x18\x02 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xee\x02(\x00R\x04days\"\xd6\x01\n" +
+	"\x10StandingForecast\x12C\n" +
+	"\bstanding\x18\x01 \x01(\v2'.chapterhouse.international.v1.StandingR\bstanding\x12>\n" +
+	"\x04days\x18\x02 \x03(\v2*.chapterhouse.international.v1.ForecastDayR\x04days\x12=\n" +
+	"\fhorizon_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vhorizonTime\"\xbc\x02\n" +
+	"\vForecastDay\x12\x12\n" +
+	"\x04date\x18\x01 \x01(\tR\x04date\x12+\n" +
+	"\x11ending_membership\x18\x02 \x01(\x05R\x10endingMembership\x12%\n" +
+	"\x0eending_mailing\x18\x03 \x01(\x05R\rendingMailing\x12@\n" +
+	"\x05after\x18\x04 \x01(\v2*.chapterhouse.international.v1.StandingDayR\x05after\x12)\n" +
+	"\x0erenew_at_least\x18\x05 \x01(\x05H\x00R\frenewAtLeast\x88\x01\x01\x12E\n" +
+	"\vrenew_basis\x18\x06 \x01(\x0e2$.chapterhouse.international.v1.BasisR\n" +
+	"renewBasisB\x11\n" +
+	"\x0f_renew_at_least\"\xf1\x03\n" +
+	"\x17SimulateStandingRequest\x12N\n" +
+	"\x04name\x18\x01 \x01(\tB:\xbaH7r523^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/standing$R\x04name\x12D\n" +
+	"\x05basis\x18\x02 \x01(\x0e2$.chapterhouse.international.v1.BasisB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05basis\x129\n" +
+	"\x11newcomers_members\x18\x03 \x01(\x05B\f\xbaH\t\x1a\a\x18\x80\xad\xe2\x04(\x00R\x10newcomersMembers\x127\n" +
+	"\x10newcomers_others\x18\x04 \x01(\x05B\f\xbaH\t\x1a\a\x18\x80\xad\xe2\x04(\x00R\x0fnewcomersOthers\x12.\n" +
+	"\vconversions\x18\x05 \x01(\x05B\f\xbaH\t\x1a\a\x18\x80\xad\xe2\x04(\x00R\vconversions\x12;\n" +
+	"\x12departures_members\x18\x06 \x01(\x05B\f\xbaH\t\x1a\a\x18\x80\xad\xe2\x04(\x00R\x11departuresMembers\x129\n" +
+	"\x11departures_others\x18\a \x01(\x05B\f\xbaH\t\x1a\a\x18\x80\xad\xe2\x04(\x00R\x10departuresOthers\x12$\n" +
+	"\x06lapses\x18\b \x01(\x05B\f\xbaH\t\x1a\a\x18\x80\xad\xe2\x04(\x00R\x06lapses\"\x9a\x01\n" +
+	"\x18SimulateStandingResponse\x12?\n" +
+	"\x06before\x18\x01 \x01(\v2'.chapterhouse.international.v1.StandingR\x06before\x12=\n" +
+	"\x05after\x18\x02 \x01(\v2'.chapterhouse.international.v1.StandingR\x05after\"\xb0\x01\n" +
 	"\x16PreviewStandingRequest\x12F\n" +
 	"\x06header\x18\x01 \x01(\v2,.chapterhouse.international.v1.PreviewHeaderH\x00R\x06header\x12F\n" +
 	"\x06change\x18\x02 \x01(\v2,.chapterhouse.international.v1.PreviewChangeH\x00R\x06changeB\x06\n" +
@@ -1022,10 +2517,19 @@ const file_chapterhouse_international_v1_standings_proto_rawDesc = "" +
 	"\x11BASIS_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"MEMBERSHIP\x10\x01\x12\v\n" +
-	"\aMAILING\x10\x022\xa1\x04\n" +
-	"\x0fStandingService\x12\xab\x01\n" +
-	"\vGetStanding\x121.chapterhouse.international.v1.GetStandingRequest\x1a'.chapterhouse.international.v1.Standing\"@\x8a\x97\"\x16\"\x04name\n" +
-	"\x0estandings.read\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{name=chapters/*/standing}\x12\xad\x01\n" +
+	"\aMAILING\x10\x022\xeb\n" +
+	"\n" +
+	"\x0fStandingService\x12\xb2\x01\n" +
+	"\vGetStanding\x121.chapterhouse.international.v1.GetStandingRequest\x1a'.chapterhouse.international.v1.Standing\"G\x8a\x97\"\x16\"\x04name\n" +
+	"\x0estandings.read\x92\x97\"\x03^\xb9\x01\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{name=chapters/*/standing}\x12\xda\x01\n" +
+	"\x13ListStandingHistory\x129.chapterhouse.international.v1.ListStandingHistoryRequest\x1a:.chapterhouse.international.v1.ListStandingHistoryResponse\"L\x8a\x97\"\x18\"\x06parent\n" +
+	"\x0estandings.read\x82\xd3\xe4\x93\x02*\x12(/v1/{parent=chapters/*/standing}/history\x12\xc6\x01\n" +
+	"\x0fExplainStanding\x125.chapterhouse.international.v1.ExplainStandingRequest\x1a2.chapterhouse.international.v1.StandingExplanation\"H\x8a\x97\"\x16\"\x04name\n" +
+	"\x0estandings.read\x82\xd3\xe4\x93\x02(\x12&/v1/{name=chapters/*/standing}:explain\x12\xc6\x01\n" +
+	"\x10ForecastStanding\x126.chapterhouse.international.v1.ForecastStandingRequest\x1a/.chapterhouse.international.v1.StandingForecast\"I\x8a\x97\"\x16\"\x04name\n" +
+	"\x0estandings.read\x82\xd3\xe4\x93\x02)\x12'/v1/{name=chapters/*/standing}:forecast\x12\xd1\x01\n" +
+	"\x10SimulateStanding\x126.chapterhouse.international.v1.SimulateStandingRequest\x1a7.chapterhouse.international.v1.SimulateStandingResponse\"L\x8a\x97\"\x16\"\x04name\n" +
+	"\x0estandings.read\x82\xd3\xe4\x93\x02,:\x01*\"'/v1/{name=chapters/*/standing}:simulate\x12\xad\x01\n" +
 	"\x0fPreviewStanding\x125.chapterhouse.international.v1.PreviewStandingRequest\x1a6.chapterhouse.international.v1.PreviewStandingResponse\")\x8a\x97\" \"\vheader.site\n" +
 	"\x11standings.preview\x92\x97\"\x01\r(\x01\x12\xaf\x01\n" +
 	"\x0eAuditStandings\x124.chapterhouse.international.v1.AuditStandingsRequest\x1a5.chapterhouse.international.v1.AuditStandingsResponse\"0\x8a\x97\"\x11\n" +
@@ -1043,55 +2547,115 @@ func file_chapterhouse_international_v1_standings_proto_rawDescGZIP() []byte {
 	return file_chapterhouse_international_v1_standings_proto_rawDescData
 }
 
-var file_chapterhouse_international_v1_standings_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_chapterhouse_international_v1_standings_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_chapterhouse_international_v1_standings_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_chapterhouse_international_v1_standings_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_chapterhouse_international_v1_standings_proto_goTypes = []any{
-	(Basis)(0),                      // 0: chapterhouse.international.v1.Basis
-	(*Figures)(nil),                 // 1: chapterhouse.international.v1.Figures
-	(*Gap)(nil),                     // 2: chapterhouse.international.v1.Gap
-	(*Standing)(nil),                // 3: chapterhouse.international.v1.Standing
-	(*StandingBasedOn)(nil),         // 4: chapterhouse.international.v1.StandingBasedOn
-	(*ListVersion)(nil),             // 5: chapterhouse.international.v1.ListVersion
-	(*GetStandingRequest)(nil),      // 6: chapterhouse.international.v1.GetStandingRequest
-	(*PreviewStandingRequest)(nil),  // 7: chapterhouse.international.v1.PreviewStandingRequest
-	(*PreviewHeader)(nil),           // 8: chapterhouse.international.v1.PreviewHeader
-	(*PreviewChange)(nil),           // 9: chapterhouse.international.v1.PreviewChange
-	(*PreviewStandingResponse)(nil), // 10: chapterhouse.international.v1.PreviewStandingResponse
-	(*AuditStandingsRequest)(nil),   // 11: chapterhouse.international.v1.AuditStandingsRequest
-	(*AuditStandingsResponse)(nil),  // 12: chapterhouse.international.v1.AuditStandingsResponse
-	(*StandingDifference)(nil),      // 13: chapterhouse.international.v1.StandingDifference
-	(*timestamppb.Timestamp)(nil),   // 14: google.protobuf.Timestamp
+	(Basis)(0),                               // 0: chapterhouse.international.v1.Basis
+	(StandingRecord_Cause)(0),                // 1: chapterhouse.international.v1.StandingRecord.Cause
+	(ListStandingHistoryRequest_Interval)(0), // 2: chapterhouse.international.v1.ListStandingHistoryRequest.Interval
+	(ExplainStandingRequest_View)(0),         // 3: chapterhouse.international.v1.ExplainStandingRequest.View
+	(*Figures)(nil),                          // 4: chapterhouse.international.v1.Figures
+	(*Gap)(nil),                              // 5: chapterhouse.international.v1.Gap
+	(*Standing)(nil),                         // 6: chapterhouse.international.v1.Standing
+	(*StandingBasedOn)(nil),                  // 7: chapterhouse.international.v1.StandingBasedOn
+	(*ListVersion)(nil),                      // 8: chapterhouse.international.v1.ListVersion
+	(*GetStandingRequest)(nil),               // 9: chapterhouse.international.v1.GetStandingRequest
+	(*StandingRecord)(nil),                   // 10: chapterhouse.international.v1.StandingRecord
+	(*StandingDay)(nil),                      // 11: chapterhouse.international.v1.StandingDay
+	(*ListStandingHistoryRequest)(nil),       // 12: chapterhouse.international.v1.ListStandingHistoryRequest
+	(*ListStandingHistoryResponse)(nil),      // 13: chapterhouse.international.v1.ListStandingHistoryResponse
+	(*ExplainStandingRequest)(nil),           // 14: chapterhouse.international.v1.ExplainStandingRequest
+	(*StandingExplanation)(nil),              // 15: chapterhouse.international.v1.StandingExplanation
+	(*BasisExplanation)(nil),                 // 16: chapterhouse.international.v1.BasisExplanation
+	(*ListExplanation)(nil),                  // 17: chapterhouse.international.v1.ListExplanation
+	(*ListOverlap)(nil),                      // 18: chapterhouse.international.v1.ListOverlap
+	(*SourceCounts)(nil),                     // 19: chapterhouse.international.v1.SourceCounts
+	(*MembershipCounts)(nil),                 // 20: chapterhouse.international.v1.MembershipCounts
+	(*ForecastStandingRequest)(nil),          // 21: chapterhouse.international.v1.ForecastStandingRequest
+	(*StandingForecast)(nil),                 // 22: chapterhouse.international.v1.StandingForecast
+	(*ForecastDay)(nil),                      // 23: chapterhouse.international.v1.ForecastDay
+	(*SimulateStandingRequest)(nil),          // 24: chapterhouse.international.v1.SimulateStandingRequest
+	(*SimulateStandingResponse)(nil),         // 25: chapterhouse.international.v1.SimulateStandingResponse
+	(*PreviewStandingRequest)(nil),           // 26: chapterhouse.international.v1.PreviewStandingRequest
+	(*PreviewHeader)(nil),                    // 27: chapterhouse.international.v1.PreviewHeader
+	(*PreviewChange)(nil),                    // 28: chapterhouse.international.v1.PreviewChange
+	(*PreviewStandingResponse)(nil),          // 29: chapterhouse.international.v1.PreviewStandingResponse
+	(*AuditStandingsRequest)(nil),            // 30: chapterhouse.international.v1.AuditStandingsRequest
+	(*AuditStandingsResponse)(nil),           // 31: chapterhouse.international.v1.AuditStandingsResponse
+	(*StandingDifference)(nil),               // 32: chapterhouse.international.v1.StandingDifference
+	(*timestamppb.Timestamp)(nil),            // 33: google.protobuf.Timestamp
 }
 var file_chapterhouse_international_v1_standings_proto_depIdxs = []int32{
 	0,  // 0: chapterhouse.international.v1.Standing.basis:type_name -> chapterhouse.international.v1.Basis
-	1,  // 1: chapterhouse.international.v1.Standing.membership:type_name -> chapterhouse.international.v1.Figures
-	1,  // 2: chapterhouse.international.v1.Standing.mailing:type_name -> chapterhouse.international.v1.Figures
-	2,  // 3: chapterhouse.international.v1.Standing.gap:type_name -> chapterhouse.international.v1.Gap
+	4,  // 1: chapterhouse.international.v1.Standing.membership:type_name -> chapterhouse.international.v1.Figures
+	4,  // 2: chapterhouse.international.v1.Standing.mailing:type_name -> chapterhouse.international.v1.Figures
+	5,  // 3: chapterhouse.international.v1.Standing.gap:type_name -> chapterhouse.international.v1.Gap
 	0,  // 4: chapterhouse.international.v1.Standing.gap_basis:type_name -> chapterhouse.international.v1.Basis
-	14, // 5: chapterhouse.international.v1.Standing.update_time:type_name -> google.protobuf.Timestamp
-	4,  // 6: chapterhouse.international.v1.Standing.based_on:type_name -> chapterhouse.international.v1.StandingBasedOn
-	5,  // 7: chapterhouse.international.v1.StandingBasedOn.lists:type_name -> chapterhouse.international.v1.ListVersion
-	8,  // 8: chapterhouse.international.v1.PreviewStandingRequest.header:type_name -> chapterhouse.international.v1.PreviewHeader
-	9,  // 9: chapterhouse.international.v1.PreviewStandingRequest.change:type_name -> chapterhouse.international.v1.PreviewChange
-	5,  // 10: chapterhouse.international.v1.PreviewHeader.version:type_name -> chapterhouse.international.v1.ListVersion
-	3,  // 11: chapterhouse.international.v1.PreviewStandingResponse.before:type_name -> chapterhouse.international.v1.Standing
-	3,  // 12: chapterhouse.international.v1.PreviewStandingResponse.after:type_name -> chapterhouse.international.v1.Standing
-	13, // 13: chapterhouse.international.v1.AuditStandingsResponse.differences:type_name -> chapterhouse.international.v1.StandingDifference
-	1,  // 14: chapterhouse.international.v1.StandingDifference.membership:type_name -> chapterhouse.international.v1.Figures
-	1,  // 15: chapterhouse.international.v1.StandingDifference.recounted_membership:type_name -> chapterhouse.international.v1.Figures
-	1,  // 16: chapterhouse.international.v1.StandingDifference.mailing:type_name -> chapterhouse.international.v1.Figures
-	1,  // 17: chapterhouse.international.v1.StandingDifference.recounted_mailing:type_name -> chapterhouse.international.v1.Figures
-	6,  // 18: chapterhouse.international.v1.StandingService.GetStanding:input_type -> chapterhouse.international.v1.GetStandingRequest
-	7,  // 19: chapterhouse.international.v1.StandingService.PreviewStanding:input_type -> chapterhouse.international.v1.PreviewStandingRequest
-	11, // 20: chapterhouse.international.v1.StandingService.AuditStandings:input_type -> chapterhouse.international.v1.AuditStandingsRequest
-	3,  // 21: chapterhouse.international.v1.StandingService.GetStanding:output_type -> chapterhouse.international.v1.Standing
-	10, // 22: chapterhouse.international.v1.StandingService.PreviewStanding:output_type -> chapterhouse.international.v1.PreviewStandingResponse
-	12, // 23: chapterhouse.international.v1.StandingService.AuditStandings:output_type -> chapterhouse.international.v1.AuditStandingsResponse
-	21, // [21:24] is the sub-list for method output_type
-	18, // [18:21] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	33, // 5: chapterhouse.international.v1.Standing.update_time:type_name -> google.protobuf.Timestamp
+	7,  // 6: chapterhouse.international.v1.Standing.based_on:type_name -> chapterhouse.international.v1.StandingBasedOn
+	33, // 7: chapterhouse.international.v1.Standing.forecast_loss_time:type_name -> google.protobuf.Timestamp
+	8,  // 8: chapterhouse.international.v1.StandingBasedOn.lists:type_name -> chapterhouse.international.v1.ListVersion
+	33, // 9: chapterhouse.international.v1.GetStandingRequest.as_of_time:type_name -> google.protobuf.Timestamp
+	6,  // 10: chapterhouse.international.v1.StandingRecord.standing:type_name -> chapterhouse.international.v1.Standing
+	1,  // 11: chapterhouse.international.v1.StandingRecord.cause:type_name -> chapterhouse.international.v1.StandingRecord.Cause
+	8,  // 12: chapterhouse.international.v1.StandingRecord.list:type_name -> chapterhouse.international.v1.ListVersion
+	4,  // 13: chapterhouse.international.v1.StandingDay.membership:type_name -> chapterhouse.international.v1.Figures
+	4,  // 14: chapterhouse.international.v1.StandingDay.mailing:type_name -> chapterhouse.international.v1.Figures
+	33, // 15: chapterhouse.international.v1.ListStandingHistoryRequest.start_time:type_name -> google.protobuf.Timestamp
+	33, // 16: chapterhouse.international.v1.ListStandingHistoryRequest.end_time:type_name -> google.protobuf.Timestamp
+	2,  // 17: chapterhouse.international.v1.ListStandingHistoryRequest.interval:type_name -> chapterhouse.international.v1.ListStandingHistoryRequest.Interval
+	10, // 18: chapterhouse.international.v1.ListStandingHistoryResponse.history:type_name -> chapterhouse.international.v1.StandingRecord
+	3,  // 19: chapterhouse.international.v1.ExplainStandingRequest.view:type_name -> chapterhouse.international.v1.ExplainStandingRequest.View
+	6,  // 20: chapterhouse.international.v1.StandingExplanation.standing:type_name -> chapterhouse.international.v1.Standing
+	16, // 21: chapterhouse.international.v1.StandingExplanation.bases:type_name -> chapterhouse.international.v1.BasisExplanation
+	0,  // 22: chapterhouse.international.v1.BasisExplanation.basis:type_name -> chapterhouse.international.v1.Basis
+	4,  // 23: chapterhouse.international.v1.BasisExplanation.figures:type_name -> chapterhouse.international.v1.Figures
+	17, // 24: chapterhouse.international.v1.BasisExplanation.lists:type_name -> chapterhouse.international.v1.ListExplanation
+	4,  // 25: chapterhouse.international.v1.BasisExplanation.on_several_lists:type_name -> chapterhouse.international.v1.Figures
+	20, // 26: chapterhouse.international.v1.BasisExplanation.memberships:type_name -> chapterhouse.international.v1.MembershipCounts
+	8,  // 27: chapterhouse.international.v1.ListExplanation.list:type_name -> chapterhouse.international.v1.ListVersion
+	4,  // 28: chapterhouse.international.v1.ListExplanation.people:type_name -> chapterhouse.international.v1.Figures
+	4,  // 29: chapterhouse.international.v1.ListExplanation.only_here:type_name -> chapterhouse.international.v1.Figures
+	18, // 30: chapterhouse.international.v1.ListExplanation.also_on:type_name -> chapterhouse.international.v1.ListOverlap
+	19, // 31: chapterhouse.international.v1.ListExplanation.sources:type_name -> chapterhouse.international.v1.SourceCounts
+	4,  // 32: chapterhouse.international.v1.ListOverlap.people:type_name -> chapterhouse.international.v1.Figures
+	6,  // 33: chapterhouse.international.v1.StandingForecast.standing:type_name -> chapterhouse.international.v1.Standing
+	23, // 34: chapterhouse.international.v1.StandingForecast.days:type_name -> chapterhouse.international.v1.ForecastDay
+	33, // 35: chapterhouse.international.v1.StandingForecast.horizon_time:type_name -> google.protobuf.Timestamp
+	11, // 36: chapterhouse.international.v1.ForecastDay.after:type_name -> chapterhouse.international.v1.StandingDay
+	0,  // 37: chapterhouse.international.v1.ForecastDay.renew_basis:type_name -> chapterhouse.international.v1.Basis
+	0,  // 38: chapterhouse.international.v1.SimulateStandingRequest.basis:type_name -> chapterhouse.international.v1.Basis
+	6,  // 39: chapterhouse.international.v1.SimulateStandingResponse.before:type_name -> chapterhouse.international.v1.Standing
+	6,  // 40: chapterhouse.international.v1.SimulateStandingResponse.after:type_name -> chapterhouse.international.v1.Standing
+	27, // 41: chapterhouse.international.v1.PreviewStandingRequest.header:type_name -> chapterhouse.international.v1.PreviewHeader
+	28, // 42: chapterhouse.international.v1.PreviewStandingRequest.change:type_name -> chapterhouse.international.v1.PreviewChange
+	8,  // 43: chapterhouse.international.v1.PreviewHeader.version:type_name -> chapterhouse.international.v1.ListVersion
+	6,  // 44: chapterhouse.international.v1.PreviewStandingResponse.before:type_name -> chapterhouse.international.v1.Standing
+	6,  // 45: chapterhouse.international.v1.PreviewStandingResponse.after:type_name -> chapterhouse.international.v1.Standing
+	32, // 46: chapterhouse.international.v1.AuditStandingsResponse.differences:type_name -> chapterhouse.international.v1.StandingDifference
+	4,  // 47: chapterhouse.international.v1.StandingDifference.membership:type_name -> chapterhouse.international.v1.Figures
+	4,  // 48: chapterhouse.international.v1.StandingDifference.recounted_membership:type_name -> chapterhouse.international.v1.Figures
+	4,  // 49: chapterhouse.international.v1.StandingDifference.mailing:type_name -> chapterhouse.international.v1.Figures
+	4,  // 50: chapterhouse.international.v1.StandingDifference.recounted_mailing:type_name -> chapterhouse.international.v1.Figures
+	9,  // 51: chapterhouse.international.v1.StandingService.GetStanding:input_type -> chapterhouse.international.v1.GetStandingRequest
+	12, // 52: chapterhouse.international.v1.StandingService.ListStandingHistory:input_type -> chapterhouse.international.v1.ListStandingHistoryRequest
+	14, // 53: chapterhouse.international.v1.StandingService.ExplainStanding:input_type -> chapterhouse.international.v1.ExplainStandingRequest
+	21, // 54: chapterhouse.international.v1.StandingService.ForecastStanding:input_type -> chapterhouse.international.v1.ForecastStandingRequest
+	24, // 55: chapterhouse.international.v1.StandingService.SimulateStanding:input_type -> chapterhouse.international.v1.SimulateStandingRequest
+	26, // 56: chapterhouse.international.v1.StandingService.PreviewStanding:input_type -> chapterhouse.international.v1.PreviewStandingRequest
+	30, // 57: chapterhouse.international.v1.StandingService.AuditStandings:input_type -> chapterhouse.international.v1.AuditStandingsRequest
+	6,  // 58: chapterhouse.international.v1.StandingService.GetStanding:output_type -> chapterhouse.international.v1.Standing
+	13, // 59: chapterhouse.international.v1.StandingService.ListStandingHistory:output_type -> chapterhouse.international.v1.ListStandingHistoryResponse
+	15, // 60: chapterhouse.international.v1.StandingService.ExplainStanding:output_type -> chapterhouse.international.v1.StandingExplanation
+	22, // 61: chapterhouse.international.v1.StandingService.ForecastStanding:output_type -> chapterhouse.international.v1.StandingForecast
+	25, // 62: chapterhouse.international.v1.StandingService.SimulateStanding:output_type -> chapterhouse.international.v1.SimulateStandingResponse
+	29, // 63: chapterhouse.international.v1.StandingService.PreviewStanding:output_type -> chapterhouse.international.v1.PreviewStandingResponse
+	31, // 64: chapterhouse.international.v1.StandingService.AuditStandings:output_type -> chapterhouse.international.v1.AuditStandingsResponse
+	58, // [58:65] is the sub-list for method output_type
+	51, // [51:58] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_international_v1_standings_proto_init() }
@@ -1100,7 +2664,8 @@ func file_chapterhouse_international_v1_standings_proto_init() {
 		return
 	}
 	file_chapterhouse_international_v1_standings_proto_msgTypes[1].OneofWrappers = []any{}
-	file_chapterhouse_international_v1_standings_proto_msgTypes[6].OneofWrappers = []any{
+	file_chapterhouse_international_v1_standings_proto_msgTypes[19].OneofWrappers = []any{}
+	file_chapterhouse_international_v1_standings_proto_msgTypes[22].OneofWrappers = []any{
 		(*PreviewStandingRequest_Header)(nil),
 		(*PreviewStandingRequest_Change)(nil),
 	}
@@ -1109,8 +2674,8 @@ func file_chapterhouse_international_v1_standings_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chapterhouse_international_v1_standings_proto_rawDesc), len(file_chapterhouse_international_v1_standings_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   13,
+			NumEnums:      4,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,9 +19,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	StandingService_GetStanding_FullMethodName     = "/chapterhouse.international.v1.StandingService/GetStanding"
-	StandingService_PreviewStanding_FullMethodName = "/chapterhouse.international.v1.StandingService/PreviewStanding"
-	StandingService_AuditStandings_FullMethodName  = "/chapterhouse.international.v1.StandingService/AuditStandings"
+	StandingService_GetStanding_FullMethodName         = "/chapterhouse.international.v1.StandingService/GetStanding"
+	StandingService_ListStandingHistory_FullMethodName = "/chapterhouse.international.v1.StandingService/ListStandingHistory"
+	StandingService_ExplainStanding_FullMethodName     = "/chapterhouse.international.v1.StandingService/ExplainStanding"
+	StandingService_ForecastStanding_FullMethodName    = "/chapterhouse.international.v1.StandingService/ForecastStanding"
+	StandingService_SimulateStanding_FullMethodName    = "/chapterhouse.international.v1.StandingService/SimulateStanding"
+	StandingService_PreviewStanding_FullMethodName     = "/chapterhouse.international.v1.StandingService/PreviewStanding"
+	StandingService_AuditStandings_FullMethodName      = "/chapterhouse.international.v1.StandingService/AuditStandings"
 )
 
 // StandingServiceClient is the client API for StandingService service.
@@ -30,8 +34,20 @@ const (
 //
 // StandingService answers how near each chapter is to its charter. It holds tokens and figures, never addresses.
 type StandingServiceClient interface {
-	// Reads a chapter's live figures. A chapter has a standing from its creation.
+	// Reads a chapter's live figures, or those that it had at a time. A chapter has a standing from its creation.
 	GetStanding(ctx context.Context, in *GetStandingRequest, opts ...grpc.CallOption) (*Standing, error)
+	// Lists every state that a standing was in, oldest first, or the last of each day. What is older than a year is kept as
+	// the last of each day.
+	ListStandingHistory(ctx context.Context, in *ListStandingHistoryRequest, opts ...grpc.CallOption) (*ListStandingHistoryResponse, error)
+	// Takes a standing apart: by list, by the state of the memberships, and, where asked for, by source. It counts people and
+	// names nobody. The sources are known to the chapter's site alone, which is asked (2 s); where it cannot be reached the
+	// answer says so and has the rest.
+	ExplainStanding(ctx context.Context, in *ExplainStandingRequest, opts ...grpc.CallOption) (*StandingExplanation, error)
+	// Says what becomes of a standing while the terms that end are not renewed, day by day, and how many renewals would keep
+	// it at the line. Scheduled revisions of the policy are reckoned with.
+	ForecastStanding(ctx context.Context, in *ForecastStandingRequest, opts ...grpc.CallOption) (*StandingForecast, error)
+	// Says what a standing would be if so many people came, joined or left. Nothing is written.
+	SimulateStanding(ctx context.Context, in *SimulateStandingRequest, opts ...grpc.CallOption) (*SimulateStandingResponse, error)
 	// Says what a change of one list would do to the standing. Local services call it for their plans; it answers
 	// whether somebody is a member, so it is rate-limited and audited. It waits up to a second for the list version
 	// that the plan is based on.
@@ -52,6 +68,46 @@ func (c *standingServiceClient) GetStanding(ctx context.Context, in *GetStanding
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Standing)
 	err := c.cc.Invoke(ctx, StandingService_GetStanding_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *standingServiceClient) ListStandingHistory(ctx context.Context, in *ListStandingHistoryRequest, opts ...grpc.CallOption) (*ListStandingHistoryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListStandingHistoryResponse)
+	err := c.cc.Invoke(ctx, StandingService_ListStandingHistory_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *standingServiceClient) ExplainStanding(ctx context.Context, in *ExplainStandingRequest, opts ...grpc.CallOption) (*StandingExplanation, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StandingExplanation)
+	err := c.cc.Invoke(ctx, StandingService_ExplainStanding_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *standingServiceClient) ForecastStanding(ctx context.Context, in *ForecastStandingRequest, opts ...grpc.CallOption) (*StandingForecast, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StandingForecast)
+	err := c.cc.Invoke(ctx, StandingService_ForecastStanding_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *standingServiceClient) SimulateStanding(ctx context.Context, in *SimulateStandingRequest, opts ...grpc.CallOption) (*SimulateStandingResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SimulateStandingResponse)
+	err := c.cc.Invoke(ctx, StandingService_SimulateStanding_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -87,8 +143,20 @@ func (c *standingServiceClient) AuditStandings(ctx context.Context, in *AuditSta
 //
 // StandingService answers how near each chapter is to its charter. It holds tokens and figures, never addresses.
 type StandingServiceServer interface {
-	// Reads a chapter's live figures. A chapter has a standing from its creation.
+	// Reads a chapter's live figures, or those that it had at a time. A chapter has a standing from its creation.
 	GetStanding(context.Context, *GetStandingRequest) (*Standing, error)
+	// Lists every state that a standing was in, oldest first, or the last of each day. What is older than a year is kept as
+	// the last of each day.
+	ListStandingHistory(context.Context, *ListStandingHistoryRequest) (*ListStandingHistoryResponse, error)
+	// Takes a standing apart: by list, by the state of the memberships, and, where asked for, by source. It counts people and
+	// names nobody. The sources are known to the chapter's site alone, which is asked (2 s); where it cannot be reached the
+	// answer says so and has the rest.
+	ExplainStanding(context.Context, *ExplainStandingRequest) (*StandingExplanation, error)
+	// Says what becomes of a standing while the terms that end are not renewed, day by day, and how many renewals would keep
+	// it at the line. Scheduled revisions of the policy are reckoned with.
+	ForecastStanding(context.Context, *ForecastStandingRequest) (*StandingForecast, error)
+	// Says what a standing would be if so many people came, joined or left. Nothing is written.
+	SimulateStanding(context.Context, *SimulateStandingRequest) (*SimulateStandingResponse, error)
 	// Says what a change of one list would do to the standing. Local services call it for their plans; it answers
 	// whether somebody is a member, so it is rate-limited and audited. It waits up to a second for the list version
 	// that the plan is based on.
@@ -107,6 +175,18 @@ type UnimplementedStandingServiceServer struct{}
 
 func (UnimplementedStandingServiceServer) GetStanding(context.Context, *GetStandingRequest) (*Standing, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetStanding not implemented")
+}
+func (UnimplementedStandingServiceServer) ListStandingHistory(context.Context, *ListStandingHistoryRequest) (*ListStandingHistoryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListStandingHistory not implemented")
+}
+func (UnimplementedStandingServiceServer) ExplainStanding(context.Context, *ExplainStandingRequest) (*StandingExplanation, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainStanding not implemented")
+}
+func (UnimplementedStandingServiceServer) ForecastStanding(context.Context, *ForecastStandingRequest) (*StandingForecast, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForecastStanding not implemented")
+}
+func (UnimplementedStandingServiceServer) SimulateStanding(context.Context, *SimulateStandingRequest) (*SimulateStandingResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SimulateStanding not implemented")
 }
 func (UnimplementedStandingServiceServer) PreviewStanding(grpc.ClientStreamingServer[PreviewStandingRequest, PreviewStandingResponse]) error {
 	return status.Error(codes.Unimplemented, "method PreviewStanding not implemented")
@@ -153,6 +233,78 @@ func _StandingService_GetStanding_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _StandingService_ListStandingHistory_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListStandingHistoryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StandingServiceServer).ListStandingHistory(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: StandingService_ListStandingHistory_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StandingServiceServer).ListStandingHistory(ctx, req.(*ListStandingHistoryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _StandingService_ExplainStanding_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainStandingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StandingServiceServer).ExplainStanding(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: StandingService_ExplainStanding_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StandingServiceServer).ExplainStanding(ctx, req.(*ExplainStandingRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _StandingService_ForecastStanding_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForecastStandingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StandingServiceServer).ForecastStanding(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: StandingService_ForecastStanding_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StandingServiceServer).ForecastStanding(ctx, req.(*ForecastStandingRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _StandingService_SimulateStanding_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SimulateStandingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StandingServiceServer).SimulateStanding(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: StandingService_SimulateStanding_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StandingServiceServer).SimulateStanding(ctx, req.(*SimulateStandingRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _StandingService_PreviewStanding_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(StandingServiceServer).PreviewStanding(&grpc.GenericServerStream[PreviewStandingRequest, PreviewStandingResponse]{ServerStream: stream})
 }
@@ -188,6 +340,22 @@ var StandingService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetStanding",
 			Handler:    _StandingService_GetStanding_Handler,
+		},
+		{
+			MethodName: "ListStandingHistory",
+			Handler:    _StandingService_ListStandingHistory_Handler,
+		},
+		{
+			MethodName: "ExplainStanding",
+			Handler:    _StandingService_ExplainStanding_Handler,
+		},
+		{
+			MethodName: "ForecastStanding",
+			Handler:    _StandingService_ForecastStanding_Handler,
+		},
+		{
+			MethodName: "SimulateStanding",
+			Handler:    _StandingService_SimulateStanding_Handler,
 		},
 		{
 			MethodName: "AuditStandings",

@@ -457,6 +457,238 @@ func (x *UpdateChapterRequest) GetRequestId() string {
 	return ""
 }
 
+type CountSourcesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountSourcesRequest) Reset() {
+	*x = CountSourcesRequest{}
+	mi := &file_chapterhouse_local_v1_chapters_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountSourcesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountSourcesRequest) ProtoMessage() {}
+
+func (x *CountSourcesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_local_v1_chapters_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountSourcesRequest.ProtoReflect.Descriptor instead.
+func (*CountSourcesRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_local_v1_chapters_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CountSourcesRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type CountSourcesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By id; those that are empty, too.
+	Lists         []*ListSources `protobuf:"bytes,1,rep,name=lists,proto3" json:"lists,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountSourcesResponse) Reset() {
+	*x = CountSourcesResponse{}
+	mi := &file_chapterhouse_local_v1_chapters_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountSourcesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountSourcesResponse) ProtoMessage() {}
+
+func (x *CountSourcesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_local_v1_chapters_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountSourcesResponse.ProtoReflect.Descriptor instead.
+func (*CountSourcesResponse) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_local_v1_chapters_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *CountSourcesResponse) GetLists() []*ListSources {
+	if x != nil {
+		return x.Lists
+	}
+	return nil
+}
+
+// ListSources is how many SUBSCRIBED entries of a list each source claims. subscribed_count is the sum of only over the
+// sources and of several.
+type ListSources struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `chapters/<chapter>/lists/<list>`.
+	List string `protobuf:"bytes,1,opt,name=list,proto3" json:"list,omitempty"`
+	// The list's version that was counted, "<epoch>-<number>".
+	Version         string         `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	SubscribedCount int32          `protobuf:"varint,3,opt,name=subscribed_count,json=subscribedCount,proto3" json:"subscribed_count,omitempty"`
+	Sources         []*SourceCount `protobuf:"bytes,4,rep,name=sources,proto3" json:"sources,omitempty"`
+	// Entries that several sources claim.
+	Several       int32 `protobuf:"varint,5,opt,name=several,proto3" json:"several,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSources) Reset() {
+	*x = ListSources{}
+	mi := &file_chapterhouse_local_v1_chapters_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSources) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSources) ProtoMessage() {}
+
+func (x *ListSources) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_local_v1_chapters_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSources.ProtoReflect.Descriptor instead.
+func (*ListSources) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_local_v1_chapters_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ListSources) GetList() string {
+	if x != nil {
+		return x.List
+	}
+	return ""
+}
+
+func (x *ListSources) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *ListSources) GetSubscribedCount() int32 {
+	if x != nil {
+		return x.SubscribedCount
+	}
+	return 0
+}
+
+func (x *ListSources) GetSources() []*SourceCount {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+func (x *ListSources) GetSeveral() int32 {
+	if x != nil {
+		return x.Several
+	}
+	return 0
+}
+
+// SourceCount is the SUBSCRIBED entries that a source claims.
+type SourceCount struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Source  string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	Entries int32                  `protobuf:"varint,2,opt,name=entries,proto3" json:"entries,omitempty"`
+	// Those that no other source claims.
+	Only          int32 `protobuf:"varint,3,opt,name=only,proto3" json:"only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SourceCount) Reset() {
+	*x = SourceCount{}
+	mi := &file_chapterhouse_local_v1_chapters_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SourceCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SourceCount) ProtoMessage() {}
+
+func (x *SourceCount) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_local_v1_chapters_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SourceCount.ProtoReflect.Descriptor instead.
+func (*SourceCount) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_local_v1_chapters_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SourceCount) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *SourceCount) GetEntries() int32 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *SourceCount) GetOnly() int32 {
+	if x != nil {
+		return x.Only
+	}
+	return 0
+}
+
 var File_chapterhouse_local_v1_chapters_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_local_v1_chapters_proto_rawDesc = "" +
@@ -501,7 +733,21 @@ const file_chapterhouse_local_v1_chapters_proto_rawDesc = "" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
 	"updateMask\x12'\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId2\xf4\x04\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\\\n" +
+	"\x13CountSourcesRequest\x12E\n" +
+	"\x04name\x18\x01 \x01(\tB1\xbaH.r,2*^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\"P\n" +
+	"\x14CountSourcesResponse\x128\n" +
+	"\x05lists\x18\x01 \x03(\v2\".chapterhouse.local.v1.ListSourcesR\x05lists\"\xbe\x01\n" +
+	"\vListSources\x12\x12\n" +
+	"\x04list\x18\x01 \x01(\tR\x04list\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12)\n" +
+	"\x10subscribed_count\x18\x03 \x01(\x05R\x0fsubscribedCount\x12<\n" +
+	"\asources\x18\x04 \x03(\v2\".chapterhouse.local.v1.SourceCountR\asources\x12\x18\n" +
+	"\aseveral\x18\x05 \x01(\x05R\aseveral\"S\n" +
+	"\vSourceCount\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x18\n" +
+	"\aentries\x18\x02 \x01(\x05R\aentries\x12\x12\n" +
+	"\x04only\x18\x03 \x01(\x05R\x04only2\xa0\x06\n" +
 	"\x0eChapterService\x12\xa7\x01\n" +
 	"\rCreateChapter\x12+.chapterhouse.local.v1.CreateChapterRequest\x1a\x1e.chapterhouse.local.v1.Chapter\"I\x8a\x97\"!\"\x0echapter.region\n" +
 	"\x0fchapters.create\x92\x97\"\x03\a\x06\v\x82\xd3\xe4\x93\x02\x17:\achapter\"\f/v1/chapters\x12{\n" +
@@ -509,7 +755,10 @@ const file_chapterhouse_local_v1_chapters_proto_rawDesc = "" +
 	"GetChapter\x12(.chapterhouse.local.v1.GetChapterRequest\x1a\x1e.chapterhouse.local.v1.Chapter\"#\x8a\x97\"\x02\x10\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=chapters/*}\x12\x83\x01\n" +
 	"\fListChapters\x12*.chapterhouse.local.v1.ListChaptersRequest\x1a+.chapterhouse.local.v1.ListChaptersResponse\"\x1a\x8a\x97\"\x02\x10\x01\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/chapters\x12\xb4\x01\n" +
 	"\rUpdateChapter\x12+.chapterhouse.local.v1.UpdateChapterRequest\x1a\x1e.chapterhouse.local.v1.Chapter\"V\x8a\x97\"\x1f\"\fchapter.name\n" +
-	"\x0fchapters.update\x92\x97\"\x01\b\x82\xd3\xe4\x93\x02(:\achapter2\x1d/v1/{chapter.name=chapters/*}BHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1;localv1b\x06proto3"
+	"\x0fchapters.update\x92\x97\"\x01\b\x82\xd3\xe4\x93\x02(:\achapter2\x1d/v1/{chapter.name=chapters/*}\x12\xa9\x01\n" +
+	"\fCountSources\x12*.chapterhouse.local.v1.CountSourcesRequest\x1a+.chapterhouse.local.v1.CountSourcesResponse\"@\x8a\x97\"\x12\"\x04name\n" +
+	"\n" +
+	"lists.read\x82\xd3\xe4\x93\x02$\x12\"/v1/{name=chapters/*}:countSourcesBHZFgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/local/v1;localv1b\x06proto3"
 
 var (
 	file_chapterhouse_local_v1_chapters_proto_rawDescOnce sync.Once
@@ -523,7 +772,7 @@ func file_chapterhouse_local_v1_chapters_proto_rawDescGZIP() []byte {
 	return file_chapterhouse_local_v1_chapters_proto_rawDescData
 }
 
-var file_chapterhouse_local_v1_chapters_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_chapterhouse_local_v1_chapters_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_chapterhouse_local_v1_chapters_proto_goTypes = []any{
 	(*Chapter)(nil),               // 0: chapterhouse.local.v1.Chapter
 	(*CreateChapterRequest)(nil),  // 1: chapterhouse.local.v1.CreateChapterRequest
@@ -531,29 +780,37 @@ var file_chapterhouse_local_v1_chapters_proto_goTypes = []any{
 	(*ListChaptersRequest)(nil),   // 3: chapterhouse.local.v1.ListChaptersRequest
 	(*ListChaptersResponse)(nil),  // 4: chapterhouse.local.v1.ListChaptersResponse
 	(*UpdateChapterRequest)(nil),  // 5: chapterhouse.local.v1.UpdateChapterRequest
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil), // 7: google.protobuf.FieldMask
+	(*CountSourcesRequest)(nil),   // 6: chapterhouse.local.v1.CountSourcesRequest
+	(*CountSourcesResponse)(nil),  // 7: chapterhouse.local.v1.CountSourcesResponse
+	(*ListSources)(nil),           // 8: chapterhouse.local.v1.ListSources
+	(*SourceCount)(nil),           // 9: chapterhouse.local.v1.SourceCount
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil), // 11: google.protobuf.FieldMask
 }
 var file_chapterhouse_local_v1_chapters_proto_depIdxs = []int32{
-	6,  // 0: chapterhouse.local.v1.Chapter.create_time:type_name -> google.protobuf.Timestamp
-	6,  // 1: chapterhouse.local.v1.Chapter.update_time:type_name -> google.protobuf.Timestamp
+	10, // 0: chapterhouse.local.v1.Chapter.create_time:type_name -> google.protobuf.Timestamp
+	10, // 1: chapterhouse.local.v1.Chapter.update_time:type_name -> google.protobuf.Timestamp
 	0,  // 2: chapterhouse.local.v1.CreateChapterRequest.chapter:type_name -> chapterhouse.local.v1.Chapter
 	0,  // 3: chapterhouse.local.v1.ListChaptersResponse.chapters:type_name -> chapterhouse.local.v1.Chapter
 	0,  // 4: chapterhouse.local.v1.UpdateChapterRequest.chapter:type_name -> chapterhouse.local.v1.Chapter
-	7,  // 5: chapterhouse.local.v1.UpdateChapterRequest.update_mask:type_name -> google.protobuf.FieldMask
-	1,  // 6: chapterhouse.local.v1.ChapterService.CreateChapter:input_type -> chapterhouse.local.v1.CreateChapterRequest
-	2,  // 7: chapterhouse.local.v1.ChapterService.GetChapter:input_type -> chapterhouse.local.v1.GetChapterRequest
-	3,  // 8: chapterhouse.local.v1.ChapterService.ListChapters:input_type -> chapterhouse.local.v1.ListChaptersRequest
-	5,  // 9: chapterhouse.local.v1.ChapterService.UpdateChapter:input_type -> chapterhouse.local.v1.UpdateChapterRequest
-	0,  // 10: chapterhouse.local.v1.ChapterService.CreateChapter:output_type -> chapterhouse.local.v1.Chapter
-	0,  // 11: chapterhouse.local.v1.ChapterService.GetChapter:output_type -> chapterhouse.local.v1.Chapter
-	4,  // 12: chapterhouse.local.v1.ChapterService.ListChapters:output_type -> chapterhouse.local.v1.ListChaptersResponse
-	0,  // 13: chapterhouse.local.v1.ChapterService.UpdateChapter:output_type -> chapterhouse.local.v1.Chapter
-	10, // [10:14] is the sub-list for method output_type
-	6,  // [6:10] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	11, // 5: chapterhouse.local.v1.UpdateChapterRequest.update_mask:type_name -> google.protobuf.FieldMask
+	8,  // 6: chapterhouse.local.v1.CountSourcesResponse.lists:type_name -> chapterhouse.local.v1.ListSources
+	9,  // 7: chapterhouse.local.v1.ListSources.sources:type_name -> chapterhouse.local.v1.SourceCount
+	1,  // 8: chapterhouse.local.v1.ChapterService.CreateChapter:input_type -> chapterhouse.local.v1.CreateChapterRequest
+	2,  // 9: chapterhouse.local.v1.ChapterService.GetChapter:input_type -> chapterhouse.local.v1.GetChapterRequest
+	3,  // 10: chapterhouse.local.v1.ChapterService.ListChapters:input_type -> chapterhouse.local.v1.ListChaptersRequest
+	5,  // 11: chapterhouse.local.v1.ChapterService.UpdateChapter:input_type -> chapterhouse.local.v1.UpdateChapterRequest
+	6,  // 12: chapterhouse.local.v1.ChapterService.CountSources:input_type -> chapterhouse.local.v1.CountSourcesRequest
+	0,  // 13: chapterhouse.local.v1.ChapterService.CreateChapter:output_type -> chapterhouse.local.v1.Chapter
+	0,  // 14: chapterhouse.local.v1.ChapterService.GetChapter:output_type -> chapterhouse.local.v1.Chapter
+	4,  // 15: chapterhouse.local.v1.ChapterService.ListChapters:output_type -> chapterhouse.local.v1.ListChaptersResponse
+	0,  // 16: chapterhouse.local.v1.ChapterService.UpdateChapter:output_type -> chapterhouse.local.v1.Chapter
+	7,  // 17: chapterhouse.local.v1.ChapterService.CountSources:output_type -> chapterhouse.local.v1.CountSourcesResponse
+	13, // [13:18] is the sub-list for method output_type
+	8,  // [8:13] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_local_v1_chapters_proto_init() }
@@ -567,7 +824,7 @@ func file_chapterhouse_local_v1_chapters_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chapterhouse_local_v1_chapters_proto_rawDesc), len(file_chapterhouse_local_v1_chapters_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

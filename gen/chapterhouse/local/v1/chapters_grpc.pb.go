@@ -26,6 +26,7 @@ const (
 	ChapterService_GetChapter_FullMethodName    = "/chapterhouse.local.v1.ChapterService/GetChapter"
 	ChapterService_ListChapters_FullMethodName  = "/chapterhouse.local.v1.ChapterService/ListChapters"
 	ChapterService_UpdateChapter_FullMethodName = "/chapterhouse.local.v1.ChapterService/UpdateChapter"
+	ChapterService_CountSources_FullMethodName  = "/chapterhouse.local.v1.ChapterService/CountSources"
 )
 
 // ChapterServiceClient is the client API for ChapterService service.
@@ -43,6 +44,8 @@ type ChapterServiceClient interface {
 	ListChapters(ctx context.Context, in *ListChaptersRequest, opts ...grpc.CallOption) (*ListChaptersResponse, error)
 	// Changes what the mask names; not the region, which is the regional service's decision.
 	UpdateChapter(ctx context.Context, in *UpdateChapterRequest, opts ...grpc.CallOption) (*Chapter, error)
+	// Counts the addresses on a chapter's lists by the sources that claim them: numbers, never addresses.
+	CountSources(ctx context.Context, in *CountSourcesRequest, opts ...grpc.CallOption) (*CountSourcesResponse, error)
 }
 
 type chapterServiceClient struct {
@@ -93,6 +96,16 @@ func (c *chapterServiceClient) UpdateChapter(ctx context.Context, in *UpdateChap
 	return out, nil
 }
 
+func (c *chapterServiceClient) CountSources(ctx context.Context, in *CountSourcesRequest, opts ...grpc.CallOption) (*CountSourcesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CountSourcesResponse)
+	err := c.cc.Invoke(ctx, ChapterService_CountSources_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ChapterServiceServer is the server API for ChapterService service.
 // All implementations must embed UnimplementedChapterServiceServer
 // for forward compatibility.
@@ -108,6 +121,8 @@ type ChapterServiceServer interface {
 	ListChapters(context.Context, *ListChaptersRequest) (*ListChaptersResponse, error)
 	// Changes what the mask names; not the region, which is the regional service's decision.
 	UpdateChapter(context.Context, *UpdateChapterRequest) (*Chapter, error)
+	// Counts the addresses on a chapter's lists by the sources that claim them: numbers, never addresses.
+	CountSources(context.Context, *CountSourcesRequest) (*CountSourcesResponse, error)
 	mustEmbedUnimplementedChapterServiceServer()
 }
 
@@ -129,6 +144,9 @@ func (UnimplementedChapterServiceServer) ListChapters(context.Context, *ListChap
 }
 func (UnimplementedChapterServiceServer) UpdateChapter(context.Context, *UpdateChapterRequest) (*Chapter, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateChapter not implemented")
+}
+func (UnimplementedChapterServiceServer) CountSources(context.Context, *CountSourcesRequest) (*CountSourcesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CountSources not implemented")
 }
 func (UnimplementedChapterServiceServer) mustEmbedUnimplementedChapterServiceServer() {}
 func (UnimplementedChapterServiceServer) testEmbeddedByValue()                        {}
@@ -223,6 +241,24 @@ func _ChapterService_UpdateChapter_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ChapterService_CountSources_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CountSourcesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ChapterServiceServer).CountSources(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ChapterService_CountSources_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ChapterServiceServer).CountSources(ctx, req.(*CountSourcesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ChapterService_ServiceDesc is the grpc.ServiceDesc for ChapterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -245,6 +281,10 @@ var ChapterService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdateChapter",
 			Handler:    _ChapterService_UpdateChapter_Handler,
+		},
+		{
+			MethodName: "CountSources",
+			Handler:    _ChapterService_CountSources_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

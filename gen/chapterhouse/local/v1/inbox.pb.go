@@ -26,6 +26,56 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Kind is what arrived.
+type InboxItem_Kind int32
+
+const (
+	InboxItem_KIND_UNSPECIFIED InboxItem_Kind = 0
+	InboxItem_ANNOUNCEMENT     InboxItem_Kind = 1
+	InboxItem_NOTICE           InboxItem_Kind = 2
+)
+
+// Enum value maps for InboxItem_Kind.
+var (
+	InboxItem_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "ANNOUNCEMENT",
+		2: "NOTICE",
+	}
+	InboxItem_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"ANNOUNCEMENT":     1,
+		"NOTICE":           2,
+	}
+)
+
+func (x InboxItem_Kind) Enum() *InboxItem_Kind {
+	p := new(InboxItem_Kind)
+	*p = x
+	return p
+}
+
+func (x InboxItem_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (InboxItem_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_chapterhouse_local_v1_inbox_proto_enumTypes[0].Descriptor()
+}
+
+func (InboxItem_Kind) Type() protoreflect.EnumType {
+	return &file_chapterhouse_local_v1_inbox_proto_enumTypes[0]
+}
+
+func (x InboxItem_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use InboxItem_Kind.Descriptor instead.
+func (InboxItem_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{0, 0}
+}
+
 // State is what the chapter did with it.
 type InboxItem_State int32
 
@@ -69,11 +119,11 @@ func (x InboxItem_State) String() string {
 }
 
 func (InboxItem_State) Descriptor() protoreflect.EnumDescriptor {
-	return file_chapterhouse_local_v1_inbox_proto_enumTypes[0].Descriptor()
+	return file_chapterhouse_local_v1_inbox_proto_enumTypes[1].Descriptor()
 }
 
 func (InboxItem_State) Type() protoreflect.EnumType {
-	return &file_chapterhouse_local_v1_inbox_proto_enumTypes[0]
+	return &file_chapterhouse_local_v1_inbox_proto_enumTypes[1]
 }
 
 func (x InboxItem_State) Number() protoreflect.EnumNumber {
@@ -82,7 +132,7 @@ func (x InboxItem_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use InboxItem_State.Descriptor instead.
 func (InboxItem_State) EnumDescriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{0, 0}
+	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{0, 1}
 }
 
 // State of the mailing.
@@ -127,11 +177,11 @@ func (x Mailing_State) String() string {
 }
 
 func (Mailing_State) Descriptor() protoreflect.EnumDescriptor {
-	return file_chapterhouse_local_v1_inbox_proto_enumTypes[1].Descriptor()
+	return file_chapterhouse_local_v1_inbox_proto_enumTypes[2].Descriptor()
 }
 
 func (Mailing_State) Type() protoreflect.EnumType {
-	return &file_chapterhouse_local_v1_inbox_proto_enumTypes[1]
+	return &file_chapterhouse_local_v1_inbox_proto_enumTypes[2]
 }
 
 func (x Mailing_State) Number() protoreflect.EnumNumber {
@@ -140,13 +190,13 @@ func (x Mailing_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Mailing_State.Descriptor instead.
 func (Mailing_State) EnumDescriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{3, 0}
+	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{4, 0}
 }
 
-// InboxItem is an announcement in a chapter's inbox.
+// InboxItem is an announcement or a notice in a chapter's inbox.
 type InboxItem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// `chapters/<chapter>/inbox/<id>`; the id is the announcement's.
+	// `chapters/<chapter>/inbox/<id>`; the id is the announcement's or the notice's.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// `announcements/<id>` or `regions/<region>/announcements/<id>`.
 	Announcement string `protobuf:"bytes,2,opt,name=announcement,proto3" json:"announcement,omitempty"`
@@ -174,8 +224,11 @@ type InboxItem struct {
 	ArriveTime    *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=arrive_time,json=arriveTime,proto3" json:"arrive_time,omitempty"`
 	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	Mailings      []*Mailing             `protobuf:"bytes,21,rep,name=mailings,proto3" json:"mailings,omitempty"`
-	// Of all mailings.
-	Counts        *MailCounts `protobuf:"bytes,22,opt,name=counts,proto3" json:"counts,omitempty"`
+	// Of all mailings; of a notice, of the mails to the officers.
+	Counts *MailCounts    `protobuf:"bytes,22,opt,name=counts,proto3" json:"counts,omitempty"`
+	Kind   InboxItem_Kind `protobuf:"varint,23,opt,name=kind,proto3,enum=chapterhouse.local.v1.InboxItem_Kind" json:"kind,omitempty"`
+	// Where the kind is NOTICE.
+	Notice        *InboxNotice `protobuf:"bytes,24,opt,name=notice,proto3" json:"notice,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -364,6 +417,119 @@ func (x *InboxItem) GetCounts() *MailCounts {
 	return nil
 }
 
+func (x *InboxItem) GetKind() InboxItem_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return InboxItem_KIND_UNSPECIFIED
+}
+
+func (x *InboxItem) GetNotice() *InboxNotice {
+	if x != nil {
+		return x.Notice
+	}
+	return nil
+}
+
+// InboxNotice is what a notice is about, for programs.
+type InboxNotice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ELIGIBILITY_LOST, CURE_BY, DECLINED, ...: docs/notices.md lists them.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// `charters/<chapter>`.
+	Charter string `protobuf:"bytes,2,opt,name=charter,proto3" json:"charter,omitempty"`
+	// The charter's state when the notice was issued; empty where the chapter has never applied.
+	CharterState string `protobuf:"bytes,3,opt,name=charter_state,json=charterState,proto3" json:"charter_state,omitempty"`
+	// What is due then, or ends then.
+	DeadlineTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=deadline_time,json=deadlineTime,proto3" json:"deadline_time,omitempty"`
+	// From when the chapter can apply again.
+	ReapplyTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=reapply_time,json=reapplyTime,proto3" json:"reapply_time,omitempty"`
+	// What was said with a decision.
+	Note          string   `protobuf:"bytes,6,opt,name=note,proto3" json:"note,omitempty"`
+	ReasonCodes   []string `protobuf:"bytes,7,rep,name=reason_codes,json=reasonCodes,proto3" json:"reason_codes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InboxNotice) Reset() {
+	*x = InboxNotice{}
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InboxNotice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InboxNotice) ProtoMessage() {}
+
+func (x *InboxNotice) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InboxNotice.ProtoReflect.Descriptor instead.
+func (*InboxNotice) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *InboxNotice) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *InboxNotice) GetCharter() string {
+	if x != nil {
+		return x.Charter
+	}
+	return ""
+}
+
+func (x *InboxNotice) GetCharterState() string {
+	if x != nil {
+		return x.CharterState
+	}
+	return ""
+}
+
+func (x *InboxNotice) GetDeadlineTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeadlineTime
+	}
+	return nil
+}
+
+func (x *InboxNotice) GetReapplyTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReapplyTime
+	}
+	return nil
+}
+
+func (x *InboxNotice) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *InboxNotice) GetReasonCodes() []string {
+	if x != nil {
+		return x.ReasonCodes
+	}
+	return nil
+}
+
 // InboxNote is what a region added.
 type InboxNote struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -378,7 +544,7 @@ type InboxNote struct {
 
 func (x *InboxNote) Reset() {
 	*x = InboxNote{}
-	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[1]
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -390,7 +556,7 @@ func (x *InboxNote) String() string {
 func (*InboxNote) ProtoMessage() {}
 
 func (x *InboxNote) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[1]
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -403,7 +569,7 @@ func (x *InboxNote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InboxNote.ProtoReflect.Descriptor instead.
 func (*InboxNote) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{1}
+	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *InboxNote) GetRegion() string {
@@ -438,7 +604,7 @@ type InboxLink struct {
 
 func (x *InboxLink) Reset() {
 	*x = InboxLink{}
-	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[2]
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -450,7 +616,7 @@ func (x *InboxLink) String() string {
 func (*InboxLink) ProtoMessage() {}
 
 func (x *InboxLink) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[2]
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -463,7 +629,7 @@ func (x *InboxLink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InboxLink.ProtoReflect.Descriptor instead.
 func (*InboxLink) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{2}
+	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *InboxLink) GetTitle() string {
@@ -502,7 +668,7 @@ type Mailing struct {
 
 func (x *Mailing) Reset() {
 	*x = Mailing{}
-	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[3]
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -514,7 +680,7 @@ func (x *Mailing) String() string {
 func (*Mailing) ProtoMessage() {}
 
 func (x *Mailing) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[3]
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -527,7 +693,7 @@ func (x *Mailing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mailing.ProtoReflect.Descriptor instead.
 func (*Mailing) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{3}
+	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Mailing) GetList() string {
@@ -611,7 +777,7 @@ type MailCounts struct {
 
 func (x *MailCounts) Reset() {
 	*x = MailCounts{}
-	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[4]
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -623,7 +789,7 @@ func (x *MailCounts) String() string {
 func (*MailCounts) ProtoMessage() {}
 
 func (x *MailCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[4]
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -636,7 +802,7 @@ func (x *MailCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MailCounts.ProtoReflect.Descriptor instead.
 func (*MailCounts) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{4}
+	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *MailCounts) GetQueued() int32 {
@@ -687,14 +853,16 @@ type ListInboxItemsRequest struct {
 	PageSize  int32                  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	PageToken string                 `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Only items in this state.
-	State         InboxItem_State `protobuf:"varint,4,opt,name=state,proto3,enum=chapterhouse.local.v1.InboxItem_State" json:"state,omitempty"`
+	State InboxItem_State `protobuf:"varint,4,opt,name=state,proto3,enum=chapterhouse.local.v1.InboxItem_State" json:"state,omitempty"`
+	// Only items of this kind.
+	Kind          InboxItem_Kind `protobuf:"varint,5,opt,name=kind,proto3,enum=chapterhouse.local.v1.InboxItem_Kind" json:"kind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListInboxItemsRequest) Reset() {
 	*x = ListInboxItemsRequest{}
-	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[5]
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -706,7 +874,7 @@ func (x *ListInboxItemsRequest) String() string {
 func (*ListInboxItemsRequest) ProtoMessage() {}
 
 func (x *ListInboxItemsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[5]
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -719,7 +887,7 @@ func (x *ListInboxItemsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInboxItemsRequest.ProtoReflect.Descriptor instead.
 func (*ListInboxItemsRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{5}
+	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListInboxItemsRequest) GetParent() string {
@@ -750,6 +918,13 @@ func (x *ListInboxItemsRequest) GetState() InboxItem_State {
 	return InboxItem_STATE_UNSPECIFIED
 }
 
+func (x *ListInboxItemsRequest) GetKind() InboxItem_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return InboxItem_KIND_UNSPECIFIED
+}
+
 type ListInboxItemsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Items         []*InboxItem           `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
@@ -760,7 +935,7 @@ type ListInboxItemsResponse struct {
 
 func (x *ListInboxItemsResponse) Reset() {
 	*x = ListInboxItemsResponse{}
-	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[6]
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +947,7 @@ func (x *ListInboxItemsResponse) String() string {
 func (*ListInboxItemsResponse) ProtoMessage() {}
 
 func (x *ListInboxItemsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[6]
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +960,7 @@ func (x *ListInboxItemsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInboxItemsResponse.ProtoReflect.Descriptor instead.
 func (*ListInboxItemsResponse) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{6}
+	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListInboxItemsResponse) GetItems() []*InboxItem {
@@ -811,7 +986,7 @@ type GetInboxItemRequest struct {
 
 func (x *GetInboxItemRequest) Reset() {
 	*x = GetInboxItemRequest{}
-	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[7]
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -823,7 +998,7 @@ func (x *GetInboxItemRequest) String() string {
 func (*GetInboxItemRequest) ProtoMessage() {}
 
 func (x *GetInboxItemRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[7]
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -836,7 +1011,7 @@ func (x *GetInboxItemRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInboxItemRequest.ProtoReflect.Descriptor instead.
 func (*GetInboxItemRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{7}
+	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetInboxItemRequest) GetName() string {
@@ -862,7 +1037,7 @@ type SendInboxItemRequest struct {
 
 func (x *SendInboxItemRequest) Reset() {
 	*x = SendInboxItemRequest{}
-	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[8]
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -874,7 +1049,7 @@ func (x *SendInboxItemRequest) String() string {
 func (*SendInboxItemRequest) ProtoMessage() {}
 
 func (x *SendInboxItemRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[8]
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -887,7 +1062,7 @@ func (x *SendInboxItemRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendInboxItemRequest.ProtoReflect.Descriptor instead.
 func (*SendInboxItemRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{8}
+	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SendInboxItemRequest) GetName() string {
@@ -936,7 +1111,7 @@ type DismissInboxItemRequest struct {
 
 func (x *DismissInboxItemRequest) Reset() {
 	*x = DismissInboxItemRequest{}
-	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[9]
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -948,7 +1123,7 @@ func (x *DismissInboxItemRequest) String() string {
 func (*DismissInboxItemRequest) ProtoMessage() {}
 
 func (x *DismissInboxItemRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[9]
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -961,7 +1136,7 @@ func (x *DismissInboxItemRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DismissInboxItemRequest.ProtoReflect.Descriptor instead.
 func (*DismissInboxItemRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{9}
+	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DismissInboxItemRequest) GetName() string {
@@ -1002,7 +1177,7 @@ type ReportBounceRequest struct {
 
 func (x *ReportBounceRequest) Reset() {
 	*x = ReportBounceRequest{}
-	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[10]
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1014,7 +1189,7 @@ func (x *ReportBounceRequest) String() string {
 func (*ReportBounceRequest) ProtoMessage() {}
 
 func (x *ReportBounceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[10]
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1027,7 +1202,7 @@ func (x *ReportBounceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportBounceRequest.ProtoReflect.Descriptor instead.
 func (*ReportBounceRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{10}
+	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ReportBounceRequest) GetParent() string {
@@ -1079,7 +1254,7 @@ type ReportBounceResponse struct {
 
 func (x *ReportBounceResponse) Reset() {
 	*x = ReportBounceResponse{}
-	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[11]
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1091,7 +1266,7 @@ func (x *ReportBounceResponse) String() string {
 func (*ReportBounceResponse) ProtoMessage() {}
 
 func (x *ReportBounceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[11]
+	mi := &file_chapterhouse_local_v1_inbox_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1104,7 +1279,7 @@ func (x *ReportBounceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportBounceResponse.ProtoReflect.Descriptor instead.
 func (*ReportBounceResponse) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{11}
+	return file_chapterhouse_local_v1_inbox_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReportBounceResponse) GetBounced() bool {
@@ -1132,7 +1307,7 @@ var File_chapterhouse_local_v1_inbox_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_local_v1_inbox_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/local/v1/inbox.proto\x12\x15chapterhouse.local.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd6\a\n" +
+	"!chapterhouse/local/v1/inbox.proto\x12\x15chapterhouse.local.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\t\n" +
 	"\tInboxItem\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\"\n" +
 	"\fannouncement\x18\x02 \x01(\tR\fannouncement\x12\x16\n" +
@@ -1158,13 +1333,28 @@ const file_chapterhouse_local_v1_inbox_proto_rawDesc = "" +
 	"\vupdate_time\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12:\n" +
 	"\bmailings\x18\x15 \x03(\v2\x1e.chapterhouse.local.v1.MailingR\bmailings\x129\n" +
-	"\x06counts\x18\x16 \x01(\v2!.chapterhouse.local.v1.MailCountsR\x06counts\"R\n" +
+	"\x06counts\x18\x16 \x01(\v2!.chapterhouse.local.v1.MailCountsR\x06counts\x129\n" +
+	"\x04kind\x18\x17 \x01(\x0e2%.chapterhouse.local.v1.InboxItem.KindR\x04kind\x12:\n" +
+	"\x06notice\x18\x18 \x01(\v2\".chapterhouse.local.v1.InboxNoticeR\x06notice\":\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fANNOUNCEMENT\x10\x01\x12\n" +
+	"\n" +
+	"\x06NOTICE\x10\x02\"R\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aARRIVED\x10\x01\x12\b\n" +
 	"\x04SENT\x10\x02\x12\r\n" +
 	"\tDISMISSED\x10\x03\x12\f\n" +
-	"\bRECALLED\x10\x04\"K\n" +
+	"\bRECALLED\x10\x04\"\x97\x02\n" +
+	"\vInboxNotice\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
+	"\acharter\x18\x02 \x01(\tR\acharter\x12#\n" +
+	"\rcharter_state\x18\x03 \x01(\tR\fcharterState\x12?\n" +
+	"\rdeadline_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fdeadlineTime\x12=\n" +
+	"\freapply_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vreapplyTime\x12\x12\n" +
+	"\x04note\x18\x06 \x01(\tR\x04note\x12!\n" +
+	"\freason_codes\x18\a \x03(\tR\vreasonCodes\"K\n" +
 	"\tInboxNote\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x12\n" +
@@ -1196,13 +1386,14 @@ const file_chapterhouse_local_v1_inbox_proto_rawDesc = "" +
 	"\abounced\x18\x03 \x01(\x05R\abounced\x12\x16\n" +
 	"\x06failed\x18\x04 \x01(\x05R\x06failed\x12\x1c\n" +
 	"\tuncertain\x18\x05 \x01(\x05R\tuncertain\x12\"\n" +
-	"\funsubscribed\x18\x06 \x01(\x05R\funsubscribed\"\xef\x01\n" +
+	"\funsubscribed\x18\x06 \x01(\x05R\funsubscribed\"\xb4\x02\n" +
 	"\x15ListInboxItemsRequest\x12I\n" +
 	"\x06parent\x18\x01 \x01(\tB1\xbaH.r,2*^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x06parent\x12$\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\x12F\n" +
-	"\x05state\x18\x04 \x01(\x0e2&.chapterhouse.local.v1.InboxItem.StateB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05state\"x\n" +
+	"\x05state\x18\x04 \x01(\x0e2&.chapterhouse.local.v1.InboxItem.StateB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05state\x12C\n" +
+	"\x04kind\x18\x05 \x01(\x0e2%.chapterhouse.local.v1.InboxItem.KindB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04kind\"x\n" +
 	"\x16ListInboxItemsResponse\x126\n" +
 	"\x05items\x18\x01 \x03(\v2 .chapterhouse.local.v1.InboxItemR\x05items\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x8c\x01\n" +
@@ -1230,17 +1421,17 @@ const file_chapterhouse_local_v1_inbox_proto_rawDesc = "" +
 	"\x14ReportBounceResponse\x12\x18\n" +
 	"\abounced\x18\x01 \x01(\bR\abounced\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x12\n" +
-	"\x04mail\x18\x03 \x01(\tR\x04mail2\xf5\x06\n" +
+	"\x04mail\x18\x03 \x01(\tR\x04mail2\xf7\x06\n" +
 	"\fInboxService\x12\xac\x01\n" +
 	"\x0eListInboxItems\x12,.chapterhouse.local.v1.ListInboxItemsRequest\x1a-.chapterhouse.local.v1.ListInboxItemsResponse\"=\x8a\x97\"\x14\"\x06parent\n" +
 	"\n" +
 	"inbox.read\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{parent=chapters/*}/inbox\x12\x99\x01\n" +
 	"\fGetInboxItem\x12*.chapterhouse.local.v1.GetInboxItemRequest\x1a .chapterhouse.local.v1.InboxItem\";\x8a\x97\"\x12\"\x04name\n" +
 	"\n" +
-	"inbox.read\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=chapters/*/inbox/*}\x12\xaa\x01\n" +
-	"\rSendInboxItem\x12+.chapterhouse.local.v1.SendInboxItemRequest\x1a .chapterhouse.local.v1.InboxItem\"J\x8a\x97\"\x12\"\x04name\n" +
+	"inbox.read\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=chapters/*/inbox/*}\x12\xac\x01\n" +
+	"\rSendInboxItem\x12+.chapterhouse.local.v1.SendInboxItemRequest\x1a .chapterhouse.local.v1.InboxItem\"L\x8a\x97\"\x12\"\x04name\n" +
 	"\n" +
-	"inbox.send\x92\x97\"\x03nop\x82\xd3\xe4\x93\x02':\x01*\"\"/v1/{name=chapters/*/inbox/*}:send\x12\xb1\x01\n" +
+	"inbox.send\x92\x97\"\x05n\xc8\x01op\x82\xd3\xe4\x93\x02':\x01*\"\"/v1/{name=chapters/*/inbox/*}:send\x12\xb1\x01\n" +
 	"\x10DismissInboxItem\x12..chapterhouse.local.v1.DismissInboxItemRequest\x1a .chapterhouse.local.v1.InboxItem\"K\x8a\x97\"\x12\"\x04name\n" +
 	"\n" +
 	"inbox.send\x92\x97\"\x01n\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/{name=chapters/*/inbox/*}:dismiss\x12\xb8\x01\n" +
@@ -1259,57 +1450,64 @@ func file_chapterhouse_local_v1_inbox_proto_rawDescGZIP() []byte {
 	return file_chapterhouse_local_v1_inbox_proto_rawDescData
 }
 
-var file_chapterhouse_local_v1_inbox_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_chapterhouse_local_v1_inbox_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_chapterhouse_local_v1_inbox_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_chapterhouse_local_v1_inbox_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_chapterhouse_local_v1_inbox_proto_goTypes = []any{
-	(InboxItem_State)(0),            // 0: chapterhouse.local.v1.InboxItem.State
-	(Mailing_State)(0),              // 1: chapterhouse.local.v1.Mailing.State
-	(*InboxItem)(nil),               // 2: chapterhouse.local.v1.InboxItem
-	(*InboxNote)(nil),               // 3: chapterhouse.local.v1.InboxNote
-	(*InboxLink)(nil),               // 4: chapterhouse.local.v1.InboxLink
-	(*Mailing)(nil),                 // 5: chapterhouse.local.v1.Mailing
-	(*MailCounts)(nil),              // 6: chapterhouse.local.v1.MailCounts
-	(*ListInboxItemsRequest)(nil),   // 7: chapterhouse.local.v1.ListInboxItemsRequest
-	(*ListInboxItemsResponse)(nil),  // 8: chapterhouse.local.v1.ListInboxItemsResponse
-	(*GetInboxItemRequest)(nil),     // 9: chapterhouse.local.v1.GetInboxItemRequest
-	(*SendInboxItemRequest)(nil),    // 10: chapterhouse.local.v1.SendInboxItemRequest
-	(*DismissInboxItemRequest)(nil), // 11: chapterhouse.local.v1.DismissInboxItemRequest
-	(*ReportBounceRequest)(nil),     // 12: chapterhouse.local.v1.ReportBounceRequest
-	(*ReportBounceResponse)(nil),    // 13: chapterhouse.local.v1.ReportBounceResponse
-	(*timestamppb.Timestamp)(nil),   // 14: google.protobuf.Timestamp
+	(InboxItem_Kind)(0),             // 0: chapterhouse.local.v1.InboxItem.Kind
+	(InboxItem_State)(0),            // 1: chapterhouse.local.v1.InboxItem.State
+	(Mailing_State)(0),              // 2: chapterhouse.local.v1.Mailing.State
+	(*InboxItem)(nil),               // 3: chapterhouse.local.v1.InboxItem
+	(*InboxNotice)(nil),             // 4: chapterhouse.local.v1.InboxNotice
+	(*InboxNote)(nil),               // 5: chapterhouse.local.v1.InboxNote
+	(*InboxLink)(nil),               // 6: chapterhouse.local.v1.InboxLink
+	(*Mailing)(nil),                 // 7: chapterhouse.local.v1.Mailing
+	(*MailCounts)(nil),              // 8: chapterhouse.local.v1.MailCounts
+	(*ListInboxItemsRequest)(nil),   // 9: chapterhouse.local.v1.ListInboxItemsRequest
+	(*ListInboxItemsResponse)(nil),  // 10: chapterhouse.local.v1.ListInboxItemsResponse
+	(*GetInboxItemRequest)(nil),     // 11: chapterhouse.local.v1.GetInboxItemRequest
+	(*SendInboxItemRequest)(nil),    // 12: chapterhouse.local.v1.SendInboxItemRequest
+	(*DismissInboxItemRequest)(nil), // 13: chapterhouse.local.v1.DismissInboxItemRequest
+	(*ReportBounceRequest)(nil),     // 14: chapterhouse.local.v1.ReportBounceRequest
+	(*ReportBounceResponse)(nil),    // 15: chapterhouse.local.v1.ReportBounceResponse
+	(*timestamppb.Timestamp)(nil),   // 16: google.protobuf.Timestamp
 }
 var file_chapterhouse_local_v1_inbox_proto_depIdxs = []int32{
-	0,  // 0: chapterhouse.local.v1.InboxItem.state:type_name -> chapterhouse.local.v1.InboxItem.State
-	3,  // 1: chapterhouse.local.v1.InboxItem.notes:type_name -> chapterhouse.local.v1.InboxNote
-	4,  // 2: chapterhouse.local.v1.InboxItem.links:type_name -> chapterhouse.local.v1.InboxLink
-	14, // 3: chapterhouse.local.v1.InboxItem.publish_time:type_name -> google.protobuf.Timestamp
-	14, // 4: chapterhouse.local.v1.InboxItem.arrive_time:type_name -> google.protobuf.Timestamp
-	14, // 5: chapterhouse.local.v1.InboxItem.update_time:type_name -> google.protobuf.Timestamp
-	5,  // 6: chapterhouse.local.v1.InboxItem.mailings:type_name -> chapterhouse.local.v1.Mailing
-	6,  // 7: chapterhouse.local.v1.InboxItem.counts:type_name -> chapterhouse.local.v1.MailCounts
-	1,  // 8: chapterhouse.local.v1.Mailing.state:type_name -> chapterhouse.local.v1.Mailing.State
-	14, // 9: chapterhouse.local.v1.Mailing.send_time:type_name -> google.protobuf.Timestamp
-	14, // 10: chapterhouse.local.v1.Mailing.start_time:type_name -> google.protobuf.Timestamp
-	14, // 11: chapterhouse.local.v1.Mailing.end_time:type_name -> google.protobuf.Timestamp
-	6,  // 12: chapterhouse.local.v1.Mailing.counts:type_name -> chapterhouse.local.v1.MailCounts
-	0,  // 13: chapterhouse.local.v1.ListInboxItemsRequest.state:type_name -> chapterhouse.local.v1.InboxItem.State
-	2,  // 14: chapterhouse.local.v1.ListInboxItemsResponse.items:type_name -> chapterhouse.local.v1.InboxItem
-	14, // 15: chapterhouse.local.v1.SendInboxItemRequest.send_time:type_name -> google.protobuf.Timestamp
-	7,  // 16: chapterhouse.local.v1.InboxService.ListInboxItems:input_type -> chapterhouse.local.v1.ListInboxItemsRequest
-	9,  // 17: chapterhouse.local.v1.InboxService.GetInboxItem:input_type -> chapterhouse.local.v1.GetInboxItemRequest
-	10, // 18: chapterhouse.local.v1.InboxService.SendInboxItem:input_type -> chapterhouse.local.v1.SendInboxItemRequest
-	11, // 19: chapterhouse.local.v1.InboxService.DismissInboxItem:input_type -> chapterhouse.local.v1.DismissInboxItemRequest
-	12, // 20: chapterhouse.local.v1.InboxService.ReportBounce:input_type -> chapterhouse.local.v1.ReportBounceRequest
-	8,  // 21: chapterhouse.local.v1.InboxService.ListInboxItems:output_type -> chapterhouse.local.v1.ListInboxItemsResponse
-	2,  // 22: chapterhouse.local.v1.InboxService.GetInboxItem:output_type -> chapterhouse.local.v1.InboxItem
-	2,  // 23: chapterhouse.local.v1.InboxService.SendInboxItem:output_type -> chapterhouse.local.v1.InboxItem
-	2,  // 24: chapterhouse.local.v1.InboxService.DismissInboxItem:output_type -> chapterhouse.local.v1.InboxItem
-	13, // 25: chapterhouse.local.v1.InboxService.ReportBounce:output_type -> chapterhouse.local.v1.ReportBounceResponse
-	21, // [21:26] is the sub-list for method output_type
-	16, // [16:21] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	1,  // 0: chapterhouse.local.v1.InboxItem.state:type_name -> chapterhouse.local.v1.InboxItem.State
+	5,  // 1: chapterhouse.local.v1.InboxItem.notes:type_name -> chapterhouse.local.v1.InboxNote
+	6,  // 2: chapterhouse.local.v1.InboxItem.links:type_name -> chapterhouse.local.v1.InboxLink
+	16, // 3: chapterhouse.local.v1.InboxItem.publish_time:type_name -> google.protobuf.Timestamp
+	16, // 4: chapterhouse.local.v1.InboxItem.arrive_time:type_name -> google.protobuf.Timestamp
+	16, // 5: chapterhouse.local.v1.InboxItem.update_time:type_name -> google.protobuf.Timestamp
+	7,  // 6: chapterhouse.local.v1.InboxItem.mailings:type_name -> chapterhouse.local.v1.Mailing
+	8,  // 7: chapterhouse.local.v1.InboxItem.counts:type_name -> chapterhouse.local.v1.MailCounts
+	0,  // 8: chapterhouse.local.v1.InboxItem.kind:type_name -> chapterhouse.local.v1.InboxItem.Kind
+	4,  // 9: chapterhouse.local.v1.InboxItem.notice:type_name -> chapterhouse.local.v1.InboxNotice
+	16, // 10: chapterhouse.local.v1.InboxNotice.deadline_time:type_name -> google.protobuf.Timestamp
+	16, // 11: chapterhouse.local.v1.InboxNotice.reapply_time:type_name -> google.protobuf.Timestamp
+	2,  // 12: chapterhouse.local.v1.Mailing.state:type_name -> chapterhouse.local.v1.Mailing.State
+	16, // 13: chapterhouse.local.v1.Mailing.send_time:type_name -> google.protobuf.Timestamp
+	16, // 14: chapterhouse.local.v1.Mailing.start_time:type_name -> google.protobuf.Timestamp
+	16, // 15: chapterhouse.local.v1.Mailing.end_time:type_name -> google.protobuf.Timestamp
+	8,  // 16: chapterhouse.local.v1.Mailing.counts:type_name -> chapterhouse.local.v1.MailCounts
+	1,  // 17: chapterhouse.local.v1.ListInboxItemsRequest.state:type_name -> chapterhouse.local.v1.InboxItem.State
+	0,  // 18: chapterhouse.local.v1.ListInboxItemsRequest.kind:type_name -> chapterhouse.local.v1.InboxItem.Kind
+	3,  // 19: chapterhouse.local.v1.ListInboxItemsResponse.items:type_name -> chapterhouse.local.v1.InboxItem
+	16, // 20: chapterhouse.local.v1.SendInboxItemRequest.send_time:type_name -> google.protobuf.Timestamp
+	9,  // 21: chapterhouse.local.v1.InboxService.ListInboxItems:input_type -> chapterhouse.local.v1.ListInboxItemsRequest
+	11, // 22: chapterhouse.local.v1.InboxService.GetInboxItem:input_type -> chapterhouse.local.v1.GetInboxItemRequest
+	12, // 23: chapterhouse.local.v1.InboxService.SendInboxItem:input_type -> chapterhouse.local.v1.SendInboxItemRequest
+	13, // 24: chapterhouse.local.v1.InboxService.DismissInboxItem:input_type -> chapterhouse.local.v1.DismissInboxItemRequest
+	14, // 25: chapterhouse.local.v1.InboxService.ReportBounce:input_type -> chapterhouse.local.v1.ReportBounceRequest
+	10, // 26: chapterhouse.local.v1.InboxService.ListInboxItems:output_type -> chapterhouse.local.v1.ListInboxItemsResponse
+	3,  // 27: chapterhouse.local.v1.InboxService.GetInboxItem:output_type -> chapterhouse.local.v1.InboxItem
+	3,  // 28: chapterhouse.local.v1.InboxService.SendInboxItem:output_type -> chapterhouse.local.v1.InboxItem
+	3,  // 29: chapterhouse.local.v1.InboxService.DismissInboxItem:output_type -> chapterhouse.local.v1.InboxItem
+	15, // 30: chapterhouse.local.v1.InboxService.ReportBounce:output_type -> chapterhouse.local.v1.ReportBounceResponse
+	26, // [26:31] is the sub-list for method output_type
+	21, // [21:26] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_local_v1_inbox_proto_init() }
@@ -1322,8 +1520,8 @@ func file_chapterhouse_local_v1_inbox_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chapterhouse_local_v1_inbox_proto_rawDesc), len(file_chapterhouse_local_v1_inbox_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   12,
+			NumEnums:      3,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

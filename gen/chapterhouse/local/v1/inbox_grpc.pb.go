@@ -33,6 +33,8 @@ const (
 // InboxService is where announcements arrive at a chapter, each once. The chapter decides which of its lists get them:
 // a list whose announcementMode is AUTO gets each by itself, one that says NEVER gets none, and for all others somebody
 // sends. A person gets one mail of an announcement, however many lists of the site they are on.
+// Notices of the international body about the chapter's eligibility and charter lie there too, each once. They are for the
+// officers, who get them by mail, and go to no list.
 type InboxServiceClient interface {
 	// Lists what has arrived, newest first, without the texts.
 	ListInboxItems(ctx context.Context, in *ListInboxItemsRequest, opts ...grpc.CallOption) (*ListInboxItemsResponse, error)
@@ -40,12 +42,14 @@ type InboxServiceClient interface {
 	// on its way before what came with it, and the original where there is neither.
 	GetInboxItem(ctx context.Context, in *GetInboxItemRequest, opts ...grpc.CallOption) (*InboxItem, error)
 	// Mails it to lists, now or later. A list that it was sent to already stays as it is; one for which it waits takes the
-	// new time and note. Refused where it was recalled, is too old, or a list takes no announcements.
+	// new time and note. Refused where it is a notice, was recalled, is too old, or a list takes no announcements.
 	SendInboxItem(ctx context.Context, in *SendInboxItemRequest, opts ...grpc.CallOption) (*InboxItem, error)
-	// Says that the chapter does not pass it on. What waits for its time is cancelled; what was sent cannot be dismissed.
+	// Says that the chapter does not pass it on, or has seen the notice. What waits for its time is cancelled; what was sent
+	// cannot be dismissed.
 	DismissInboxItem(ctx context.Context, in *DismissInboxItemRequest, opts ...grpc.CallOption) (*InboxItem, error)
 	// Takes what came back for a mail of the chapter: the report as it arrived (RFC 3464), or what it says. An address at
-	// which nobody is reached becomes BOUNCED on every list that the mail stood for; anything else changes nothing.
+	// which nobody is reached becomes BOUNCED on every list that the mail stood for, or is noted at the officer who got it;
+	// anything else changes nothing.
 	ReportBounce(ctx context.Context, in *ReportBounceRequest, opts ...grpc.CallOption) (*ReportBounceResponse, error)
 }
 
@@ -114,6 +118,8 @@ func (c *inboxServiceClient) ReportBounce(ctx context.Context, in *ReportBounceR
 // InboxService is where announcements arrive at a chapter, each once. The chapter decides which of its lists get them:
 // a list whose announcementMode is AUTO gets each by itself, one that says NEVER gets none, and for all others somebody
 // sends. A person gets one mail of an announcement, however many lists of the site they are on.
+// Notices of the international body about the chapter's eligibility and charter lie there too, each once. They are for the
+// officers, who get them by mail, and go to no list.
 type InboxServiceServer interface {
 	// Lists what has arrived, newest first, without the texts.
 	ListInboxItems(context.Context, *ListInboxItemsRequest) (*ListInboxItemsResponse, error)
@@ -121,12 +127,14 @@ type InboxServiceServer interface {
 	// on its way before what came with it, and the original where there is neither.
 	GetInboxItem(context.Context, *GetInboxItemRequest) (*InboxItem, error)
 	// Mails it to lists, now or later. A list that it was sent to already stays as it is; one for which it waits takes the
-	// new time and note. Refused where it was recalled, is too old, or a list takes no announcements.
+	// new time and note. Refused where it is a notice, was recalled, is too old, or a list takes no announcements.
 	SendInboxItem(context.Context, *SendInboxItemRequest) (*InboxItem, error)
-	// Says that the chapter does not pass it on. What waits for its time is cancelled; what was sent cannot be dismissed.
+	// Says that the chapter does not pass it on, or has seen the notice. What waits for its time is cancelled; what was sent
+	// cannot be dismissed.
 	DismissInboxItem(context.Context, *DismissInboxItemRequest) (*InboxItem, error)
 	// Takes what came back for a mail of the chapter: the report as it arrived (RFC 3464), or what it says. An address at
-	// which nobody is reached becomes BOUNCED on every list that the mail stood for; anything else changes nothing.
+	// which nobody is reached becomes BOUNCED on every list that the mail stood for, or is noted at the officer who got it;
+	// anything else changes nothing.
 	ReportBounce(context.Context, *ReportBounceRequest) (*ReportBounceResponse, error)
 	mustEmbedUnimplementedInboxServiceServer()
 }

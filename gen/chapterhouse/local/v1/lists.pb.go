@@ -1812,7 +1812,9 @@ type ErasePersonResponse struct {
 	// The entries that held the person; they are tombstones without a name or an address now.
 	Entries []string `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
 	// Connectors that have yet to take the person off their tool. They hold the address until they have.
-	Connectors    []string `protobuf:"bytes,2,rep,name=connectors,proto3" json:"connectors,omitempty"`
+	Connectors []string `protobuf:"bytes,2,rep,name=connectors,proto3" json:"connectors,omitempty"`
+	// The officers of the chapter who had the address. They are deleted.
+	Officers      []string `protobuf:"bytes,3,rep,name=officers,proto3" json:"officers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1857,6 +1859,13 @@ func (x *ErasePersonResponse) GetEntries() []string {
 func (x *ErasePersonResponse) GetConnectors() []string {
 	if x != nil {
 		return x.Connectors
+	}
+	return nil
+}
+
+func (x *ErasePersonResponse) GetOfficers() []string {
+	if x != nil {
+		return x.Officers
 	}
 	return nil
 }
@@ -2209,12 +2218,13 @@ const file_chapterhouse_local_v1_lists_proto_rawDesc = "" +
 	"\aaddress\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xc0\x02R\aaddress\x12'\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"O\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"k\n" +
 	"\x13ErasePersonResponse\x12\x18\n" +
 	"\aentries\x18\x01 \x03(\tR\aentries\x12\x1e\n" +
 	"\n" +
 	"connectors\x18\x02 \x03(\tR\n" +
-	"connectors\"\xfa\x01\n" +
+	"connectors\x12\x1a\n" +
+	"\bofficers\x18\x03 \x03(\tR\bofficers\"\xfa\x01\n" +
 	"\x11FollowListRequest\x12o\n" +
 	"\x06parent\x18\x01 \x01(\tBW\xbaHTrR2P^chapters/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/lists/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x06parent\x12 \n" +
 	"\x05since\x18\x02 \x01(\tB\n" +

@@ -148,10 +148,13 @@ type Coordinator struct {
 	AwayStartTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=away_start_time,json=awayStartTime,proto3" json:"away_start_time,omitempty"`
 	AwayEndTime   *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=away_end_time,json=awayEndTime,proto3" json:"away_end_time,omitempty"`
 	// Who acts while this person is away: a coordinator or deputy of any region, `regions/<region>/coordinators/<uuid>`.
-	Substitute    string                 `protobuf:"bytes,9,opt,name=substitute,proto3" json:"substitute,omitempty"`
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
-	Etag          string                 `protobuf:"bytes,12,opt,name=etag,proto3" json:"etag,omitempty"`
+	Substitute string                 `protobuf:"bytes,9,opt,name=substitute,proto3" json:"substitute,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	Etag       string                 `protobuf:"bytes,12,opt,name=etag,proto3" json:"etag,omitempty"`
+	// Where the mail for coordinators goes: the weekly digest, reminders, urgent announcements. No mail when empty. Shown
+	// only to who may change it, with coordinators.write on the region.
+	MailAddress   string `protobuf:"bytes,13,opt,name=mail_address,json=mailAddress,proto3" json:"mail_address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -266,6 +269,13 @@ func (x *Coordinator) GetUpdateTime() *timestamppb.Timestamp {
 func (x *Coordinator) GetEtag() string {
 	if x != nil {
 		return x.Etag
+	}
+	return ""
+}
+
+func (x *Coordinator) GetMailAddress() string {
+	if x != nil {
+		return x.MailAddress
 	}
 	return ""
 }
@@ -491,8 +501,8 @@ type UpdateCoordinatorRequest struct {
 	// With its name and the fields of the mask; a filled etag must be the present one.
 	// Its rules are checked on the result, so that what the mask leaves out need not be sent.
 	Coordinator *Coordinator `protobuf:"bytes,1,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
-	// `subject`, `displayName`, `role`, `termStartTime`, `termEndTime`, `awayStartTime`, `awayEndTime`, `substitute`, or
-	// empty for all that is filled.
+	// `subject`, `displayName`, `role`, `termStartTime`, `termEndTime`, `awayStartTime`, `awayEndTime`, `substitute`,
+	// `mailAddress`, or empty for all that is filled.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	RequestId     string                 `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -729,7 +739,7 @@ var File_chapterhouse_regional_v1_coordinators_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_regional_v1_coordinators_proto_rawDesc = "" +
 	"\n" +
-	"+chapterhouse/regional/v1/coordinators.proto\x12\x18chapterhouse.regional.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x06\n" +
+	"+chapterhouse/regional/v1/coordinators.proto\x12\x18chapterhouse.regional.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb0\x06\n" +
 	"\vCoordinator\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12$\n" +
 	"\asubject\x18\x02 \x01(\tB\n" +
@@ -750,7 +760,8 @@ const file_chapterhouse_regional_v1_coordinators_proto_rawDesc = "" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12\x12\n" +
-	"\x04etag\x18\f \x01(\tR\x04etag\"9\n" +
+	"\x04etag\x18\f \x01(\tR\x04etag\x12+\n" +
+	"\fmail_address\x18\r \x01(\tB\b\xbaH\x05r\x03(\xc0\x02R\vmailAddress\"9\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vCOORDINATOR\x10\x01\x12\n" +
@@ -793,16 +804,16 @@ const file_chapterhouse_regional_v1_coordinators_proto_rawDesc = "" +
 	"\x11BASIS_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fCOORDINATORS\x10\x01\x12\x0f\n" +
 	"\vSUBSTITUTES\x10\x02\x12\f\n" +
-	"\bDEPUTIES\x10\x032\x9e\t\n" +
-	"\x12CoordinatorService\x12\xce\x01\n" +
-	"\x11CreateCoordinator\x122.chapterhouse.regional.v1.CreateCoordinatorRequest\x1a%.chapterhouse.regional.v1.Coordinator\"^\x8a\x97\"\x1c\"\x06parent\n" +
-	"\x12coordinators.write\x92\x97\"\x02ed\x82\xd3\xe4\x93\x022:\vcoordinator\"#/v1/{parent=regions/*}/coordinators\x12\xb2\x01\n" +
+	"\bDEPUTIES\x10\x032\xa0\t\n" +
+	"\x12CoordinatorService\x12\xcf\x01\n" +
+	"\x11CreateCoordinator\x122.chapterhouse.regional.v1.CreateCoordinatorRequest\x1a%.chapterhouse.regional.v1.Coordinator\"_\x8a\x97\"\x1c\"\x06parent\n" +
+	"\x12coordinators.write\x92\x97\"\x03ed\x1f\x82\xd3\xe4\x93\x022:\vcoordinator\"#/v1/{parent=regions/*}/coordinators\x12\xb2\x01\n" +
 	"\x0eGetCoordinator\x12/.chapterhouse.regional.v1.GetCoordinatorRequest\x1a%.chapterhouse.regional.v1.Coordinator\"H\x8a\x97\"\x19\"\x04name\n" +
 	"\x11coordinators.read\x82\xd3\xe4\x93\x02%\x12#/v1/{name=regions/*/coordinators/*}\x12\xc5\x01\n" +
 	"\x10ListCoordinators\x121.chapterhouse.regional.v1.ListCoordinatorsRequest\x1a2.chapterhouse.regional.v1.ListCoordinatorsResponse\"J\x8a\x97\"\x1b\"\x06parent\n" +
-	"\x11coordinators.read\x82\xd3\xe4\x93\x02%\x12#/v1/{parent=regions/*}/coordinators\x12\xe5\x01\n" +
-	"\x11UpdateCoordinator\x122.chapterhouse.regional.v1.UpdateCoordinatorRequest\x1a%.chapterhouse.regional.v1.Coordinator\"u\x8a\x97\"&\"\x10coordinator.name\n" +
-	"\x12coordinators.write\x92\x97\"\x03\bed\x82\xd3\xe4\x93\x02>:\vcoordinator2//v1/{coordinator.name=regions/*/coordinators/*}\x12\xaf\x01\n" +
+	"\x11coordinators.read\x82\xd3\xe4\x93\x02%\x12#/v1/{parent=regions/*}/coordinators\x12\xe6\x01\n" +
+	"\x11UpdateCoordinator\x122.chapterhouse.regional.v1.UpdateCoordinatorRequest\x1a%.chapterhouse.regional.v1.Coordinator\"v\x8a\x97\"&\"\x10coordinator.name\n" +
+	"\x12coordinators.write\x92\x97\"\x04\bed\x1f\x82\xd3\xe4\x93\x02>:\vcoordinator2//v1/{coordinator.name=regions/*/coordinators/*}\x12\xaf\x01\n" +
 	"\x11DeleteCoordinator\x122.chapterhouse.regional.v1.DeleteCoordinatorRequest\x1a\x16.google.protobuf.Empty\"N\x8a\x97\"\x1a\"\x04name\n" +
 	"\x12coordinators.write\x92\x97\"\x01\b\x82\xd3\xe4\x93\x02%*#/v1/{name=regions/*/coordinators/*}\x12\x9f\x01\n" +
 	"\tGetActing\x12*.chapterhouse.regional.v1.GetActingRequest\x1a .chapterhouse.regional.v1.Acting\"D\x8a\x97\"\x1b\"\x06region\n" +

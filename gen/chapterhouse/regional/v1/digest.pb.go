@@ -9,6 +9,7 @@ package regionalv1
 import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	_ "github.com/chapterhouse/chapterhouse/gen/chapterhouse/authz/v1"
+	_ "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
@@ -25,13 +26,82 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type DigestItem_Kind int32
+
+const (
+	DigestItem_KIND_UNSPECIFIED DigestItem_Kind = 0
+	// An announcement that nobody has forwarded, held or declined in the region itself.
+	DigestItem_RELAY_WAITING DigestItem_Kind = 1
+	// One that is held there.
+	DigestItem_RELAY_HELD DigestItem_Kind = 2
+	// A concern that lies in the region itself, without an answer.
+	DigestItem_CONCERN_UNANSWERED DigestItem_Kind = 3
+	// A chapter of the region, or of one below it, whose charter is AT_RISK.
+	DigestItem_CHARTER_AT_RISK DigestItem_Kind = 4
+	// One whose charter is SUSPENDED.
+	DigestItem_CHARTER_SUSPENDED DigestItem_Kind = 5
+	// One that nothing was heard of for a long time, 90 days unless set otherwise.
+	DigestItem_CHAPTER_SILENT DigestItem_Kind = 6
+)
+
+// Enum value maps for DigestItem_Kind.
+var (
+	DigestItem_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "RELAY_WAITING",
+		2: "RELAY_HELD",
+		3: "CONCERN_UNANSWERED",
+		4: "CHARTER_AT_RISK",
+		5: "CHARTER_SUSPENDED",
+		6: "CHAPTER_SILENT",
+	}
+	DigestItem_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED":   0,
+		"RELAY_WAITING":      1,
+		"RELAY_HELD":         2,
+		"CONCERN_UNANSWERED": 3,
+		"CHARTER_AT_RISK":    4,
+		"CHARTER_SUSPENDED":  5,
+		"CHAPTER_SILENT":     6,
+	}
+)
+
+func (x DigestItem_Kind) Enum() *DigestItem_Kind {
+	p := new(DigestItem_Kind)
+	*p = x
+	return p
+}
+
+func (x DigestItem_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DigestItem_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_chapterhouse_regional_v1_digest_proto_enumTypes[0].Descriptor()
+}
+
+func (DigestItem_Kind) Type() protoreflect.EnumType {
+	return &file_chapterhouse_regional_v1_digest_proto_enumTypes[0]
+}
+
+func (x DigestItem_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DigestItem_Kind.Descriptor instead.
+func (DigestItem_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_digest_proto_rawDescGZIP(), []int{2, 0}
+}
+
 // RegionDigest is what waits in a region.
 type RegionDigest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `regions/<region>`.
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	ReadTime      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=read_time,json=readTime,proto3" json:"read_time,omitempty"`
-	Concerns      *ConcernDigest         `protobuf:"bytes,3,opt,name=concerns,proto3" json:"concerns,omitempty"`
+	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	ReadTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=read_time,json=readTime,proto3" json:"read_time,omitempty"`
+	Concerns *ConcernDigest         `protobuf:"bytes,3,opt,name=concerns,proto3" json:"concerns,omitempty"`
+	// One for each kind, in the order of the kinds.
+	Parts         []*DigestPart `protobuf:"bytes,4,rep,name=parts,proto3" json:"parts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -87,6 +157,221 @@ func (x *RegionDigest) GetConcerns() *ConcernDigest {
 	return nil
 }
 
+func (x *RegionDigest) GetParts() []*DigestPart {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+// DigestPart is what of one kind waits.
+type DigestPart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  DigestItem_Kind        `protobuf:"varint,1,opt,name=kind,proto3,enum=chapterhouse.regional.v1.DigestItem_Kind" json:"kind,omitempty"`
+	// All that waits, and what of it the caller has snoozed.
+	Count        int32 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	SnoozedCount int32 `protobuf:"varint,3,opt,name=snoozed_count,json=snoozedCount,proto3" json:"snoozed_count,omitempty"`
+	// What is due first, at most 50; what is snoozed only where it is asked for.
+	Items         []*DigestItem `protobuf:"bytes,4,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DigestPart) Reset() {
+	*x = DigestPart{}
+	mi := &file_chapterhouse_regional_v1_digest_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DigestPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DigestPart) ProtoMessage() {}
+
+func (x *DigestPart) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_regional_v1_digest_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DigestPart.ProtoReflect.Descriptor instead.
+func (*DigestPart) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_digest_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *DigestPart) GetKind() DigestItem_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return DigestItem_KIND_UNSPECIFIED
+}
+
+func (x *DigestPart) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *DigestPart) GetSnoozedCount() int32 {
+	if x != nil {
+		return x.SnoozedCount
+	}
+	return 0
+}
+
+func (x *DigestPart) GetItems() []*DigestItem {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+// DigestItem is one thing that waits for a coordinator.
+type DigestItem struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `regions/<region>/digestItems/<item>`: stable for as long as it waits in the same state.
+	Name string          `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Kind DigestItem_Kind `protobuf:"varint,2,opt,name=kind,proto3,enum=chapterhouse.regional.v1.DigestItem_Kind" json:"kind,omitempty"`
+	// What it is about: `regions/<region>/relays/<uuid>`, `regions/<region>/concerns/<uuid>`, `charters/<chapter>` or
+	// `chapters/<chapter>`.
+	Resource string `protobuf:"bytes,3,opt,name=resource,proto3" json:"resource,omitempty"`
+	// Where that lies: the digest's region, or one below.
+	Region string `protobuf:"bytes,4,opt,name=region,proto3" json:"region,omitempty"`
+	// The announcement's or the concern's subject, or the chapter's display name.
+	Title string `protobuf:"bytes,5,opt,name=title,proto3" json:"title,omitempty"`
+	// Since when it waits: since it arrived or was raised, since the charter is in its state, since the chapter was last heard
+	// of.
+	SinceTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since_time,json=sinceTime,proto3" json:"since_time,omitempty"`
+	// When a relay forwards itself, when an answer is due, by when an AT_RISK charter must be eligible again.
+	DeadlineTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=deadline_time,json=deadlineTime,proto3" json:"deadline_time,omitempty"`
+	// Until when a relay is held.
+	HoldUntilTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=hold_until_time,json=holdUntilTime,proto3" json:"hold_until_time,omitempty"`
+	// A relay's deadline is near, or an answer is beyond its time.
+	Pressing bool `protobuf:"varint,9,opt,name=pressing,proto3" json:"pressing,omitempty"`
+	// What can be done about it, in words.
+	Remedy string `protobuf:"bytes,10,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	// Until when the caller has snoozed it.
+	SnoozedUntilTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=snoozed_until_time,json=snoozedUntilTime,proto3" json:"snoozed_until_time,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *DigestItem) Reset() {
+	*x = DigestItem{}
+	mi := &file_chapterhouse_regional_v1_digest_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DigestItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DigestItem) ProtoMessage() {}
+
+func (x *DigestItem) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_regional_v1_digest_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DigestItem.ProtoReflect.Descriptor instead.
+func (*DigestItem) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_digest_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *DigestItem) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DigestItem) GetKind() DigestItem_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return DigestItem_KIND_UNSPECIFIED
+}
+
+func (x *DigestItem) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *DigestItem) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *DigestItem) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *DigestItem) GetSinceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SinceTime
+	}
+	return nil
+}
+
+func (x *DigestItem) GetDeadlineTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeadlineTime
+	}
+	return nil
+}
+
+func (x *DigestItem) GetHoldUntilTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.HoldUntilTime
+	}
+	return nil
+}
+
+func (x *DigestItem) GetPressing() bool {
+	if x != nil {
+		return x.Pressing
+	}
+	return false
+}
+
+func (x *DigestItem) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
+func (x *DigestItem) GetSnoozedUntilTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SnoozedUntilTime
+	}
+	return nil
+}
+
 // ConcernDigest is what of a region's concerns waits.
 type ConcernDigest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -95,7 +380,7 @@ type ConcernDigest struct {
 	OverdueCount    int32 `protobuf:"varint,2,opt,name=overdue_count,json=overdueCount,proto3" json:"overdue_count,omitempty"`
 	// Cases beyond their time in the regions below.
 	OverdueBelowCount int32 `protobuf:"varint,3,opt,name=overdue_below_count,json=overdueBelowCount,proto3" json:"overdue_below_count,omitempty"`
-	// The unanswered cases whose answers are due first, at most 20.
+	// The unanswered cases whose answers are due first, at most 20, without those that the caller has snoozed.
 	FirstDue      []*Case `protobuf:"bytes,4,rep,name=first_due,json=firstDue,proto3" json:"first_due,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -103,7 +388,7 @@ type ConcernDigest struct {
 
 func (x *ConcernDigest) Reset() {
 	*x = ConcernDigest{}
-	mi := &file_chapterhouse_regional_v1_digest_proto_msgTypes[1]
+	mi := &file_chapterhouse_regional_v1_digest_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -115,7 +400,7 @@ func (x *ConcernDigest) String() string {
 func (*ConcernDigest) ProtoMessage() {}
 
 func (x *ConcernDigest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_digest_proto_msgTypes[1]
+	mi := &file_chapterhouse_regional_v1_digest_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -128,7 +413,7 @@ func (x *ConcernDigest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConcernDigest.ProtoReflect.Descriptor instead.
 func (*ConcernDigest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_digest_proto_rawDescGZIP(), []int{1}
+	return file_chapterhouse_regional_v1_digest_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ConcernDigest) GetUnansweredCount() int32 {
@@ -160,15 +445,17 @@ func (x *ConcernDigest) GetFirstDue() []*Case {
 }
 
 type GetRegionDigestRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Lists what the caller has snoozed, too.
+	IncludeSnoozed bool `protobuf:"varint,2,opt,name=include_snoozed,json=includeSnoozed,proto3" json:"include_snoozed,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *GetRegionDigestRequest) Reset() {
 	*x = GetRegionDigestRequest{}
-	mi := &file_chapterhouse_regional_v1_digest_proto_msgTypes[2]
+	mi := &file_chapterhouse_regional_v1_digest_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -180,7 +467,7 @@ func (x *GetRegionDigestRequest) String() string {
 func (*GetRegionDigestRequest) ProtoMessage() {}
 
 func (x *GetRegionDigestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_digest_proto_msgTypes[2]
+	mi := &file_chapterhouse_regional_v1_digest_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -193,7 +480,7 @@ func (x *GetRegionDigestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRegionDigestRequest.ProtoReflect.Descriptor instead.
 func (*GetRegionDigestRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_digest_proto_rawDescGZIP(), []int{2}
+	return file_chapterhouse_regional_v1_digest_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GetRegionDigestRequest) GetName() string {
@@ -203,26 +490,192 @@ func (x *GetRegionDigestRequest) GetName() string {
 	return ""
 }
 
+func (x *GetRegionDigestRequest) GetIncludeSnoozed() bool {
+	if x != nil {
+		return x.IncludeSnoozed
+	}
+	return false
+}
+
+type SnoozeDigestItemRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// In the future, at most 90 days ahead.
+	UntilTime     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=until_time,json=untilTime,proto3" json:"until_time,omitempty"`
+	RequestId     string                 `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnoozeDigestItemRequest) Reset() {
+	*x = SnoozeDigestItemRequest{}
+	mi := &file_chapterhouse_regional_v1_digest_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnoozeDigestItemRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnoozeDigestItemRequest) ProtoMessage() {}
+
+func (x *SnoozeDigestItemRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_regional_v1_digest_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnoozeDigestItemRequest.ProtoReflect.Descriptor instead.
+func (*SnoozeDigestItemRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_digest_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SnoozeDigestItemRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SnoozeDigestItemRequest) GetUntilTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UntilTime
+	}
+	return nil
+}
+
+func (x *SnoozeDigestItemRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type UnsnoozeDigestItemRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	RequestId     string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnsnoozeDigestItemRequest) Reset() {
+	*x = UnsnoozeDigestItemRequest{}
+	mi := &file_chapterhouse_regional_v1_digest_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnsnoozeDigestItemRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnsnoozeDigestItemRequest) ProtoMessage() {}
+
+func (x *UnsnoozeDigestItemRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_regional_v1_digest_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnsnoozeDigestItemRequest.ProtoReflect.Descriptor instead.
+func (*UnsnoozeDigestItemRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_digest_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *UnsnoozeDigestItemRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UnsnoozeDigestItemRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 var File_chapterhouse_regional_v1_digest_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_regional_v1_digest_proto_rawDesc = "" +
 	"\n" +
-	"%chapterhouse/regional/v1/digest.proto\x12\x18chapterhouse.regional.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a'chapterhouse/regional/v1/concerns.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa0\x01\n" +
+	"%chapterhouse/regional/v1/digest.proto\x12\x18chapterhouse.regional.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a'chapterhouse/regional/v1/concerns.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdc\x01\n" +
 	"\fRegionDigest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
 	"\tread_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\breadTime\x12C\n" +
-	"\bconcerns\x18\x03 \x01(\v2'.chapterhouse.regional.v1.ConcernDigestR\bconcerns\"\xcc\x01\n" +
+	"\bconcerns\x18\x03 \x01(\v2'.chapterhouse.regional.v1.ConcernDigestR\bconcerns\x12:\n" +
+	"\x05parts\x18\x04 \x03(\v2$.chapterhouse.regional.v1.DigestPartR\x05parts\"\xc2\x01\n" +
+	"\n" +
+	"DigestPart\x12=\n" +
+	"\x04kind\x18\x01 \x01(\x0e2).chapterhouse.regional.v1.DigestItem.KindR\x04kind\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x05R\x05count\x12#\n" +
+	"\rsnoozed_count\x18\x03 \x01(\x05R\fsnoozedCount\x12:\n" +
+	"\x05items\x18\x04 \x03(\v2$.chapterhouse.regional.v1.DigestItemR\x05items\"\x81\x05\n" +
+	"\n" +
+	"DigestItem\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12=\n" +
+	"\x04kind\x18\x02 \x01(\x0e2).chapterhouse.regional.v1.DigestItem.KindR\x04kind\x12\x1a\n" +
+	"\bresource\x18\x03 \x01(\tR\bresource\x12\x16\n" +
+	"\x06region\x18\x04 \x01(\tR\x06region\x12\x14\n" +
+	"\x05title\x18\x05 \x01(\tR\x05title\x129\n" +
+	"\n" +
+	"since_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tsinceTime\x12?\n" +
+	"\rdeadline_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\fdeadlineTime\x12B\n" +
+	"\x0fhold_until_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\rholdUntilTime\x12\x1a\n" +
+	"\bpressing\x18\t \x01(\bR\bpressing\x12\x16\n" +
+	"\x06remedy\x18\n" +
+	" \x01(\tR\x06remedy\x12H\n" +
+	"\x12snoozed_until_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x10snoozedUntilTime\"\x97\x01\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rRELAY_WAITING\x10\x01\x12\x0e\n" +
+	"\n" +
+	"RELAY_HELD\x10\x02\x12\x16\n" +
+	"\x12CONCERN_UNANSWERED\x10\x03\x12\x13\n" +
+	"\x0fCHARTER_AT_RISK\x10\x04\x12\x15\n" +
+	"\x11CHARTER_SUSPENDED\x10\x05\x12\x12\n" +
+	"\x0eCHAPTER_SILENT\x10\x06\"\xcc\x01\n" +
 	"\rConcernDigest\x12)\n" +
 	"\x10unanswered_count\x18\x01 \x01(\x05R\x0funansweredCount\x12#\n" +
 	"\roverdue_count\x18\x02 \x01(\x05R\foverdueCount\x12.\n" +
 	"\x13overdue_below_count\x18\x03 \x01(\x05R\x11overdueBelowCount\x12;\n" +
-	"\tfirst_due\x18\x04 \x03(\v2\x1e.chapterhouse.regional.v1.CaseR\bfirstDue\"^\n" +
+	"\tfirst_due\x18\x04 \x03(\v2\x1e.chapterhouse.regional.v1.CaseR\bfirstDue\"\x87\x01\n" +
 	"\x16GetRegionDigestRequest\x12D\n" +
-	"\x04name\x18\x01 \x01(\tB0\xbaH-r+2)^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name2\xb8\x01\n" +
+	"\x04name\x18\x01 \x01(\tB0\xbaH-r+2)^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12'\n" +
+	"\x0finclude_snoozed\x18\x02 \x01(\bR\x0eincludeSnoozed\"\xec\x01\n" +
+	"\x17SnoozeDigestItemRequest\x12e\n" +
+	"\x04name\x18\x01 \x01(\tBQ\xbaHNrL2J^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/digestItems/[a-z][a-z0-9-]{0,99}$R\x04name\x12A\n" +
+	"\n" +
+	"until_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\tuntilTime\x12'\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xab\x01\n" +
+	"\x19UnsnoozeDigestItemRequest\x12e\n" +
+	"\x04name\x18\x01 \x01(\tBQ\xbaHNrL2J^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/digestItems/[a-z][a-z0-9-]{0,99}$R\x04name\x12'\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId2\xc8\x04\n" +
 	"\rDigestService\x12\xa6\x01\n" +
 	"\x0fGetRegionDigest\x120.chapterhouse.regional.v1.GetRegionDigestRequest\x1a&.chapterhouse.regional.v1.RegionDigest\"9\x8a\x97\"\x12\"\x04name\n" +
 	"\n" +
-	"cases.read\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/{name=regions/*}:digestBNZLgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/regional/v1;regionalv1b\x06proto3"
+	"cases.read\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/{name=regions/*}:digest\x12\xc3\x01\n" +
+	"\x10SnoozeDigestItem\x121.chapterhouse.regional.v1.SnoozeDigestItemRequest\x1a$.chapterhouse.regional.v1.DigestItem\"V\x8a\x97\"\x16\"\x04name\n" +
+	"\x0edigests.snooze\x92\x97\"\x04\x82\x01\x83\x01\x82\xd3\xe4\x93\x02.:\x01*\")/v1/{name=regions/*/digestItems/*}:snooze\x12\xc7\x01\n" +
+	"\x12UnsnoozeDigestItem\x123.chapterhouse.regional.v1.UnsnoozeDigestItemRequest\x1a$.chapterhouse.regional.v1.DigestItem\"V\x8a\x97\"\x16\"\x04name\n" +
+	"\x0edigests.snooze\x92\x97\"\x02\x83\x01\x82\xd3\xe4\x93\x020:\x01*\"+/v1/{name=regions/*/digestItems/*}:unsnoozeBNZLgithub.com/chapterhouse/chapterhouse/gen/chapterhouse/regional/v1;regionalv1b\x06proto3"
 
 var (
 	file_chapterhouse_regional_v1_digest_proto_rawDescOnce sync.Once
@@ -236,25 +689,44 @@ func file_chapterhouse_regional_v1_digest_proto_rawDescGZIP() []byte {
 	return file_chapterhouse_regional_v1_digest_proto_rawDescData
 }
 
-var file_chapterhouse_regional_v1_digest_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_chapterhouse_regional_v1_digest_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_chapterhouse_regional_v1_digest_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_chapterhouse_regional_v1_digest_proto_goTypes = []any{
-	(*RegionDigest)(nil),           // 0: chapterhouse.regional.v1.RegionDigest
-	(*ConcernDigest)(nil),          // 1: chapterhouse.regional.v1.ConcernDigest
-	(*GetRegionDigestRequest)(nil), // 2: chapterhouse.regional.v1.GetRegionDigestRequest
-	(*timestamppb.Timestamp)(nil),  // 3: google.protobuf.Timestamp
-	(*Case)(nil),                   // 4: chapterhouse.regional.v1.Case
+	(DigestItem_Kind)(0),              // 0: chapterhouse.regional.v1.DigestItem.Kind
+	(*RegionDigest)(nil),              // 1: chapterhouse.regional.v1.RegionDigest
+	(*DigestPart)(nil),                // 2: chapterhouse.regional.v1.DigestPart
+	(*DigestItem)(nil),                // 3: chapterhouse.regional.v1.DigestItem
+	(*ConcernDigest)(nil),             // 4: chapterhouse.regional.v1.ConcernDigest
+	(*GetRegionDigestRequest)(nil),    // 5: chapterhouse.regional.v1.GetRegionDigestRequest
+	(*SnoozeDigestItemRequest)(nil),   // 6: chapterhouse.regional.v1.SnoozeDigestItemRequest
+	(*UnsnoozeDigestItemRequest)(nil), // 7: chapterhouse.regional.v1.UnsnoozeDigestItemRequest
+	(*timestamppb.Timestamp)(nil),     // 8: google.protobuf.Timestamp
+	(*Case)(nil),                      // 9: chapterhouse.regional.v1.Case
 }
 var file_chapterhouse_regional_v1_digest_proto_depIdxs = []int32{
-	3, // 0: chapterhouse.regional.v1.RegionDigest.read_time:type_name -> google.protobuf.Timestamp
-	1, // 1: chapterhouse.regional.v1.RegionDigest.concerns:type_name -> chapterhouse.regional.v1.ConcernDigest
-	4, // 2: chapterhouse.regional.v1.ConcernDigest.first_due:type_name -> chapterhouse.regional.v1.Case
-	2, // 3: chapterhouse.regional.v1.DigestService.GetRegionDigest:input_type -> chapterhouse.regional.v1.GetRegionDigestRequest
-	0, // 4: chapterhouse.regional.v1.DigestService.GetRegionDigest:output_type -> chapterhouse.regional.v1.RegionDigest
-	4, // [4:5] is the sub-list for method output_type
-	3, // [3:4] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	8,  // 0: chapterhouse.regional.v1.RegionDigest.read_time:type_name -> google.protobuf.Timestamp
+	4,  // 1: chapterhouse.regional.v1.RegionDigest.concerns:type_name -> chapterhouse.regional.v1.ConcernDigest
+	2,  // 2: chapterhouse.regional.v1.RegionDigest.parts:type_name -> chapterhouse.regional.v1.DigestPart
+	0,  // 3: chapterhouse.regional.v1.DigestPart.kind:type_name -> chapterhouse.regional.v1.DigestItem.Kind
+	3,  // 4: chapterhouse.regional.v1.DigestPart.items:type_name -> chapterhouse.regional.v1.DigestItem
+	0,  // 5: chapterhouse.regional.v1.DigestItem.kind:type_name -> chapterhouse.regional.v1.DigestItem.Kind
+	8,  // 6: chapterhouse.regional.v1.DigestItem.since_time:type_name -> google.protobuf.Timestamp
+	8,  // 7: chapterhouse.regional.v1.DigestItem.deadline_time:type_name -> google.protobuf.Timestamp
+	8,  // 8: chapterhouse.regional.v1.DigestItem.hold_until_time:type_name -> google.protobuf.Timestamp
+	8,  // 9: chapterhouse.regional.v1.DigestItem.snoozed_until_time:type_name -> google.protobuf.Timestamp
+	9,  // 10: chapterhouse.regional.v1.ConcernDigest.first_due:type_name -> chapterhouse.regional.v1.Case
+	8,  // 11: chapterhouse.regional.v1.SnoozeDigestItemRequest.until_time:type_name -> google.protobuf.Timestamp
+	5,  // 12: chapterhouse.regional.v1.DigestService.GetRegionDigest:input_type -> chapterhouse.regional.v1.GetRegionDigestRequest
+	6,  // 13: chapterhouse.regional.v1.DigestService.SnoozeDigestItem:input_type -> chapterhouse.regional.v1.SnoozeDigestItemRequest
+	7,  // 14: chapterhouse.regional.v1.DigestService.UnsnoozeDigestItem:input_type -> chapterhouse.regional.v1.UnsnoozeDigestItemRequest
+	1,  // 15: chapterhouse.regional.v1.DigestService.GetRegionDigest:output_type -> chapterhouse.regional.v1.RegionDigest
+	3,  // 16: chapterhouse.regional.v1.DigestService.SnoozeDigestItem:output_type -> chapterhouse.regional.v1.DigestItem
+	3,  // 17: chapterhouse.regional.v1.DigestService.UnsnoozeDigestItem:output_type -> chapterhouse.regional.v1.DigestItem
+	15, // [15:18] is the sub-list for method output_type
+	12, // [12:15] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_regional_v1_digest_proto_init() }
@@ -268,13 +740,14 @@ func file_chapterhouse_regional_v1_digest_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chapterhouse_regional_v1_digest_proto_rawDesc), len(file_chapterhouse_regional_v1_digest_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   3,
+			NumEnums:      1,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_chapterhouse_regional_v1_digest_proto_goTypes,
 		DependencyIndexes: file_chapterhouse_regional_v1_digest_proto_depIdxs,
+		EnumInfos:         file_chapterhouse_regional_v1_digest_proto_enumTypes,
 		MessageInfos:      file_chapterhouse_regional_v1_digest_proto_msgTypes,
 	}.Build()
 	File_chapterhouse_regional_v1_digest_proto = out.File

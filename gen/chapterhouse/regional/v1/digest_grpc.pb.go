@@ -19,17 +19,24 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	DigestService_GetRegionDigest_FullMethodName = "/chapterhouse.regional.v1.DigestService/GetRegionDigest"
+	DigestService_GetRegionDigest_FullMethodName    = "/chapterhouse.regional.v1.DigestService/GetRegionDigest"
+	DigestService_SnoozeDigestItem_FullMethodName   = "/chapterhouse.regional.v1.DigestService/SnoozeDigestItem"
+	DigestService_UnsnoozeDigestItem_FullMethodName = "/chapterhouse.regional.v1.DigestService/UnsnoozeDigestItem"
 )
 
 // DigestServiceClient is the client API for DigestService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// DigestService tells a coordinator what waits.
+// DigestService tells a coordinator what waits. The same comes by mail once a week.
 type DigestServiceClient interface {
-	// Reads what waits in a region.
+	// Reads what waits in a region, without what the caller has snoozed.
 	GetRegionDigest(ctx context.Context, in *GetRegionDigestRequest, opts ...grpc.CallOption) (*RegionDigest, error)
+	// Leaves an item out of the caller's own digests, mails among them, until a time. Others see it still. Snoozing it again
+	// sets the new time.
+	SnoozeDigestItem(ctx context.Context, in *SnoozeDigestItemRequest, opts ...grpc.CallOption) (*DigestItem, error)
+	// Brings an item back. One that the caller has not snoozed stays as it is.
+	UnsnoozeDigestItem(ctx context.Context, in *UnsnoozeDigestItemRequest, opts ...grpc.CallOption) (*DigestItem, error)
 }
 
 type digestServiceClient struct {
@@ -50,14 +57,39 @@ func (c *digestServiceClient) GetRegionDigest(ctx context.Context, in *GetRegion
 	return out, nil
 }
 
+func (c *digestServiceClient) SnoozeDigestItem(ctx context.Context, in *SnoozeDigestItemRequest, opts ...grpc.CallOption) (*DigestItem, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DigestItem)
+	err := c.cc.Invoke(ctx, DigestService_SnoozeDigestItem_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *digestServiceClient) UnsnoozeDigestItem(ctx context.Context, in *UnsnoozeDigestItemRequest, opts ...grpc.CallOption) (*DigestItem, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DigestItem)
+	err := c.cc.Invoke(ctx, DigestService_UnsnoozeDigestItem_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DigestServiceServer is the server API for DigestService service.
 // All implementations must embed UnimplementedDigestServiceServer
 // for forward compatibility.
 //
-// DigestService tells a coordinator what waits.
+// DigestService tells a coordinator what waits. The same comes by mail once a week.
 type DigestServiceServer interface {
-	// Reads what waits in a region.
+	// Reads what waits in a region, without what the caller has snoozed.
 	GetRegionDigest(context.Context, *GetRegionDigestRequest) (*RegionDigest, error)
+	// Leaves an item out of the caller's own digests, mails among them, until a time. Others see it still. Snoozing it again
+	// sets the new time.
+	SnoozeDigestItem(context.Context, *SnoozeDigestItemRequest) (*DigestItem, error)
+	// Brings an item back. One that the caller has not snoozed stays as it is.
+	UnsnoozeDigestItem(context.Context, *UnsnoozeDigestItemRequest) (*DigestItem, error)
 	mustEmbedUnimplementedDigestServiceServer()
 }
 
@@ -70,6 +102,12 @@ type UnimplementedDigestServiceServer struct{}
 
 func (UnimplementedDigestServiceServer) GetRegionDigest(context.Context, *GetRegionDigestRequest) (*RegionDigest, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetRegionDigest not implemented")
+}
+func (UnimplementedDigestServiceServer) SnoozeDigestItem(context.Context, *SnoozeDigestItemRequest) (*DigestItem, error) {
+	return nil, status.Error(codes.Unimplemented, "method SnoozeDigestItem not implemented")
+}
+func (UnimplementedDigestServiceServer) UnsnoozeDigestItem(context.Context, *UnsnoozeDigestItemRequest) (*DigestItem, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnsnoozeDigestItem not implemented")
 }
 func (UnimplementedDigestServiceServer) mustEmbedUnimplementedDigestServiceServer() {}
 func (UnimplementedDigestServiceServer) testEmbeddedByValue()                       {}
@@ -110,6 +148,42 @@ func _DigestService_GetRegionDigest_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DigestService_SnoozeDigestItem_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SnoozeDigestItemRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DigestServiceServer).SnoozeDigestItem(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DigestService_SnoozeDigestItem_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DigestServiceServer).SnoozeDigestItem(ctx, req.(*SnoozeDigestItemRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DigestService_UnsnoozeDigestItem_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnsnoozeDigestItemRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DigestServiceServer).UnsnoozeDigestItem(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DigestService_UnsnoozeDigestItem_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DigestServiceServer).UnsnoozeDigestItem(ctx, req.(*UnsnoozeDigestItemRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // DigestService_ServiceDesc is the grpc.ServiceDesc for DigestService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -120,6 +194,14 @@ var DigestService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetRegionDigest",
 			Handler:    _DigestService_GetRegionDigest_Handler,
+		},
+		{
+			MethodName: "SnoozeDigestItem",
+			Handler:    _DigestService_SnoozeDigestItem_Handler,
+		},
+		{
+			MethodName: "UnsnoozeDigestItem",
+			Handler:    _DigestService_UnsnoozeDigestItem_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

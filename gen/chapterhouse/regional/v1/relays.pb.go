@@ -184,7 +184,7 @@ func (x ForwardAllRelaysRequest_Origin) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ForwardAllRelaysRequest_Origin.Descriptor instead.
 func (ForwardAllRelaysRequest_Origin) EnumDescriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{15, 0}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{16, 0}
 }
 
 // Relay is an announcement in one region's inbox.
@@ -223,9 +223,18 @@ type Relay struct {
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	Etag       string                 `protobuf:"bytes,21,opt,name=etag,proto3" json:"etag,omitempty"`
 	// The announcement, as it is now.
-	Content       *RelayedAnnouncement `protobuf:"bytes,22,opt,name=content,proto3" json:"content,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Content *RelayedAnnouncement `protobuf:"bytes,22,opt,name=content,proto3" json:"content,omitempty"`
+	// While it is WAITING or HELD: who acts for the region, `regions/<region>/coordinators/<coordinator>`; nobody when empty.
+	WaitingWith []string `protobuf:"bytes,23,rep,name=waiting_with,json=waitingWith,proto3" json:"waiting_with,omitempty"`
+	// The region whose people these are: this one or, when nobody acts for it, the nearest above. A region that took over
+	// from this one stands for it.
+	ActingRegion string `protobuf:"bytes,24,opt,name=acting_region,json=actingRegion,proto3" json:"acting_region,omitempty"`
+	// Since when it waits with them: its arrival, or when they took over.
+	WaitingSinceTime *timestamppb.Timestamp `protobuf:"bytes,25,opt,name=waiting_since_time,json=waitingSinceTime,proto3" json:"waiting_since_time,omitempty"`
+	// A correction came after translations that were added here: nobody gets these any more, until :translate adds new ones.
+	TranslationsOutdated bool `protobuf:"varint,26,opt,name=translations_outdated,json=translationsOutdated,proto3" json:"translations_outdated,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *Relay) Reset() {
@@ -412,6 +421,34 @@ func (x *Relay) GetContent() *RelayedAnnouncement {
 	return nil
 }
 
+func (x *Relay) GetWaitingWith() []string {
+	if x != nil {
+		return x.WaitingWith
+	}
+	return nil
+}
+
+func (x *Relay) GetActingRegion() string {
+	if x != nil {
+		return x.ActingRegion
+	}
+	return ""
+}
+
+func (x *Relay) GetWaitingSinceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.WaitingSinceTime
+	}
+	return nil
+}
+
+func (x *Relay) GetTranslationsOutdated() bool {
+	if x != nil {
+		return x.TranslationsOutdated
+	}
+	return false
+}
+
 // RelayedAnnouncement is an announcement as a region reads it.
 type RelayedAnnouncement struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -557,7 +594,10 @@ type RelayTranslation struct {
 	Language string `protobuf:"bytes,1,opt,name=language,proto3" json:"language,omitempty"`
 	Subject  string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
 	// Markdown.
-	Body          string `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`
+	Body string `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`
+	// Of a relay's own, and set by the service: the edition that it is a translation of. One of an earlier edition is kept
+	// to be read, and goes to nobody.
+	Edition       int32 `protobuf:"varint,4,opt,name=edition,proto3" json:"edition,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -611,6 +651,13 @@ func (x *RelayTranslation) GetBody() string {
 		return x.Body
 	}
 	return ""
+}
+
+func (x *RelayTranslation) GetEdition() int32 {
+	if x != nil {
+		return x.Edition
+	}
+	return 0
 }
 
 // RelayLink is an attachment.
@@ -861,10 +908,16 @@ type RelayStop struct {
 	// Of the region's own chapters.
 	Reach *RelayReach `protobuf:"bytes,11,opt,name=reach,proto3" json:"reach,omitempty"`
 	// With all regions below.
-	Total         *RelayReach  `protobuf:"bytes,12,opt,name=total,proto3" json:"total,omitempty"`
-	Children      []*RelayStop `protobuf:"bytes,13,rep,name=children,proto3" json:"children,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Total    *RelayReach  `protobuf:"bytes,12,opt,name=total,proto3" json:"total,omitempty"`
+	Children []*RelayStop `protobuf:"bytes,13,rep,name=children,proto3" json:"children,omitempty"`
+	// While it is WAITING or HELD: who acts for the region, `regions/<region>/coordinators/<coordinator>`; nobody when empty.
+	WaitingWith []string `protobuf:"bytes,14,rep,name=waiting_with,json=waitingWith,proto3" json:"waiting_with,omitempty"`
+	// The region whose people these are.
+	ActingRegion string `protobuf:"bytes,15,opt,name=acting_region,json=actingRegion,proto3" json:"acting_region,omitempty"`
+	// Since when it waits with them: its arrival, or when they took over.
+	WaitingSinceTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=waiting_since_time,json=waitingSinceTime,proto3" json:"waiting_since_time,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *RelayStop) Reset() {
@@ -988,6 +1041,27 @@ func (x *RelayStop) GetChildren() []*RelayStop {
 	return nil
 }
 
+func (x *RelayStop) GetWaitingWith() []string {
+	if x != nil {
+		return x.WaitingWith
+	}
+	return nil
+}
+
+func (x *RelayStop) GetActingRegion() string {
+	if x != nil {
+		return x.ActingRegion
+	}
+	return ""
+}
+
+func (x *RelayStop) GetWaitingSinceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.WaitingSinceTime
+	}
+	return nil
+}
+
 // RegionalAnnouncement is a message of a region to its own chapters and the regions below it.
 type RegionalAnnouncement struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1016,8 +1090,11 @@ type RegionalAnnouncement struct {
 	RecallReason      string                 `protobuf:"bytes,15,opt,name=recall_reason,json=recallReason,proto3" json:"recall_reason,omitempty"`
 	UpdateTime        *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	Etag              string                 `protobuf:"bytes,17,opt,name=etag,proto3" json:"etag,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Everybody may read it: it is in the feeds of the regions and chapters that it reaches. Not together with charter_states,
+	// since a feed would tell which state a chapter's charter is in.
+	Public        bool `protobuf:"varint,18,opt,name=public,proto3" json:"public,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RegionalAnnouncement) Reset() {
@@ -1167,6 +1244,13 @@ func (x *RegionalAnnouncement) GetEtag() string {
 		return x.Etag
 	}
 	return ""
+}
+
+func (x *RegionalAnnouncement) GetPublic() bool {
+	if x != nil {
+		return x.Public
+	}
+	return false
 }
 
 type ListRelaysRequest struct {
@@ -1637,6 +1721,75 @@ func (x *DeclineRelayRequest) GetRequestId() string {
 	return ""
 }
 
+type TranslateRelayRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// For this region and all below it.
+	Translations  []*RelayTranslation `protobuf:"bytes,2,rep,name=translations,proto3" json:"translations,omitempty"`
+	Etag          string              `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
+	RequestId     string              `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TranslateRelayRequest) Reset() {
+	*x = TranslateRelayRequest{}
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TranslateRelayRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TranslateRelayRequest) ProtoMessage() {}
+
+func (x *TranslateRelayRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TranslateRelayRequest.ProtoReflect.Descriptor instead.
+func (*TranslateRelayRequest) Descriptor() ([]byte, []int) {
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *TranslateRelayRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TranslateRelayRequest) GetTranslations() []*RelayTranslation {
+	if x != nil {
+		return x.Translations
+	}
+	return nil
+}
+
+func (x *TranslateRelayRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *TranslateRelayRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 type ForwardAllRelaysRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Parent string                 `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
@@ -1656,7 +1809,7 @@ type ForwardAllRelaysRequest struct {
 
 func (x *ForwardAllRelaysRequest) Reset() {
 	*x = ForwardAllRelaysRequest{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[15]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1668,7 +1821,7 @@ func (x *ForwardAllRelaysRequest) String() string {
 func (*ForwardAllRelaysRequest) ProtoMessage() {}
 
 func (x *ForwardAllRelaysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[15]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1681,7 +1834,7 @@ func (x *ForwardAllRelaysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardAllRelaysRequest.ProtoReflect.Descriptor instead.
 func (*ForwardAllRelaysRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{15}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ForwardAllRelaysRequest) GetParent() string {
@@ -1745,7 +1898,7 @@ type ForwardAllRelaysResponse struct {
 
 func (x *ForwardAllRelaysResponse) Reset() {
 	*x = ForwardAllRelaysResponse{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[16]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +1910,7 @@ func (x *ForwardAllRelaysResponse) String() string {
 func (*ForwardAllRelaysResponse) ProtoMessage() {}
 
 func (x *ForwardAllRelaysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[16]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +1923,7 @@ func (x *ForwardAllRelaysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardAllRelaysResponse.ProtoReflect.Descriptor instead.
 func (*ForwardAllRelaysResponse) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{16}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ForwardAllRelaysResponse) GetRelays() []string {
@@ -1801,7 +1954,7 @@ type CreateRegionalAnnouncementRequest struct {
 
 func (x *CreateRegionalAnnouncementRequest) Reset() {
 	*x = CreateRegionalAnnouncementRequest{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[17]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1813,7 +1966,7 @@ func (x *CreateRegionalAnnouncementRequest) String() string {
 func (*CreateRegionalAnnouncementRequest) ProtoMessage() {}
 
 func (x *CreateRegionalAnnouncementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[17]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1826,7 +1979,7 @@ func (x *CreateRegionalAnnouncementRequest) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use CreateRegionalAnnouncementRequest.ProtoReflect.Descriptor instead.
 func (*CreateRegionalAnnouncementRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{17}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CreateRegionalAnnouncementRequest) GetParent() string {
@@ -1866,7 +2019,7 @@ type GetRegionalAnnouncementRequest struct {
 
 func (x *GetRegionalAnnouncementRequest) Reset() {
 	*x = GetRegionalAnnouncementRequest{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[18]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1878,7 +2031,7 @@ func (x *GetRegionalAnnouncementRequest) String() string {
 func (*GetRegionalAnnouncementRequest) ProtoMessage() {}
 
 func (x *GetRegionalAnnouncementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[18]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1891,7 +2044,7 @@ func (x *GetRegionalAnnouncementRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRegionalAnnouncementRequest.ProtoReflect.Descriptor instead.
 func (*GetRegionalAnnouncementRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{18}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetRegionalAnnouncementRequest) GetName() string {
@@ -1912,7 +2065,7 @@ type ListRegionalAnnouncementsRequest struct {
 
 func (x *ListRegionalAnnouncementsRequest) Reset() {
 	*x = ListRegionalAnnouncementsRequest{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[19]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1924,7 +2077,7 @@ func (x *ListRegionalAnnouncementsRequest) String() string {
 func (*ListRegionalAnnouncementsRequest) ProtoMessage() {}
 
 func (x *ListRegionalAnnouncementsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[19]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1937,7 +2090,7 @@ func (x *ListRegionalAnnouncementsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRegionalAnnouncementsRequest.ProtoReflect.Descriptor instead.
 func (*ListRegionalAnnouncementsRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{19}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListRegionalAnnouncementsRequest) GetParent() string {
@@ -1971,7 +2124,7 @@ type ListRegionalAnnouncementsResponse struct {
 
 func (x *ListRegionalAnnouncementsResponse) Reset() {
 	*x = ListRegionalAnnouncementsResponse{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[20]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1983,7 +2136,7 @@ func (x *ListRegionalAnnouncementsResponse) String() string {
 func (*ListRegionalAnnouncementsResponse) ProtoMessage() {}
 
 func (x *ListRegionalAnnouncementsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[20]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1996,7 +2149,7 @@ func (x *ListRegionalAnnouncementsResponse) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use ListRegionalAnnouncementsResponse.ProtoReflect.Descriptor instead.
 func (*ListRegionalAnnouncementsResponse) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{20}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListRegionalAnnouncementsResponse) GetAnnouncements() []*RegionalAnnouncement {
@@ -2032,7 +2185,7 @@ type CorrectRegionalAnnouncementRequest struct {
 
 func (x *CorrectRegionalAnnouncementRequest) Reset() {
 	*x = CorrectRegionalAnnouncementRequest{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[21]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2044,7 +2197,7 @@ func (x *CorrectRegionalAnnouncementRequest) String() string {
 func (*CorrectRegionalAnnouncementRequest) ProtoMessage() {}
 
 func (x *CorrectRegionalAnnouncementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[21]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2057,7 +2210,7 @@ func (x *CorrectRegionalAnnouncementRequest) ProtoReflect() protoreflect.Message
 
 // Deprecated: Use CorrectRegionalAnnouncementRequest.ProtoReflect.Descriptor instead.
 func (*CorrectRegionalAnnouncementRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{21}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CorrectRegionalAnnouncementRequest) GetName() string {
@@ -2122,7 +2275,7 @@ type RecallRegionalAnnouncementRequest struct {
 
 func (x *RecallRegionalAnnouncementRequest) Reset() {
 	*x = RecallRegionalAnnouncementRequest{}
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[22]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2134,7 +2287,7 @@ func (x *RecallRegionalAnnouncementRequest) String() string {
 func (*RecallRegionalAnnouncementRequest) ProtoMessage() {}
 
 func (x *RecallRegionalAnnouncementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[22]
+	mi := &file_chapterhouse_regional_v1_relays_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2147,7 +2300,7 @@ func (x *RecallRegionalAnnouncementRequest) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use RecallRegionalAnnouncementRequest.ProtoReflect.Descriptor instead.
 func (*RecallRegionalAnnouncementRequest) Descriptor() ([]byte, []int) {
-	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{22}
+	return file_chapterhouse_regional_v1_relays_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RecallRegionalAnnouncementRequest) GetName() string {
@@ -2182,7 +2335,8 @@ var File_chapterhouse_regional_v1_relays_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_regional_v1_relays_proto_rawDesc = "" +
 	"\n" +
-	"%chapterhouse/regional/v1/relays.proto\x12\x18chapterhouse.regional.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\b\n" +
+	"%chapterhouse/regional/v1/relays.proto\x12\x18chapterhouse.regional.v1\x1a\x1bbuf/validate/validate.proto\x1a!chapterhouse/authz/v1/authz.proto\x1a!chapterhouse/error/v1/error.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\n" +
+	"\n" +
 	"\x05Relay\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\"\n" +
 	"\fannouncement\x18\x02 \x01(\tR\fannouncement\x12!\n" +
@@ -2210,7 +2364,11 @@ const file_chapterhouse_regional_v1_relays_proto_rawDesc = "" +
 	"\vupdate_time\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12\x12\n" +
 	"\x04etag\x18\x15 \x01(\tR\x04etag\x12G\n" +
-	"\acontent\x18\x16 \x01(\v2-.chapterhouse.regional.v1.RelayedAnnouncementR\acontent\"`\n" +
+	"\acontent\x18\x16 \x01(\v2-.chapterhouse.regional.v1.RelayedAnnouncementR\acontent\x12!\n" +
+	"\fwaiting_with\x18\x17 \x03(\tR\vwaitingWith\x12#\n" +
+	"\racting_region\x18\x18 \x01(\tR\factingRegion\x12H\n" +
+	"\x12waiting_since_time\x18\x19 \x01(\v2\x1a.google.protobuf.TimestampR\x10waitingSinceTime\x123\n" +
+	"\x15translations_outdated\x18\x1a \x01(\bR\x14translationsOutdated\"`\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aWAITING\x10\x01\x12\b\n" +
@@ -2231,12 +2389,13 @@ const file_chapterhouse_regional_v1_relays_proto_rawDesc = "" +
 	"\x06urgent\x18\n" +
 	" \x01(\bR\x06urgent\x12=\n" +
 	"\fpublish_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vpublishTime\x12#\n" +
-	"\rrecall_reason\x18\f \x01(\tR\frecallReason\"\xad\x01\n" +
+	"\rrecall_reason\x18\f \x01(\tR\frecallReason\"\xc7\x01\n" +
 	"\x10RelayTranslation\x12F\n" +
 	"\blanguage\x18\x01 \x01(\tB*\xbaH'r%2#^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$R\blanguage\x120\n" +
 	"\asubject\x18\x02 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\xc8\x012\n" +
 	"^[^\\r\\n]*$R\asubject\x12\x1f\n" +
-	"\x04body\x18\x03 \x01(\tB\v\xbaH\br\x06\x10\x01(\x80\x80\x04R\x04body\"b\n" +
+	"\x04body\x18\x03 \x01(\tB\v\xbaH\br\x06\x10\x01(\x80\x80\x04R\x04body\x12\x18\n" +
+	"\aedition\x18\x04 \x01(\x05R\aedition\"b\n" +
 	"\tRelayLink\x12 \n" +
 	"\x05title\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\x05title\x123\n" +
@@ -2255,7 +2414,7 @@ const file_chapterhouse_regional_v1_relays_proto_rawDesc = "" +
 	"\bRelayWay\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\"\n" +
 	"\fannouncement\x18\x02 \x01(\tR\fannouncement\x127\n" +
-	"\x04stop\x18\x03 \x01(\v2#.chapterhouse.regional.v1.RelayStopR\x04stop\"\x9c\x05\n" +
+	"\x04stop\x18\x03 \x01(\v2#.chapterhouse.regional.v1.RelayStopR\x04stop\"\xae\x06\n" +
 	"\tRelayStop\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12!\n" +
 	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12;\n" +
@@ -2271,7 +2430,10 @@ const file_chapterhouse_regional_v1_relays_proto_rawDesc = "" +
 	" \x01(\x05R\aedition\x12:\n" +
 	"\x05reach\x18\v \x01(\v2$.chapterhouse.regional.v1.RelayReachR\x05reach\x12:\n" +
 	"\x05total\x18\f \x01(\v2$.chapterhouse.regional.v1.RelayReachR\x05total\x12?\n" +
-	"\bchildren\x18\r \x03(\v2#.chapterhouse.regional.v1.RelayStopR\bchildren\"\x92\b\n" +
+	"\bchildren\x18\r \x03(\v2#.chapterhouse.regional.v1.RelayStopR\bchildren\x12!\n" +
+	"\fwaiting_with\x18\x0e \x03(\tR\vwaitingWith\x12#\n" +
+	"\racting_region\x18\x0f \x01(\tR\factingRegion\x12H\n" +
+	"\x12waiting_since_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x10waitingSinceTime\"\xaa\b\n" +
 	"\x14RegionalAnnouncement\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x120\n" +
 	"\asubject\x18\x02 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\xc8\x012\n" +
@@ -2292,7 +2454,8 @@ const file_chapterhouse_regional_v1_relays_proto_rawDesc = "" +
 	"\rrecall_reason\x18\x0f \x01(\tR\frecallReason\x12;\n" +
 	"\vupdate_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12\x12\n" +
-	"\x04etag\x18\x11 \x01(\tR\x04etag\";\n" +
+	"\x04etag\x18\x11 \x01(\tR\x04etag\x12\x16\n" +
+	"\x06public\x18\x12 \x01(\bR\x06public\";\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tPUBLISHED\x10\x01\x12\f\n" +
@@ -2335,6 +2498,14 @@ const file_chapterhouse_regional_v1_relays_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tBt\xbaHqro2m^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/relays/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$R\x04name\x12\"\n" +
 	"\x06reason\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xd0\x0fR\x06reason\x12\x12\n" +
+	"\x04etag\x18\x03 \x01(\tR\x04etag\x12'\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\xbb\x02\n" +
+	"\x15TranslateRelayRequest\x12\x88\x01\n" +
+	"\x04name\x18\x01 \x01(\tBt\xbaHqro2m^regions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?/relays/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$R\x04name\x12Z\n" +
+	"\ftranslations\x18\x02 \x03(\v2*.chapterhouse.regional.v1.RelayTranslationB\n" +
+	"\xbaH\a\x92\x01\x04\b\x01\x10\n" +
+	"R\ftranslations\x12\x12\n" +
 	"\x04etag\x18\x03 \x01(\tR\x04etag\x12'\n" +
 	"\n" +
 	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId\"\x84\x04\n" +
@@ -2386,7 +2557,7 @@ const file_chapterhouse_regional_v1_relays_proto_rawDesc = "" +
 	"\xbaH\ar\x05\x10\x01\x18\xd0\x0fR\x06reason\x12\x12\n" +
 	"\x04etag\x18\x03 \x01(\tR\x04etag\x12'\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId2\xd9\t\n" +
+	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\trequestId2\x94\v\n" +
 	"\fRelayService\x12\xa7\x01\n" +
 	"\n" +
 	"ListRelays\x12+.chapterhouse.regional.v1.ListRelaysRequest\x1a,.chapterhouse.regional.v1.ListRelaysResponse\">\x8a\x97\"\x15\"\x06parent\n" +
@@ -2400,12 +2571,14 @@ const file_chapterhouse_regional_v1_relays_proto_rawDesc = "" +
 	"\tHoldRelay\x12*.chapterhouse.regional.v1.HoldRelayRequest\x1a\x1f.chapterhouse.regional.v1.Relay\"N\x8a\x97\"\x16\"\x04name\n" +
 	"\x0erelays.forward\x92\x97\"\x03\bhj\x82\xd3\xe4\x93\x02':\x01*\"\"/v1/{name=regions/*/relays/*}:hold\x12\xb0\x01\n" +
 	"\fDeclineRelay\x12-.chapterhouse.regional.v1.DeclineRelayRequest\x1a\x1f.chapterhouse.regional.v1.Relay\"P\x8a\x97\"\x16\"\x04name\n" +
-	"\x0erelays.forward\x92\x97\"\x02\bh\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/{name=regions/*/relays/*}:decline\x12\xca\x01\n" +
+	"\x0erelays.forward\x92\x97\"\x02\bh\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/{name=regions/*/relays/*}:decline\x12\xb8\x01\n" +
+	"\x0eTranslateRelay\x12/.chapterhouse.regional.v1.TranslateRelayRequest\x1a\x1f.chapterhouse.regional.v1.Relay\"T\x8a\x97\"\x16\"\x04name\n" +
+	"\x0erelays.forward\x92\x97\"\x04\bhk\f\x82\xd3\xe4\x93\x02,:\x01*\"'/v1/{name=regions/*/relays/*}:translate\x12\xca\x01\n" +
 	"\x10ForwardAllRelays\x121.chapterhouse.regional.v1.ForwardAllRelaysRequest\x1a2.chapterhouse.regional.v1.ForwardAllRelaysResponse\"O\x8a\x97\"\x18\"\x06parent\n" +
-	"\x0erelays.forward\x82\xd3\xe4\x93\x02-:\x01*\"(/v1/{parent=regions/*}/relays:forwardAll2\x91\t\n" +
-	"\x1bRegionalAnnouncementService\x12\xee\x01\n" +
-	"\x1aCreateRegionalAnnouncement\x12;.chapterhouse.regional.v1.CreateRegionalAnnouncementRequest\x1a..chapterhouse.regional.v1.RegionalAnnouncement\"c\x8a\x97\"\x1f\"\x06parent\n" +
-	"\x15announcements.publish\x92\x97\"\x02\a\f\x82\xd3\xe4\x93\x024:\fannouncement\"$/v1/{parent=regions/*}/announcements\x12\xc8\x01\n" +
+	"\x0erelays.forward\x82\xd3\xe4\x93\x02-:\x01*\"(/v1/{parent=regions/*}/relays:forwardAll2\x93\t\n" +
+	"\x1bRegionalAnnouncementService\x12\xf0\x01\n" +
+	"\x1aCreateRegionalAnnouncement\x12;.chapterhouse.regional.v1.CreateRegionalAnnouncementRequest\x1a..chapterhouse.regional.v1.RegionalAnnouncement\"e\x8a\x97\"\x1f\"\x06parent\n" +
+	"\x15announcements.publish\x92\x97\"\x04\a\f\x84\x01\x82\xd3\xe4\x93\x024:\fannouncement\"$/v1/{parent=regions/*}/announcements\x12\xc8\x01\n" +
 	"\x17GetRegionalAnnouncement\x128.chapterhouse.regional.v1.GetRegionalAnnouncementRequest\x1a..chapterhouse.regional.v1.RegionalAnnouncement\"C\x8a\x97\"\x13\"\x04name\n" +
 	"\vrelays.read\x82\xd3\xe4\x93\x02&\x12$/v1/{name=regions/*/announcements/*}\x12\xdb\x01\n" +
 	"\x19ListRegionalAnnouncements\x12:.chapterhouse.regional.v1.ListRegionalAnnouncementsRequest\x1a;.chapterhouse.regional.v1.ListRegionalAnnouncementsResponse\"E\x8a\x97\"\x15\"\x06parent\n" +
@@ -2428,7 +2601,7 @@ func file_chapterhouse_regional_v1_relays_proto_rawDescGZIP() []byte {
 }
 
 var file_chapterhouse_regional_v1_relays_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_chapterhouse_regional_v1_relays_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_chapterhouse_regional_v1_relays_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_chapterhouse_regional_v1_relays_proto_goTypes = []any{
 	(Relay_State)(0),                           // 0: chapterhouse.regional.v1.Relay.State
 	(RegionalAnnouncement_State)(0),            // 1: chapterhouse.regional.v1.RegionalAnnouncement.State
@@ -2448,87 +2621,93 @@ var file_chapterhouse_regional_v1_relays_proto_goTypes = []any{
 	(*ForwardRelayRequest)(nil),                // 15: chapterhouse.regional.v1.ForwardRelayRequest
 	(*HoldRelayRequest)(nil),                   // 16: chapterhouse.regional.v1.HoldRelayRequest
 	(*DeclineRelayRequest)(nil),                // 17: chapterhouse.regional.v1.DeclineRelayRequest
-	(*ForwardAllRelaysRequest)(nil),            // 18: chapterhouse.regional.v1.ForwardAllRelaysRequest
-	(*ForwardAllRelaysResponse)(nil),           // 19: chapterhouse.regional.v1.ForwardAllRelaysResponse
-	(*CreateRegionalAnnouncementRequest)(nil),  // 20: chapterhouse.regional.v1.CreateRegionalAnnouncementRequest
-	(*GetRegionalAnnouncementRequest)(nil),     // 21: chapterhouse.regional.v1.GetRegionalAnnouncementRequest
-	(*ListRegionalAnnouncementsRequest)(nil),   // 22: chapterhouse.regional.v1.ListRegionalAnnouncementsRequest
-	(*ListRegionalAnnouncementsResponse)(nil),  // 23: chapterhouse.regional.v1.ListRegionalAnnouncementsResponse
-	(*CorrectRegionalAnnouncementRequest)(nil), // 24: chapterhouse.regional.v1.CorrectRegionalAnnouncementRequest
-	(*RecallRegionalAnnouncementRequest)(nil),  // 25: chapterhouse.regional.v1.RecallRegionalAnnouncementRequest
-	(*timestamppb.Timestamp)(nil),              // 26: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),                // 27: google.protobuf.Duration
+	(*TranslateRelayRequest)(nil),              // 18: chapterhouse.regional.v1.TranslateRelayRequest
+	(*ForwardAllRelaysRequest)(nil),            // 19: chapterhouse.regional.v1.ForwardAllRelaysRequest
+	(*ForwardAllRelaysResponse)(nil),           // 20: chapterhouse.regional.v1.ForwardAllRelaysResponse
+	(*CreateRegionalAnnouncementRequest)(nil),  // 21: chapterhouse.regional.v1.CreateRegionalAnnouncementRequest
+	(*GetRegionalAnnouncementRequest)(nil),     // 22: chapterhouse.regional.v1.GetRegionalAnnouncementRequest
+	(*ListRegionalAnnouncementsRequest)(nil),   // 23: chapterhouse.regional.v1.ListRegionalAnnouncementsRequest
+	(*ListRegionalAnnouncementsResponse)(nil),  // 24: chapterhouse.regional.v1.ListRegionalAnnouncementsResponse
+	(*CorrectRegionalAnnouncementRequest)(nil), // 25: chapterhouse.regional.v1.CorrectRegionalAnnouncementRequest
+	(*RecallRegionalAnnouncementRequest)(nil),  // 26: chapterhouse.regional.v1.RecallRegionalAnnouncementRequest
+	(*timestamppb.Timestamp)(nil),              // 27: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),                // 28: google.protobuf.Duration
 }
 var file_chapterhouse_regional_v1_relays_proto_depIdxs = []int32{
 	0,  // 0: chapterhouse.regional.v1.Relay.state:type_name -> chapterhouse.regional.v1.Relay.State
-	26, // 1: chapterhouse.regional.v1.Relay.arrive_time:type_name -> google.protobuf.Timestamp
-	26, // 2: chapterhouse.regional.v1.Relay.deadline_time:type_name -> google.protobuf.Timestamp
-	26, // 3: chapterhouse.regional.v1.Relay.remind_time:type_name -> google.protobuf.Timestamp
-	26, // 4: chapterhouse.regional.v1.Relay.hold_until_time:type_name -> google.protobuf.Timestamp
-	26, // 5: chapterhouse.regional.v1.Relay.forward_time:type_name -> google.protobuf.Timestamp
+	27, // 1: chapterhouse.regional.v1.Relay.arrive_time:type_name -> google.protobuf.Timestamp
+	27, // 2: chapterhouse.regional.v1.Relay.deadline_time:type_name -> google.protobuf.Timestamp
+	27, // 3: chapterhouse.regional.v1.Relay.remind_time:type_name -> google.protobuf.Timestamp
+	27, // 4: chapterhouse.regional.v1.Relay.hold_until_time:type_name -> google.protobuf.Timestamp
+	27, // 5: chapterhouse.regional.v1.Relay.forward_time:type_name -> google.protobuf.Timestamp
 	5,  // 6: chapterhouse.regional.v1.Relay.translations:type_name -> chapterhouse.regional.v1.RelayTranslation
 	7,  // 7: chapterhouse.regional.v1.Relay.reach:type_name -> chapterhouse.regional.v1.RelayReach
-	26, // 8: chapterhouse.regional.v1.Relay.update_time:type_name -> google.protobuf.Timestamp
+	27, // 8: chapterhouse.regional.v1.Relay.update_time:type_name -> google.protobuf.Timestamp
 	4,  // 9: chapterhouse.regional.v1.Relay.content:type_name -> chapterhouse.regional.v1.RelayedAnnouncement
-	5,  // 10: chapterhouse.regional.v1.RelayedAnnouncement.translations:type_name -> chapterhouse.regional.v1.RelayTranslation
-	6,  // 11: chapterhouse.regional.v1.RelayedAnnouncement.links:type_name -> chapterhouse.regional.v1.RelayLink
-	26, // 12: chapterhouse.regional.v1.RelayedAnnouncement.publish_time:type_name -> google.protobuf.Timestamp
-	9,  // 13: chapterhouse.regional.v1.RelayWay.stop:type_name -> chapterhouse.regional.v1.RelayStop
-	0,  // 14: chapterhouse.regional.v1.RelayStop.state:type_name -> chapterhouse.regional.v1.Relay.State
-	26, // 15: chapterhouse.regional.v1.RelayStop.arrive_time:type_name -> google.protobuf.Timestamp
-	26, // 16: chapterhouse.regional.v1.RelayStop.deadline_time:type_name -> google.protobuf.Timestamp
-	26, // 17: chapterhouse.regional.v1.RelayStop.hold_until_time:type_name -> google.protobuf.Timestamp
-	26, // 18: chapterhouse.regional.v1.RelayStop.forward_time:type_name -> google.protobuf.Timestamp
-	7,  // 19: chapterhouse.regional.v1.RelayStop.reach:type_name -> chapterhouse.regional.v1.RelayReach
-	7,  // 20: chapterhouse.regional.v1.RelayStop.total:type_name -> chapterhouse.regional.v1.RelayReach
-	9,  // 21: chapterhouse.regional.v1.RelayStop.children:type_name -> chapterhouse.regional.v1.RelayStop
-	5,  // 22: chapterhouse.regional.v1.RegionalAnnouncement.translations:type_name -> chapterhouse.regional.v1.RelayTranslation
-	6,  // 23: chapterhouse.regional.v1.RegionalAnnouncement.links:type_name -> chapterhouse.regional.v1.RelayLink
-	27, // 24: chapterhouse.regional.v1.RegionalAnnouncement.relay_deadline:type_name -> google.protobuf.Duration
-	1,  // 25: chapterhouse.regional.v1.RegionalAnnouncement.state:type_name -> chapterhouse.regional.v1.RegionalAnnouncement.State
-	26, // 26: chapterhouse.regional.v1.RegionalAnnouncement.publish_time:type_name -> google.protobuf.Timestamp
-	26, // 27: chapterhouse.regional.v1.RegionalAnnouncement.relay_deadline_time:type_name -> google.protobuf.Timestamp
-	26, // 28: chapterhouse.regional.v1.RegionalAnnouncement.update_time:type_name -> google.protobuf.Timestamp
-	0,  // 29: chapterhouse.regional.v1.ListRelaysRequest.state:type_name -> chapterhouse.regional.v1.Relay.State
-	3,  // 30: chapterhouse.regional.v1.ListRelaysResponse.relays:type_name -> chapterhouse.regional.v1.Relay
-	5,  // 31: chapterhouse.regional.v1.ForwardRelayRequest.translations:type_name -> chapterhouse.regional.v1.RelayTranslation
-	26, // 32: chapterhouse.regional.v1.HoldRelayRequest.until_time:type_name -> google.protobuf.Timestamp
-	0,  // 33: chapterhouse.regional.v1.ForwardAllRelaysRequest.state:type_name -> chapterhouse.regional.v1.Relay.State
-	26, // 34: chapterhouse.regional.v1.ForwardAllRelaysRequest.arrive_before_time:type_name -> google.protobuf.Timestamp
-	2,  // 35: chapterhouse.regional.v1.ForwardAllRelaysRequest.origin:type_name -> chapterhouse.regional.v1.ForwardAllRelaysRequest.Origin
-	10, // 36: chapterhouse.regional.v1.CreateRegionalAnnouncementRequest.announcement:type_name -> chapterhouse.regional.v1.RegionalAnnouncement
-	10, // 37: chapterhouse.regional.v1.ListRegionalAnnouncementsResponse.announcements:type_name -> chapterhouse.regional.v1.RegionalAnnouncement
-	5,  // 38: chapterhouse.regional.v1.CorrectRegionalAnnouncementRequest.translations:type_name -> chapterhouse.regional.v1.RelayTranslation
-	6,  // 39: chapterhouse.regional.v1.CorrectRegionalAnnouncementRequest.links:type_name -> chapterhouse.regional.v1.RelayLink
-	11, // 40: chapterhouse.regional.v1.RelayService.ListRelays:input_type -> chapterhouse.regional.v1.ListRelaysRequest
-	13, // 41: chapterhouse.regional.v1.RelayService.GetRelay:input_type -> chapterhouse.regional.v1.GetRelayRequest
-	14, // 42: chapterhouse.regional.v1.RelayService.GetRelayReach:input_type -> chapterhouse.regional.v1.GetRelayReachRequest
-	15, // 43: chapterhouse.regional.v1.RelayService.ForwardRelay:input_type -> chapterhouse.regional.v1.ForwardRelayRequest
-	16, // 44: chapterhouse.regional.v1.RelayService.HoldRelay:input_type -> chapterhouse.regional.v1.HoldRelayRequest
-	17, // 45: chapterhouse.regional.v1.RelayService.DeclineRelay:input_type -> chapterhouse.regional.v1.DeclineRelayRequest
-	18, // 46: chapterhouse.regional.v1.RelayService.ForwardAllRelays:input_type -> chapterhouse.regional.v1.ForwardAllRelaysRequest
-	20, // 47: chapterhouse.regional.v1.RegionalAnnouncementService.CreateRegionalAnnouncement:input_type -> chapterhouse.regional.v1.CreateRegionalAnnouncementRequest
-	21, // 48: chapterhouse.regional.v1.RegionalAnnouncementService.GetRegionalAnnouncement:input_type -> chapterhouse.regional.v1.GetRegionalAnnouncementRequest
-	22, // 49: chapterhouse.regional.v1.RegionalAnnouncementService.ListRegionalAnnouncements:input_type -> chapterhouse.regional.v1.ListRegionalAnnouncementsRequest
-	24, // 50: chapterhouse.regional.v1.RegionalAnnouncementService.CorrectRegionalAnnouncement:input_type -> chapterhouse.regional.v1.CorrectRegionalAnnouncementRequest
-	25, // 51: chapterhouse.regional.v1.RegionalAnnouncementService.RecallRegionalAnnouncement:input_type -> chapterhouse.regional.v1.RecallRegionalAnnouncementRequest
-	12, // 52: chapterhouse.regional.v1.RelayService.ListRelays:output_type -> chapterhouse.regional.v1.ListRelaysResponse
-	3,  // 53: chapterhouse.regional.v1.RelayService.GetRelay:output_type -> chapterhouse.regional.v1.Relay
-	8,  // 54: chapterhouse.regional.v1.RelayService.GetRelayReach:output_type -> chapterhouse.regional.v1.RelayWay
-	3,  // 55: chapterhouse.regional.v1.RelayService.ForwardRelay:output_type -> chapterhouse.regional.v1.Relay
-	3,  // 56: chapterhouse.regional.v1.RelayService.HoldRelay:output_type -> chapterhouse.regional.v1.Relay
-	3,  // 57: chapterhouse.regional.v1.RelayService.DeclineRelay:output_type -> chapterhouse.regional.v1.Relay
-	19, // 58: chapterhouse.regional.v1.RelayService.ForwardAllRelays:output_type -> chapterhouse.regional.v1.ForwardAllRelaysResponse
-	10, // 59: chapterhouse.regional.v1.RegionalAnnouncementService.CreateRegionalAnnouncement:output_type -> chapterhouse.regional.v1.RegionalAnnouncement
-	10, // 60: chapterhouse.regional.v1.RegionalAnnouncementService.GetRegionalAnnouncement:output_type -> chapterhouse.regional.v1.RegionalAnnouncement
-	23, // 61: chapterhouse.regional.v1.RegionalAnnouncementService.ListRegionalAnnouncements:output_type -> chapterhouse.regional.v1.ListRegionalAnnouncementsResponse
-	10, // 62: chapterhouse.regional.v1.RegionalAnnouncementService.CorrectRegionalAnnouncement:output_type -> chapterhouse.regional.v1.RegionalAnnouncement
-	10, // 63: chapterhouse.regional.v1.RegionalAnnouncementService.RecallRegionalAnnouncement:output_type -> chapterhouse.regional.v1.RegionalAnnouncement
-	52, // [52:64] is the sub-list for method output_type
-	40, // [40:52] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	27, // 10: chapterhouse.regional.v1.Relay.waiting_since_time:type_name -> google.protobuf.Timestamp
+	5,  // 11: chapterhouse.regional.v1.RelayedAnnouncement.translations:type_name -> chapterhouse.regional.v1.RelayTranslation
+	6,  // 12: chapterhouse.regional.v1.RelayedAnnouncement.links:type_name -> chapterhouse.regional.v1.RelayLink
+	27, // 13: chapterhouse.regional.v1.RelayedAnnouncement.publish_time:type_name -> google.protobuf.Timestamp
+	9,  // 14: chapterhouse.regional.v1.RelayWay.stop:type_name -> chapterhouse.regional.v1.RelayStop
+	0,  // 15: chapterhouse.regional.v1.RelayStop.state:type_name -> chapterhouse.regional.v1.Relay.State
+	27, // 16: chapterhouse.regional.v1.RelayStop.arrive_time:type_name -> google.protobuf.Timestamp
+	27, // 17: chapterhouse.regional.v1.RelayStop.deadline_time:type_name -> google.protobuf.Timestamp
+	27, // 18: chapterhouse.regional.v1.RelayStop.hold_until_time:type_name -> google.protobuf.Timestamp
+	27, // 19: chapterhouse.regional.v1.RelayStop.forward_time:type_name -> google.protobuf.Timestamp
+	7,  // 20: chapterhouse.regional.v1.RelayStop.reach:type_name -> chapterhouse.regional.v1.RelayReach
+	7,  // 21: chapterhouse.regional.v1.RelayStop.total:type_name -> chapterhouse.regional.v1.RelayReach
+	9,  // 22: chapterhouse.regional.v1.RelayStop.children:type_name -> chapterhouse.regional.v1.RelayStop
+	27, // 23: chapterhouse.regional.v1.RelayStop.waiting_since_time:type_name -> google.protobuf.Timestamp
+	5,  // 24: chapterhouse.regional.v1.RegionalAnnouncement.translations:type_name -> chapterhouse.regional.v1.RelayTranslation
+	6,  // 25: chapterhouse.regional.v1.RegionalAnnouncement.links:type_name -> chapterhouse.regional.v1.RelayLink
+	28, // 26: chapterhouse.regional.v1.RegionalAnnouncement.relay_deadline:type_name -> google.protobuf.Duration
+	1,  // 27: chapterhouse.regional.v1.RegionalAnnouncement.state:type_name -> chapterhouse.regional.v1.RegionalAnnouncement.State
+	27, // 28: chapterhouse.regional.v1.RegionalAnnouncement.publish_time:type_name -> google.protobuf.Timestamp
+	27, // 29: chapterhouse.regional.v1.RegionalAnnouncement.relay_deadline_time:type_name -> google.protobuf.Timestamp
+	27, // 30: chapterhouse.regional.v1.RegionalAnnouncement.update_time:type_name -> google.protobuf.Timestamp
+	0,  // 31: chapterhouse.regional.v1.ListRelaysRequest.state:type_name -> chapterhouse.regional.v1.Relay.State
+	3,  // 32: chapterhouse.regional.v1.ListRelaysResponse.relays:type_name -> chapterhouse.regional.v1.Relay
+	5,  // 33: chapterhouse.regional.v1.ForwardRelayRequest.translations:type_name -> chapterhouse.regional.v1.RelayTranslation
+	27, // 34: chapterhouse.regional.v1.HoldRelayRequest.until_time:type_name -> google.protobuf.Timestamp
+	5,  // 35: chapterhouse.regional.v1.TranslateRelayRequest.translations:type_name -> chapterhouse.regional.v1.RelayTranslation
+	0,  // 36: chapterhouse.regional.v1.ForwardAllRelaysRequest.state:type_name -> chapterhouse.regional.v1.Relay.State
+	27, // 37: chapterhouse.regional.v1.ForwardAllRelaysRequest.arrive_before_time:type_name -> google.protobuf.Timestamp
+	2,  // 38: chapterhouse.regional.v1.ForwardAllRelaysRequest.origin:type_name -> chapterhouse.regional.v1.ForwardAllRelaysRequest.Origin
+	10, // 39: chapterhouse.regional.v1.CreateRegionalAnnouncementRequest.announcement:type_name -> chapterhouse.regional.v1.RegionalAnnouncement
+	10, // 40: chapterhouse.regional.v1.ListRegionalAnnouncementsResponse.announcements:type_name -> chapterhouse.regional.v1.RegionalAnnouncement
+	5,  // 41: chapterhouse.regional.v1.CorrectRegionalAnnouncementRequest.translations:type_name -> chapterhouse.regional.v1.RelayTranslation
+	6,  // 42: chapterhouse.regional.v1.CorrectRegionalAnnouncementRequest.links:type_name -> chapterhouse.regional.v1.RelayLink
+	11, // 43: chapterhouse.regional.v1.RelayService.ListRelays:input_type -> chapterhouse.regional.v1.ListRelaysRequest
+	13, // 44: chapterhouse.regional.v1.RelayService.GetRelay:input_type -> chapterhouse.regional.v1.GetRelayRequest
+	14, // 45: chapterhouse.regional.v1.RelayService.GetRelayReach:input_type -> chapterhouse.regional.v1.GetRelayReachRequest
+	15, // 46: chapterhouse.regional.v1.RelayService.ForwardRelay:input_type -> chapterhouse.regional.v1.ForwardRelayRequest
+	16, // 47: chapterhouse.regional.v1.RelayService.HoldRelay:input_type -> chapterhouse.regional.v1.HoldRelayRequest
+	17, // 48: chapterhouse.regional.v1.RelayService.DeclineRelay:input_type -> chapterhouse.regional.v1.DeclineRelayRequest
+	18, // 49: chapterhouse.regional.v1.RelayService.TranslateRelay:input_type -> chapterhouse.regional.v1.TranslateRelayRequest
+	19, // 50: chapterhouse.regional.v1.RelayService.ForwardAllRelays:input_type -> chapterhouse.regional.v1.ForwardAllRelaysRequest
+	21, // 51: chapterhouse.regional.v1.RegionalAnnouncementService.CreateRegionalAnnouncement:input_type -> chapterhouse.regional.v1.CreateRegionalAnnouncementRequest
+	22, // 52: chapterhouse.regional.v1.RegionalAnnouncementService.GetRegionalAnnouncement:input_type -> chapterhouse.regional.v1.GetRegionalAnnouncementRequest
+	23, // 53: chapterhouse.regional.v1.RegionalAnnouncementService.ListRegionalAnnouncements:input_type -> chapterhouse.regional.v1.ListRegionalAnnouncementsRequest
+	25, // 54: chapterhouse.regional.v1.RegionalAnnouncementService.CorrectRegionalAnnouncement:input_type -> chapterhouse.regional.v1.CorrectRegionalAnnouncementRequest
+	26, // 55: chapterhouse.regional.v1.RegionalAnnouncementService.RecallRegionalAnnouncement:input_type -> chapterhouse.regional.v1.RecallRegionalAnnouncementRequest
+	12, // 56: chapterhouse.regional.v1.RelayService.ListRelays:output_type -> chapterhouse.regional.v1.ListRelaysResponse
+	3,  // 57: chapterhouse.regional.v1.RelayService.GetRelay:output_type -> chapterhouse.regional.v1.Relay
+	8,  // 58: chapterhouse.regional.v1.RelayService.GetRelayReach:output_type -> chapterhouse.regional.v1.RelayWay
+	3,  // 59: chapterhouse.regional.v1.RelayService.ForwardRelay:output_type -> chapterhouse.regional.v1.Relay
+	3,  // 60: chapterhouse.regional.v1.RelayService.HoldRelay:output_type -> chapterhouse.regional.v1.Relay
+	3,  // 61: chapterhouse.regional.v1.RelayService.DeclineRelay:output_type -> chapterhouse.regional.v1.Relay
+	3,  // 62: chapterhouse.regional.v1.RelayService.TranslateRelay:output_type -> chapterhouse.regional.v1.Relay
+	20, // 63: chapterhouse.regional.v1.RelayService.ForwardAllRelays:output_type -> chapterhouse.regional.v1.ForwardAllRelaysResponse
+	10, // 64: chapterhouse.regional.v1.RegionalAnnouncementService.CreateRegionalAnnouncement:output_type -> chapterhouse.regional.v1.RegionalAnnouncement
+	10, // 65: chapterhouse.regional.v1.RegionalAnnouncementService.GetRegionalAnnouncement:output_type -> chapterhouse.regional.v1.RegionalAnnouncement
+	24, // 66: chapterhouse.regional.v1.RegionalAnnouncementService.ListRegionalAnnouncements:output_type -> chapterhouse.regional.v1.ListRegionalAnnouncementsResponse
+	10, // 67: chapterhouse.regional.v1.RegionalAnnouncementService.CorrectRegionalAnnouncement:output_type -> chapterhouse.regional.v1.RegionalAnnouncement
+	10, // 68: chapterhouse.regional.v1.RegionalAnnouncementService.RecallRegionalAnnouncement:output_type -> chapterhouse.regional.v1.RegionalAnnouncement
+	56, // [56:69] is the sub-list for method output_type
+	43, // [43:56] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_chapterhouse_regional_v1_relays_proto_init() }
@@ -2542,7 +2721,7 @@ func file_chapterhouse_regional_v1_relays_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chapterhouse_regional_v1_relays_proto_rawDesc), len(file_chapterhouse_regional_v1_relays_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -25,6 +25,7 @@ const (
 	RelayService_ForwardRelay_FullMethodName     = "/chapterhouse.regional.v1.RelayService/ForwardRelay"
 	RelayService_HoldRelay_FullMethodName        = "/chapterhouse.regional.v1.RelayService/HoldRelay"
 	RelayService_DeclineRelay_FullMethodName     = "/chapterhouse.regional.v1.RelayService/DeclineRelay"
+	RelayService_TranslateRelay_FullMethodName   = "/chapterhouse.regional.v1.RelayService/TranslateRelay"
 	RelayService_ForwardAllRelays_FullMethodName = "/chapterhouse.regional.v1.RelayService/ForwardAllRelays"
 )
 
@@ -35,7 +36,8 @@ const (
 // RelayService is each region's inbox of announcements on their way down.
 type RelayServiceClient interface {
 	// Lists a region's relays by announcement, the latest first, without what is long: the announcement has no more than its
-	// subject and what comes with it, and note, translations and chosen chapters are left out.
+	// subject and what comes with it, and note, translations and chosen chapters are left out. A page ends early where it
+	// would become too large. Among them is what waits in regions that this one took over from.
 	ListRelays(ctx context.Context, in *ListRelaysRequest, opts ...grpc.CallOption) (*ListRelaysResponse, error)
 	// Reads a relay with the announcement as it is now.
 	GetRelay(ctx context.Context, in *GetRelayRequest, opts ...grpc.CallOption) (*Relay, error)
@@ -50,6 +52,9 @@ type RelayServiceClient interface {
 	HoldRelay(ctx context.Context, in *HoldRelayRequest, opts ...grpc.CallOption) (*Relay, error)
 	// Declines a relay: it goes no further here. The reason travels up.
 	DeclineRelay(ctx context.Context, in *DeclineRelayRequest, opts ...grpc.CallOption) (*Relay, error)
+	// Adds translations of the present edition to a relay that was forwarded: the ones that came with :forward are of the
+	// edition of then. What is there already stays as it is.
+	TranslateRelay(ctx context.Context, in *TranslateRelayRequest, opts ...grpc.CallOption) (*Relay, error)
 	// Forwards all of a region's relays that the filter finds, to everybody, in one go; at most 200 a call.
 	ForwardAllRelays(ctx context.Context, in *ForwardAllRelaysRequest, opts ...grpc.CallOption) (*ForwardAllRelaysResponse, error)
 }
@@ -122,6 +127,16 @@ func (c *relayServiceClient) DeclineRelay(ctx context.Context, in *DeclineRelayR
 	return out, nil
 }
 
+func (c *relayServiceClient) TranslateRelay(ctx context.Context, in *TranslateRelayRequest, opts ...grpc.CallOption) (*Relay, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Relay)
+	err := c.cc.Invoke(ctx, RelayService_TranslateRelay_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *relayServiceClient) ForwardAllRelays(ctx context.Context, in *ForwardAllRelaysRequest, opts ...grpc.CallOption) (*ForwardAllRelaysResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ForwardAllRelaysResponse)
@@ -139,7 +154,8 @@ func (c *relayServiceClient) ForwardAllRelays(ctx context.Context, in *ForwardAl
 // RelayService is each region's inbox of announcements on their way down.
 type RelayServiceServer interface {
 	// Lists a region's relays by announcement, the latest first, without what is long: the announcement has no more than its
-	// subject and what comes with it, and note, translations and chosen chapters are left out.
+	// subject and what comes with it, and note, translations and chosen chapters are left out. A page ends early where it
+	// would become too large. Among them is what waits in regions that this one took over from.
 	ListRelays(context.Context, *ListRelaysRequest) (*ListRelaysResponse, error)
 	// Reads a relay with the announcement as it is now.
 	GetRelay(context.Context, *GetRelayRequest) (*Relay, error)
@@ -154,6 +170,9 @@ type RelayServiceServer interface {
 	HoldRelay(context.Context, *HoldRelayRequest) (*Relay, error)
 	// Declines a relay: it goes no further here. The reason travels up.
 	DeclineRelay(context.Context, *DeclineRelayRequest) (*Relay, error)
+	// Adds translations of the present edition to a relay that was forwarded: the ones that came with :forward are of the
+	// edition of then. What is there already stays as it is.
+	TranslateRelay(context.Context, *TranslateRelayRequest) (*Relay, error)
 	// Forwards all of a region's relays that the filter finds, to everybody, in one go; at most 200 a call.
 	ForwardAllRelays(context.Context, *ForwardAllRelaysRequest) (*ForwardAllRelaysResponse, error)
 	mustEmbedUnimplementedRelayServiceServer()
@@ -183,6 +202,9 @@ func (UnimplementedRelayServiceServer) HoldRelay(context.Context, *HoldRelayRequ
 }
 func (UnimplementedRelayServiceServer) DeclineRelay(context.Context, *DeclineRelayRequest) (*Relay, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeclineRelay not implemented")
+}
+func (UnimplementedRelayServiceServer) TranslateRelay(context.Context, *TranslateRelayRequest) (*Relay, error) {
+	return nil, status.Error(codes.Unimplemented, "method TranslateRelay not implemented")
 }
 func (UnimplementedRelayServiceServer) ForwardAllRelays(context.Context, *ForwardAllRelaysRequest) (*ForwardAllRelaysResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ForwardAllRelays not implemented")
@@ -316,6 +338,24 @@ func _RelayService_DeclineRelay_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RelayService_TranslateRelay_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TranslateRelayRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RelayServiceServer).TranslateRelay(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RelayService_TranslateRelay_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RelayServiceServer).TranslateRelay(ctx, req.(*TranslateRelayRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _RelayService_ForwardAllRelays_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ForwardAllRelaysRequest)
 	if err := dec(in); err != nil {
@@ -364,6 +404,10 @@ var RelayService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeclineRelay",
 			Handler:    _RelayService_DeclineRelay_Handler,
+		},
+		{
+			MethodName: "TranslateRelay",
+			Handler:    _RelayService_TranslateRelay_Handler,
 		},
 		{
 			MethodName: "ForwardAllRelays",

@@ -20,6 +20,9 @@ SET state = @state, subject = @subject, content = @content, language = @language
 WHERE id = @id
 RETURNING *;
 
+-- name: DeleteAnnouncement :exec
+DELETE FROM announcements WHERE id = @id;
+
 -- name: InsertEdition :exec
 INSERT INTO announcement_editions (announcement_id, edition, subject, content, publish_time)
 VALUES (@announcement_id, @edition, @subject, @content, @now);
@@ -75,10 +78,12 @@ ORDER BY c.region;
 -- name: PutRelay :exec
 INSERT INTO relays (announcement_id, region, parent_region, state, edition, automatic, arrive_time, deadline_time,
                     hold_until_time, forward_time, decline_reason, chapters_reached, chapters_sent, chapters_dismissed,
-                    people_queued, people_mailed, people_bounced, people_failed, people_uncertain, people_unsubscribed)
+                    people_queued, people_mailed, people_bounced, people_failed, people_uncertain, people_unsubscribed,
+                    waiting_with, acting_region, waiting_since)
 VALUES (@announcement_id, @region, @parent_region, @state, @edition, @automatic, sqlc.narg(arrive_time), sqlc.narg(deadline_time),
         sqlc.narg(hold_until_time), sqlc.narg(forward_time), @decline_reason, @chapters_reached, @chapters_sent, @chapters_dismissed,
-        @people_queued, @people_mailed, @people_bounced, @people_failed, @people_uncertain, @people_unsubscribed)
+        @people_queued, @people_mailed, @people_bounced, @people_failed, @people_uncertain, @people_unsubscribed,
+        @waiting_with, @acting_region, sqlc.narg(waiting_since))
 ON CONFLICT (announcement_id, region) DO UPDATE
 SET parent_region = excluded.parent_region, state = excluded.state, edition = excluded.edition, automatic = excluded.automatic,
     arrive_time = excluded.arrive_time, deadline_time = excluded.deadline_time, hold_until_time = excluded.hold_until_time,
@@ -86,7 +91,8 @@ SET parent_region = excluded.parent_region, state = excluded.state, edition = ex
     chapters_reached = excluded.chapters_reached, chapters_sent = excluded.chapters_sent,
     chapters_dismissed = excluded.chapters_dismissed, people_queued = excluded.people_queued,
     people_mailed = excluded.people_mailed, people_bounced = excluded.people_bounced, people_failed = excluded.people_failed,
-    people_uncertain = excluded.people_uncertain, people_unsubscribed = excluded.people_unsubscribed;
+    people_uncertain = excluded.people_uncertain, people_unsubscribed = excluded.people_unsubscribed,
+    waiting_with = excluded.waiting_with, acting_region = excluded.acting_region, waiting_since = excluded.waiting_since;
 
 -- name: RelaysOf :many
 SELECT sqlc.embed(r), coalesce(g.display_name, '')::text AS display_name

@@ -36,11 +36,11 @@ INSERT INTO address_tokens (token, site_no, member_no, address_no)
 SELECT unnest(@tokens::bytea[]), @site_no::smallint, unnest(@member_nos::bigint[]), unnest(@address_nos::bigint[]);
 
 -- name: UpsertChapter :one
-INSERT INTO chapters (id, site_no, region, display_name, country_code, city, language)
-VALUES (@id, @site_no, @region, @display_name, @country_code, @city, @language)
+INSERT INTO chapters (id, site_no, region, display_name, country_code, city, language, latitude, longitude)
+VALUES (@id, @site_no, @region, @display_name, @country_code, @city, @language, @latitude, @longitude)
 ON CONFLICT (id) DO UPDATE
 SET region = excluded.region, display_name = excluded.display_name, country_code = excluded.country_code, city = excluded.city,
-    language = excluded.language
+    language = excluded.language, latitude = excluded.latitude, longitude = excluded.longitude
 RETURNING chapter_no;
 
 -- name: EnsureChapter :exec
@@ -52,10 +52,20 @@ ON CONFLICT (id) DO NOTHING;
 SELECT * FROM chapters WHERE id = @id;
 
 -- name: InsertStanding :execrows
-INSERT INTO standings (chapter_no, policy_revision, epoch, update_time)
-SELECT @chapter_no::bigint, (SELECT max(revision) FROM policies WHERE effective_time <= @now::timestamptz OR revision = 1), epoch, @now::timestamptz
-FROM epochs
-ON CONFLICT (chapter_no) DO NOTHING;
+WITH made AS (
+    INSERT INTO standings (chapter_no, policy_revision, epoch, update_time)
+    SELECT @chapter_no::bigint,
+           (SELECT max(revision) FROM policies WHERE withdraw_time IS NULL AND (effective_time <= @now::timestamptz OR revision = 1)),
+           epoch, @now::timestamptz
+    FROM epochs
+    ON CONFLICT (chapter_no) DO NOTHING
+    RETURNING *
+)
+INSERT INTO standing_history (chapter_no, change_time, epoch, version, membership_total, membership_international, mailing_total,
+    mailing_international, policy_revision, cause, eligible, register_position)
+SELECT chapter_no, update_time, epoch, version, membership_total, membership_international, mailing_total,
+    mailing_international, policy_revision, 1, eligible, register_position
+FROM made;
 
 -- name: EnsureList :one
 INSERT INTO lists (chapter_no, id, basis, epoch, version)
@@ -73,7 +83,8 @@ SELECT l.list_no, l.id FROM lists l JOIN chapters c USING (chapter_no) WHERE c.i
 SELECT l.* FROM lists l JOIN chapters c USING (chapter_no) WHERE c.id = @chapter AND l.id = @id;
 
 -- name: SetListVersion :exec
-UPDATE lists SET epoch = @epoch, version = @version WHERE list_no = @list_no;
+UPDATE lists SET epoch = @epoch, version = @version, change_time = coalesce(sqlc.narg(change_time), change_time)
+WHERE list_no = @list_no;
 
 -- Returns how many of the tokens are new to the basis: on this list, and on none of the others before. In key order, which
 -- is half the price of random order.

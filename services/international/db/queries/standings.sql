@@ -24,11 +24,14 @@ WHERE c.id = @chapter;
 -- name: LockStanding :one
 SELECT s.* FROM standings s JOIN chapters c USING (chapter_no) WHERE c.id = @chapter FOR UPDATE OF s;
 
+-- at_least is a revision that is known to be in force, whatever this process's clock says.
 -- name: StandingsForUpdate :many
 SELECT sqlc.embed(s), c.id AS chapter_id, c.site_no, sqlc.embed(p)
 FROM standings s
 JOIN chapters c USING (chapter_no)
-JOIN policies p ON p.revision = (SELECT max(revision) FROM policies WHERE effective_time <= @now::timestamptz OR revision = 1)
+JOIN policies p ON p.revision = (
+    SELECT max(revision) FROM policies WHERE withdraw_time IS NULL AND (effective_time <= @now::timestamptz OR revision <= @at_least::integer)
+)
 WHERE s.chapter_no = ANY(@chapter_nos::bigint[])
 ORDER BY s.chapter_no
 FOR UPDATE OF s;
@@ -76,24 +79,32 @@ FROM unnest(@tokens::bytea[]) AS given (token)
 JOIN address_tokens t USING (token)
 JOIN address_tokens sibling USING (member_no);
 
+-- Moves standings and keeps what they are now, with one statement.
 -- name: MoveStandings :exec
-UPDATE standings s
-SET membership_total = n.membership_total, membership_international = n.membership_international,
-    mailing_total = n.mailing_total, mailing_international = n.mailing_international,
-    eligible = n.eligible, policy_revision = @policy_revision, register_position = coalesce((SELECT nextval('register_position') WHERE @by_register::boolean), s.register_position),
-    version = s.version + 1, update_time = @now::timestamptz
-FROM (
-    SELECT unnest(@chapter_nos::bigint[]) AS chapter_no,
-           unnest(@membership_totals::integer[]) AS membership_total,
-           unnest(@membership_internationals::integer[]) AS membership_international,
-           unnest(@mailing_totals::integer[]) AS mailing_total,
-           unnest(@mailing_internationals::integer[]) AS mailing_international,
-           unnest(@eligibles::boolean[]) AS eligible
-) AS n
-WHERE s.chapter_no = n.chapter_no;
-
--- name: PolicyInForce :one
-SELECT * FROM policies WHERE effective_time <= @now::timestamptz OR revision = 1 ORDER BY revision DESC LIMIT 1;
+WITH moved AS (
+    UPDATE standings s
+    SET membership_total = n.membership_total, membership_international = n.membership_international,
+        mailing_total = n.mailing_total, mailing_international = n.mailing_international,
+        eligible = n.eligible, policy_revision = @policy_revision,
+        register_position = coalesce((SELECT nextval('register_position') WHERE @cause::smallint = 3), s.register_position),
+        version = s.version + 1, update_time = greatest(s.update_time, @now::timestamptz)
+    FROM (
+        SELECT unnest(@chapter_nos::bigint[]) AS chapter_no,
+               unnest(@membership_totals::integer[]) AS membership_total,
+               unnest(@membership_internationals::integer[]) AS membership_international,
+               unnest(@mailing_totals::integer[]) AS mailing_total,
+               unnest(@mailing_internationals::integer[]) AS mailing_international,
+               unnest(@eligibles::boolean[]) AS eligible
+    ) AS n
+    WHERE s.chapter_no = n.chapter_no
+    RETURNING s.*
+)
+INSERT INTO standing_history (chapter_no, change_time, epoch, version, membership_total, membership_international, mailing_total,
+    mailing_international, policy_revision, cause, eligible, register_position, list_no, list_epoch, list_version)
+SELECT chapter_no, update_time, epoch, version, membership_total, membership_international, mailing_total,
+    mailing_international, policy_revision, @cause::smallint, eligible, register_position,
+    sqlc.narg(list_no)::bigint, sqlc.narg(list_epoch)::bigint, sqlc.narg(list_version)::bigint
+FROM moved;
 
 -- Every standing, and beside it what its lists hold now.
 -- name: RecountStandings :many
@@ -128,9 +139,6 @@ INSERT INTO preview_audit (subject, list, tokens, create_time) VALUES (@subject,
 
 -- name: PrunePreviewAudit :exec
 DELETE FROM preview_audit WHERE create_time < @before;
-
--- name: Policies :many
-SELECT * FROM policies ORDER BY revision;
 
 -- What a plan for a list would do to the people on its basis. Tokens that no member has are counted straight from the
 -- plan, which adds only what the list lacks and removes only what it has; members are counted with all their tokens, as

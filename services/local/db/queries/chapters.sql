@@ -37,6 +37,8 @@ RETURNING *;
 -- The chapter's version moves with its region alone: who reads it sees nothing of the placement's.
 UPDATE chapters
 SET region = @region, placement_epoch = @epoch, placement_number = @number,
+    left_region = CASE WHEN region <> @region THEN region ELSE left_region END,
+    left_time = CASE WHEN region <> @region THEN @since::timestamptz ELSE left_time END,
     version = version + (region <> @region)::int,
     update_time = CASE WHEN region <> @region THEN @now::timestamptz ELSE update_time END
 WHERE id = @id

@@ -36,10 +36,21 @@ WHERE c.tokens && @tokens::bytea[] AND u.token = ANY(@tokens);
 DELETE FROM consents c USING lists l WHERE c.list_no = l.list_no AND c.token = ANY(@tokens::bytea[]);
 
 -- name: EraseMailsOf :execrows
+WITH waiting AS (
+    DELETE FROM mail_queue q WHERE q.token = ANY(@tokens::bytea[]) AND q.kind = 1
+)
 DELETE FROM mails m USING lists l WHERE m.list_no = l.list_no AND m.token = ANY(@tokens::bytea[]) AND m.kind = 1;
 
--- name: Raisers :many
-SELECT DISTINCT raiser FROM concerns;
+-- name: Subjects :many
+-- Everybody who is known by the name for signing in.
+SELECT raiser FROM concerns
+UNION SELECT subject FROM officers WHERE subject <> '';
+
+-- name: OfficersOfPerson :many
+-- The offices of a person, by the addresses or by the name for signing in, in the order in which chapters are locked.
+SELECT * FROM officers
+WHERE mail_token <> '' AND mail_token = ANY(@tokens::bytea[]) OR @subject::text <> '' AND subject = @subject
+ORDER BY chapter_id, id;
 
 -- name: EraseRaiser :execrows
 UPDATE concerns SET raiser = @nobody WHERE raiser = @raiser;

@@ -79,3 +79,22 @@ LIMIT @size;
 -- name: BeginListEpoch :many
 UPDATE lists SET epoch = @epoch, version = version + 1, changes_floor = version + 1
 RETURNING *;
+
+-- name: ListsOfChapter :many
+SELECT * FROM lists WHERE chapter_id = @chapter_id AND NOT deleted ORDER BY id;
+
+-- name: SourcesOfLists :many
+-- How many SUBSCRIBED entries each source claims, and of how many it is the only one that does.
+SELECT e.list_no, claim.source::text AS source, count(*)::integer AS entries,
+       (count(*) FILTER (WHERE cardinality(e.sources) = 1))::integer AS alone
+FROM entries e
+CROSS JOIN LATERAL unnest(e.sources) AS claim (source)
+WHERE e.list_no = ANY (@list_nos::bigint[]) AND e.state = 1
+GROUP BY 1, 2
+ORDER BY 1, 2;
+
+-- name: SeverallyClaimed :many
+SELECT e.list_no, count(*)::integer AS entries
+FROM entries e
+WHERE e.list_no = ANY (@list_nos::bigint[]) AND e.state = 1 AND cardinality(e.sources) > 1
+GROUP BY 1;

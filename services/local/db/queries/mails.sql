@@ -1,40 +1,52 @@
 -- name: QueueMail :execrows
 -- One open mail of a kind for an entry.
-INSERT INTO mails (id, list_no, token, kind, state, due_time, create_time)
-VALUES (gen_random_uuid(), @list_no, @token, @kind, 'QUEUED', @now, @now)
-ON CONFLICT DO NOTHING;
+WITH queued AS (
+    INSERT INTO mail_queue (mail_no, kind, due_time, domain, list_no, token)
+    VALUES (nextval(pg_get_serial_sequence('mails', 'mail_no')), @kind, @now, '', @list_no, @token)
+    ON CONFLICT DO NOTHING
+    RETURNING *
+)
+INSERT INTO mails (mail_no, id, list_no, token, kind, state, create_time)
+SELECT mail_no, gen_random_uuid(), list_no, token, kind, 'QUEUED', due_time FROM queued;
 
 -- name: QueueConfirmations :execrows
 -- For everybody whom a sync has added as PENDING.
-INSERT INTO mails (id, list_no, token, kind, state, due_time, create_time)
-SELECT gen_random_uuid(), @list_no, unnest(tokens), 1, 'QUEUED', @now, @now
-FROM sync_changes
-WHERE sync_no = @sync_no AND kind = 1 AND state = 2
-ON CONFLICT DO NOTHING;
+WITH queued AS (
+    INSERT INTO mail_queue (mail_no, kind, due_time, domain, list_no, token)
+    SELECT nextval(pg_get_serial_sequence('mails', 'mail_no')), 1, @now, '', @list_no, added.token
+    FROM (SELECT unnest(tokens) AS token FROM sync_changes WHERE sync_no = @sync_no AND kind = 1 AND state = 2) added
+    ON CONFLICT DO NOTHING
+    RETURNING *
+)
+INSERT INTO mails (mail_no, id, list_no, token, kind, state, create_time)
+SELECT mail_no, gen_random_uuid(), list_no, token, kind, 'QUEUED', due_time FROM queued;
 
 -- name: MailedSince :one
 -- Whether the entry was or will be mailed, apart from mails that could not be sent.
 SELECT EXISTS (
     SELECT FROM mails
-    WHERE list_no = @list_no AND token = @token AND kind = @kind AND create_time > @since AND state NOT IN ('FAILED', 'CANCELLED')
+    WHERE list_no = @list_no AND token = @token AND kind = 1 AND create_time > @since AND state NOT IN ('FAILED', 'CANCELLED')
 );
 
 -- name: TakeMails :many
 -- Takes mails that are due, in their order and from a point on, without those of domains that have had enough for now.
 -- Whoever takes them sends them or gives them back. The point is where the last look ended: the index before it is full of
--- mails that are taken, and as long as any transaction is open that may see them as they were, none of it is skipped.
+-- mails that are gone, and as long as any transaction is open that may see them as they were, none of it is skipped.
 WITH due AS (
-    SELECT d.mail_no FROM mails d
-    WHERE d.state = 'QUEUED' AND d.due_time <= @due::timestamptz
+    SELECT d.mail_no FROM mail_queue d
+    WHERE d.owner = 0 AND d.due_time <= @due::timestamptz
       AND (d.kind, d.due_time, d.mail_no) > (@after_kind::smallint, @after_due::timestamptz, @after_no::bigint) AND NOT d.domain = ANY (@without::text[])
     ORDER BY d.kind, d.due_time, d.mail_no
     LIMIT @size
     FOR NO KEY UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE mail_queue q SET owner = @owner
+    FROM due
+    WHERE q.mail_no = due.mail_no
+    RETURNING q.mail_no, q.kind, q.due_time, q.domain, q.list_no, q.token, q.mailing_no
 )
-UPDATE mails m SET state = 'SENDING', owner = @owner, take_time = @due
-FROM due
-WHERE m.mail_no = due.mail_no
-RETURNING m.mail_no, m.domain, m.kind, m.due_time;
+SELECT t.*, m.id, m.attempts, m.create_time, m.announcement_id
+FROM taken t JOIN mails m ON m.mail_no = t.mail_no;
 
 -- name: CommitSoon :exec
 -- This transaction need not wait for the disk.
@@ -46,51 +58,55 @@ SELECT set_config('synchronous_commit', 'off', true);
 SELECT set_config('plan_cache_mode', 'force_custom_plan', true);
 
 -- name: HandMails :many
--- Notes that mails are handed over, in the moment in which they are, and reads what they are about. Confirmations belong to
--- no mailing.
-WITH handed AS (
-    INSERT INTO mail_flights (mail_no, owner) SELECT unnest(@mail_nos::bigint[]), @owner::integer
-    ON CONFLICT (mail_no) DO UPDATE SET owner = excluded.owner, state = NULL
-), taken AS MATERIALIZED (
-    SELECT * FROM mails WHERE mails.mail_no = ANY (@mail_nos::bigint[])
+-- Notes that mails are handed over, in the moment in which they are, and what became of others, and reads whether they are
+-- still wanted. Confirmations and notices belong to no mailing. An officer who has another address by now, or wants no notices
+-- any more, is not there.
+WITH noted AS (
+    INSERT INTO mail_notes (owner, handed, sent, others) VALUES (@owner::integer, @handed::bigint[], @sent::bigint[], @others::jsonb)
 )
-SELECT m.mail_no, m.id, m.list_no, m.token, m.kind, m.attempts, m.create_time, m.mailing_no, m.announcement_id, l.deleted,
-       l.posting_address, coalesce(e.state, 0)::smallint AS entry_state, coalesce(e.address, '')::text AS address,
-       coalesce(e.display_name, '')::text AS display_name, coalesce(e.update_time, 'epoch')::timestamptz AS entry_time,
-       coalesce(g.state, '')::text AS mailing_state, coalesce(a.recalled, false)::boolean AS recalled
-FROM taken m
-JOIN lists l ON l.list_no = m.list_no
-LEFT JOIN entries e ON e.list_no = m.list_no AND e.token = m.token
-LEFT JOIN mailings g ON g.mailing_no = m.mailing_no
-LEFT JOIN announcements a ON a.id = m.announcement_id
-WHERE m.state = 'SENDING' AND m.owner = @owner::integer;
+SELECT q.mail_no, l.deleted, l.posting_address, coalesce(e.state, 0)::smallint AS entry_state, coalesce(o.mail_address, e.address, '')::text AS address,
+       coalesce(o.display_name, e.display_name, '')::text AS display_name, coalesce(e.update_time, 'epoch')::timestamptz AS entry_time,
+       coalesce(g.state, '')::text AS mailing_state, coalesce(a.recalled, false)::boolean AS recalled,
+       n.notice_id, (o.id IS NOT NULL)::boolean AS officer
+FROM mail_queue q
+JOIN lists l ON l.list_no = q.list_no
+LEFT JOIN entries e ON e.list_no = q.list_no AND e.token = q.token
+LEFT JOIN mailings g ON g.mailing_no = q.mailing_no
+LEFT JOIN announcements a ON a.id = g.announcement_id
+LEFT JOIN mails n ON q.kind = 0 AND n.mail_no = q.mail_no
+LEFT JOIN officers o ON o.id = n.officer_id AND o.mail_token = q.token AND NOT o.notices_muted AND o.bounce_time IS NULL
+WHERE q.mail_no = ANY (@handed::bigint[]) AND q.owner = @owner::integer;
 
--- name: NoteOutcomes :exec
--- Notes what became of mails, until EndMails writes it.
-UPDATE mail_flights f SET state = r.state, bounced = r.bounced, failure = r.failure, due_time = r.due_time
-FROM (
-    SELECT unnest(@mail_nos::bigint[]) AS mail_no, unnest(@states::text[]) AS state, unnest(@bounces::boolean[]) AS bounced,
-           unnest(@failures::text[]) AS failure, unnest(@due_times::timestamptz[]) AS due_time
-) r
-WHERE f.mail_no = r.mail_no AND f.mail_no = ANY (@mail_nos::bigint[]);
+-- name: NoteMails :exec
+-- Notes which mails are under way when what became of all others is written.
+WITH before AS (
+    DELETE FROM mail_notes n WHERE n.owner = @owner
+)
+INSERT INTO mail_notes (owner, handed, sent, others) VALUES (@owner, @handed::bigint[], '{}', '[]');
 
 -- name: EndMails :exec
--- Writes what became of mails, and moves the counts of their mailings. A QUEUED one is tried again at its due time, or was
--- given back without a try. Mails that somebody else has given up as UNCERTAIN meanwhile stay so. The mails are found by
--- their numbers: the index of those that are SENDING, small as it should be, is full of those that were (10 times slower).
+-- Writes what became of mails, and moves the counts of their mailings. One that has come back already is bounced, whatever
+-- the server had said. A QUEUED one is tried again at its due time, or was given back without a try. Mails that somebody else has given up as UNCERTAIN meanwhile stay so.
 WITH result AS (
     SELECT unnest(@mail_nos::bigint[]) AS mail_no, unnest(@owners::integer[]) AS owner, unnest(@states::text[]) AS state,
            unnest(@bounces::boolean[]) AS bounced, unnest(@failures::text[]) AS failure, unnest(@due_times::timestamptz[]) AS due_time,
            unnest(@tries::integer[]) AS tries
-), landed AS (
-    DELETE FROM mail_flights f WHERE f.mail_no = ANY (@mail_nos::bigint[])
+), gone AS (
+    DELETE FROM mail_queue q
+    WHERE (q.mail_no, q.owner) IN (SELECT r.mail_no, r.owner FROM result r WHERE r.state <> 'QUEUED')
+    RETURNING q.mail_no
+), back AS (
+    UPDATE mail_queue q SET owner = 0, due_time = r.due_time
+    FROM result r
+    WHERE q.mail_no = r.mail_no AND q.owner = r.owner AND r.state = 'QUEUED'
+    RETURNING q.mail_no
 ), ended AS (
     UPDATE mails m
-    SET state = r.state, bounced = r.bounced, failure = r.failure, attempts = m.attempts + r.tries,
-        due_time = CASE WHEN r.state = 'QUEUED' THEN r.due_time ELSE m.due_time END,
+    SET state = CASE WHEN m.bounced AND r.state IN ('SENT', 'UNCERTAIN') THEN 'FAILED' ELSE r.state END, bounced = m.bounced OR r.bounced,
+        failure = CASE WHEN m.bounced AND r.state IN ('SENT', 'UNCERTAIN') THEN m.failure ELSE r.failure END, attempts = m.attempts + r.tries,
         end_time = CASE WHEN r.state = 'QUEUED' THEN NULL ELSE @now::timestamptz END
     FROM result r
-    WHERE m.mail_no = r.mail_no AND m.owner + 0 = r.owner AND m.state || '' = 'SENDING'
+    WHERE m.mail_no = r.mail_no AND r.mail_no IN (SELECT mail_no FROM gone UNION ALL SELECT mail_no FROM back) AND (r.tries > 0 OR r.state <> 'QUEUED')
     RETURNING m.mailing_no, m.state, m.bounced
 ), counted AS (
     SELECT mailing_no, count(*) AS gone, count(*) FILTER (WHERE state = 'SENT') AS sent,
@@ -110,27 +126,23 @@ FROM counted c
 WHERE g.mailing_no = c.mailing_no;
 
 -- name: TakenOwners :many
--- Who has taken mails and not said what became of them.
-SELECT DISTINCT owner FROM mails WHERE state = 'SENDING' AND owner <> @owner;
+-- Who else has left notes, or everywhere: has taken mails.
+SELECT n.owner FROM mail_notes n WHERE n.owner <> @owner
+UNION
+SELECT q.owner FROM mail_queue q WHERE @everywhere::boolean AND q.owner <> 0 AND q.owner <> @owner;
 
 -- name: OwnerGone :one
 -- Whether nobody lives who took mails under this number. The lock is let go with the transaction.
 SELECT pg_try_advisory_xact_lock(@class::integer, @owner::integer);
 
--- name: Forsaken :many
--- What is known of the mails of somebody who is gone. Those in the air may have arrived. Those that were not handed over
--- are as they were; but after a crash of the database nobody knows which these are.
-SELECT m.mail_no,
-       (CASE WHEN f.state IS NOT NULL THEN f.state WHEN f.mail_no IS NOT NULL OR alive.owner IS NULL THEN 'UNCERTAIN' ELSE 'QUEUED' END)::text AS state,
-       coalesce(f.bounced, false)::boolean AS bounced, coalesce(f.failure, '')::text AS failure,
-       coalesce(f.due_time, m.due_time)::timestamptz AS due_time, (f.mail_no IS NOT NULL)::boolean AS handed
-FROM mails m
-LEFT JOIN mail_flights f ON f.mail_no = m.mail_no
-LEFT JOIN mail_flights alive ON alive.mail_no = -(sqlc.arg(owner)::integer)
-WHERE m.state = 'SENDING' AND m.owner = @owner;
+-- name: TakenMails :many
+SELECT mail_no, due_time FROM mail_queue WHERE owner = @owner;
+
+-- name: MailNotes :many
+SELECT handed, sent, others FROM mail_notes WHERE owner = @owner;
 
 -- name: ForgetOwner :exec
-DELETE FROM mail_flights WHERE owner = @owner;
+DELETE FROM mail_notes WHERE owner = @owner;
 
 -- name: NewOwner :one
 SELECT nextval('mail_owners')::integer;
@@ -138,9 +150,6 @@ SELECT nextval('mail_owners')::integer;
 -- name: BecomeOwner :exec
 -- Held as long as the connection lives.
 SELECT pg_advisory_lock(@class::integer, @owner::integer);
-
--- name: OwnerLives :exec
-INSERT INTO mail_flights (mail_no, owner) VALUES (-(sqlc.arg(owner)::integer), @owner);
 
 -- name: MailContext :one
 -- What a mail is about. The entry may be gone.
@@ -165,22 +174,33 @@ FOR NO KEY UPDATE OF g SKIP LOCKED;
 -- name: QueueMailing :execrows
 -- A mail for each person on the list who has none of the announcement yet, or has one that was cancelled: who left one
 -- list before its turn may still be on this one. The ID is made from what the mail is about.
-INSERT INTO mails (id, list_no, token, kind, state, due_time, create_time, mailing_no, announcement_id, domain)
-SELECT encode(substr(sha256(uuid_send(@announcement_id::uuid) || e.token), 1, 16), 'hex')::uuid, e.list_no, e.token, 2, 'QUEUED', @now, @now,
-       @mailing_no, @announcement_id, substring(e.address FROM '[^@]*$')
-FROM entries e
-WHERE e.list_no = @list_no AND e.state = 1
-ORDER BY e.token
-ON CONFLICT (announcement_id, token) WHERE announcement_id IS NOT NULL DO UPDATE
-SET state = 'QUEUED', list_no = excluded.list_no, mailing_no = excluded.mailing_no, due_time = excluded.due_time, attempts = 0, end_time = NULL
-WHERE mails.state = 'CANCELLED';
+WITH added AS (
+    INSERT INTO mails (id, list_no, token, kind, state, create_time, mailing_no, announcement_id, domain)
+    SELECT encode(substr(sha256(uuid_send(@announcement_id::uuid) || e.token), 1, 16), 'hex')::uuid, e.list_no, e.token, 2, 'QUEUED', @now::timestamptz,
+           @mailing_no, @announcement_id, substring(e.address FROM '[^@]*$')
+    FROM entries e
+    WHERE e.list_no = @list_no AND e.state = 1
+    ORDER BY e.token
+    ON CONFLICT (announcement_id, token) WHERE announcement_id IS NOT NULL DO UPDATE
+    SET state = 'QUEUED', list_no = excluded.list_no, mailing_no = excluded.mailing_no, domain = excluded.domain, attempts = 0, end_time = NULL,
+        bounced = false
+    WHERE mails.state = 'CANCELLED'
+    RETURNING *
+)
+INSERT INTO mail_queue (mail_no, kind, due_time, domain, list_no, token, mailing_no)
+SELECT mail_no, kind, @now, domain, list_no, token, mailing_no FROM added;
 
 -- name: QueuePosting :execrows
 -- One mail to the list's posting address, unless another list of the same address had it.
-INSERT INTO mails (id, list_no, token, kind, state, due_time, create_time, mailing_no, announcement_id, domain)
-VALUES (encode(substr(sha256(uuid_send(@announcement_id::uuid) || @token::bytea), 1, 16), 'hex')::uuid, @list_no, @token, 3, 'QUEUED', @now, @now,
-        @mailing_no, @announcement_id, @domain)
-ON CONFLICT DO NOTHING;
+WITH added AS (
+    INSERT INTO mails (id, list_no, token, kind, state, create_time, mailing_no, announcement_id, domain)
+    VALUES (encode(substr(sha256(uuid_send(@announcement_id::uuid) || @token::bytea), 1, 16), 'hex')::uuid, @list_no, @token, 3, 'QUEUED', @now,
+            @mailing_no, @announcement_id, @domain)
+    ON CONFLICT DO NOTHING
+    RETURNING *
+)
+INSERT INTO mail_queue (mail_no, kind, due_time, domain, list_no, token, mailing_no)
+SELECT mail_no, kind, create_time, domain, list_no, token, mailing_no FROM added;
 
 -- name: StartMailing :exec
 UPDATE mailings
@@ -193,11 +213,16 @@ UPDATE inbox_items SET state = 2, update_time = @now, untold = true
 WHERE announcement_id = @announcement_id AND chapter_id = @chapter_id;
 
 -- name: CancelQueued :exec
--- Mails of mailings that were cancelled.
-WITH ended AS (
-    UPDATE mails SET state = 'CANCELLED', end_time = @now::timestamptz
-    WHERE mails.state = 'QUEUED' AND mails.announcement_id = @announcement_id
-    RETURNING mailing_no
+-- Mails of mailings that were cancelled. Those that somebody has taken are cancelled by them.
+WITH gone AS (
+    DELETE FROM mail_queue q USING mails w
+    WHERE w.announcement_id = @announcement_id AND w.state = 'QUEUED' AND q.mail_no = w.mail_no AND q.owner = 0
+    RETURNING q.mail_no
+), ended AS (
+    UPDATE mails m SET state = 'CANCELLED', end_time = @now::timestamptz
+    FROM gone
+    WHERE m.mail_no = gone.mail_no
+    RETURNING m.mailing_no
 ), counted AS (
     SELECT mailing_no, count(*) AS gone FROM ended GROUP BY mailing_no
 )
@@ -225,11 +250,14 @@ LIMIT 1;
 
 -- name: MoveMail :exec
 -- Gives a mail to another mailing, because the person has left the list of the one that it was for.
-WITH landed AS (
-    DELETE FROM mail_flights f WHERE f.mail_no = @mail_no
+WITH back AS (
+    UPDATE mail_queue q SET owner = 0, list_no = @list_no, mailing_no = @to_mailing
+    WHERE q.mail_no = @mail_no AND q.owner = @owner
+    RETURNING q.mail_no
 ), moved AS (
-    UPDATE mails m SET list_no = @list_no, mailing_no = @to_mailing, state = 'QUEUED'
-    WHERE m.mail_no = @mail_no AND m.state = 'SENDING' AND m.owner = @owner
+    UPDATE mails m SET list_no = @list_no, mailing_no = @to_mailing
+    FROM back
+    WHERE m.mail_no = back.mail_no
     RETURNING m.mail_no
 )
 UPDATE mailings g
@@ -259,11 +287,18 @@ FROM gone
 WHERE g.mailing_no = gone.mailing_no;
 
 -- name: MailByID :one
-SELECT m.*, l.chapter_id FROM mails m JOIN lists l ON l.list_no = m.list_no WHERE m.id = @id ORDER BY m.mail_no DESC LIMIT 1;
+-- Locked: what became of it may be about to be written.
+SELECT m.*, l.chapter_id FROM mails m JOIN lists l ON l.list_no = m.list_no WHERE m.id = @id ORDER BY m.mail_no DESC LIMIT 1
+FOR NO KEY UPDATE OF m;
 
 -- name: BounceMail :exec
--- A mail that was taken, or may have been, came back.
-WITH old AS (
+-- A mail that was taken, or may have been, came back: of one that was answered a moment ago EndMails has not written yet
+-- what became of it, and will.
+WITH sending AS (
+    UPDATE mails s SET bounced = true, failure = @failure
+    FROM mail_queue q
+    WHERE s.mail_no = @mail_no AND q.mail_no = s.mail_no AND q.owner <> 0
+), old AS (
     SELECT o.mail_no, o.state, o.mailing_no FROM mails o WHERE o.mail_no = @mail_no AND o.state IN ('SENT', 'UNCERTAIN') FOR NO KEY UPDATE
 ), ended AS (
     UPDATE mails m SET state = 'FAILED', bounced = true, failure = @failure
@@ -278,10 +313,13 @@ WHERE g.mailing_no = e.mailing_no;
 
 -- name: EraseMails :exec
 -- Of announcements it stays known by token alone who had them, so that nobody who is on another list gets a second copy.
-DELETE FROM mails WHERE list_no = @list_no AND token = @token AND kind = 1;
+WITH gone AS (
+    DELETE FROM mail_queue q WHERE q.list_no = @list_no AND q.token = @token AND q.kind = 1
+)
+DELETE FROM mails m WHERE m.list_no = @list_no AND m.token = @token AND m.kind = 1;
 
 -- name: PruneMails :execrows
-DELETE FROM mails WHERE end_time < @before::timestamptz;
+DELETE FROM mails m WHERE m.create_time < @before::timestamptz AND NOT EXISTS (SELECT FROM mail_queue q WHERE q.mail_no = m.mail_no);
 
 -- name: CancelMailing :exec
 UPDATE mailings SET state = 'CANCELLED', end_time = @now::timestamptz WHERE mailing_no = @mailing_no;
@@ -291,10 +329,13 @@ UPDATE mailings SET state = 'CANCELLED', end_time = @now::timestamptz WHERE mail
 WITH cancelled AS (
     UPDATE mailings SET state = 'CANCELLED', end_time = @now::timestamptz, moved = true
     WHERE state = 'SCHEDULED' AND due_time <= @now
+), gone AS (
+    DELETE FROM mail_queue WHERE kind <> 1 RETURNING mail_no
 ), ended AS (
-    UPDATE mails SET state = 'UNCERTAIN', failure = 'the database was restored from a backup', end_time = @now
-    WHERE state IN ('QUEUED', 'SENDING') AND kind <> 1
-    RETURNING mailing_no
+    UPDATE mails m SET state = 'UNCERTAIN', failure = 'the database was restored from a backup', end_time = @now
+    FROM gone
+    WHERE m.mail_no = gone.mail_no
+    RETURNING m.mailing_no
 ), counted AS (
     SELECT mailing_no, count(*) AS gone FROM ended GROUP BY mailing_no
 )

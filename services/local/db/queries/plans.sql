@@ -148,3 +148,16 @@ SELECT kind, page, tokens FROM sync_changes
 WHERE sync_no = @sync_no AND kind IN (1, 3) AND state = 1 AND (kind, page) > (@kind::smallint, @page::integer)
 ORDER BY kind, page
 LIMIT @size;
+
+-- name: AddedFromNewDomain :one
+-- How many additions of a plan that begin to count come from the one mail domain that brings the most of them and that has
+-- nobody on the list, whatever the state; 0 for fewer than @least. To be asked before the plan is applied.
+WITH domains AS (
+    SELECT split_part(a, '@', -1) AS domain, count(*) AS additions
+    FROM sync_changes c, unnest(c.addresses) AS a
+    WHERE c.sync_no = @sync_no AND c.kind = 1 AND c.state = 1
+    GROUP BY 1
+    HAVING count(*) >= @least::integer
+)
+SELECT coalesce(max(d.additions), 0)::integer AS additions FROM domains d
+WHERE NOT EXISTS (SELECT FROM entries e WHERE e.list_no = @list_no AND split_part(e.address, '@', -1) = d.domain);

@@ -144,6 +144,9 @@ GROUP BY root.id;
 -- name: FirstDueCases :many
 SELECT c.* FROM cases c
 WHERE c.region_id = @region_id AND c.state = 'OPEN'
+  AND (@snoozed::boolean OR NOT EXISTS (
+      SELECT FROM digest_snoozes s
+      WHERE s.subject = @subject AND s.region_id = @region_id AND s.item = 'concern-' || split_part(c.name, '/', 4) AND s.until_time > @now))
 ORDER BY c.due_time, c.name
 LIMIT @size;
 

@@ -1,8 +1,8 @@
 -- name: InsertCoordinator :one
 INSERT INTO coordinators (id, region_id, subject, display_name, role, term_start_time, term_end_time, away_start_time,
-                          away_end_time, substitute_id, version, create_time, update_time)
+                          away_end_time, substitute_id, mail_address, digest_due_time, version, create_time, update_time)
 VALUES (@id, @region_id, @subject, @display_name, @role, @term_start_time, @term_end_time, @away_start_time,
-        @away_end_time, @substitute_id, 1, @now, @now)
+        @away_end_time, @substitute_id, @mail_address, @digest_due_time, 1, @now, @now)
 RETURNING *;
 
 -- name: Coordinator :one
@@ -33,7 +33,7 @@ LIMIT @size;
 UPDATE coordinators
 SET subject = @subject, display_name = @display_name, role = @role, term_start_time = @term_start_time,
     term_end_time = @term_end_time, away_start_time = @away_start_time, away_end_time = @away_end_time,
-    substitute_id = @substitute_id, version = version + 1, update_time = @now
+    substitute_id = @substitute_id, mail_address = @mail_address, version = version + 1, update_time = @now
 WHERE id = @id;
 
 -- name: DeleteCoordinator :exec
@@ -65,3 +65,32 @@ LEFT JOIN coordinators s ON s.id = c.substitute_id
 WHERE c.id = ANY(@ids::uuid[])
   AND c.term_start_time <= @now AND (c.term_end_time IS NULL OR c.term_end_time > @now)
 ORDER BY c.id;
+
+-- name: PeopleInTerm :many
+-- All who are in their term, by region.
+SELECT sqlc.embed(c), s.region_id AS substitute_region
+FROM coordinators c
+LEFT JOIN coordinators s ON s.id = c.substitute_id
+WHERE c.term_start_time <= @now AND (c.term_end_time IS NULL OR c.term_end_time > @now)
+ORDER BY c.region_id, c.id;
+
+-- name: OpenRegions :many
+-- Those above come before those below.
+SELECT id, display_name, path FROM regions WHERE close_time IS NULL ORDER BY cardinality(path), id;
+
+-- name: BeginDigests :exec
+-- Those who were appointed before there were digests get their first one when the next is due.
+UPDATE coordinators SET digest_due_time = @due_time WHERE digest_due_time IS NULL;
+
+-- name: PutOffDigests :exec
+UPDATE coordinators SET digest_due_time = @due_time;
+
+-- name: DueDigestsForUpdate :many
+SELECT * FROM coordinators
+WHERE digest_due_time <= @now
+ORDER BY digest_due_time, id
+LIMIT @size
+FOR NO KEY UPDATE SKIP LOCKED;
+
+-- name: SetDigestDue :exec
+UPDATE coordinators SET digest_due_time = @due_time WHERE id = ANY(@ids::uuid[]);

@@ -20,10 +20,14 @@ UPDATE erasures SET epoch = @epoch, version = 1 RETURNING *;
 SELECT subject FROM coordinators
 UNION SELECT actor FROM region_history
 UNION SELECT proposer FROM transfers
-UNION SELECT decider FROM transfers;
+UNION SELECT decider FROM transfers
+UNION SELECT subject FROM digest_snoozes;
 
 -- name: EraseCoordinator :execrows
 DELETE FROM coordinators WHERE subject = @subject;
+
+-- name: EraseSnoozes :execrows
+DELETE FROM digest_snoozes WHERE subject = @subject;
 
 -- name: EraseActor :execrows
 UPDATE region_history SET actor = @nobody WHERE actor = @subject;
