@@ -34,9 +34,9 @@ func BenchmarkScale(b *testing.B) {
 		b.Skip("set CHAPTERHOUSE_SCALE to a number of members, or run `make bench-scale`")
 	}
 	small, large := scaleWorld(b), scaleWorld(b)
-	small.federation(b, 1000)
+	small.populate(b, 1000)
 	start := time.Now()
-	large.federation(b, members)
+	large.populate(b, members)
 	b.ReportMetric(time.Since(start).Seconds(), "load-s")
 	for b.Loop() {
 		compareChanges(b, small, large, members)
@@ -67,11 +67,11 @@ func scaleWorld(b *testing.B) *world {
 	return w
 }
 
-// federation writes members and a fiftieth as many chapters, of which the smallest have a tenth of the mean and the
+// populate writes members and a fiftieth as many chapters, of which the smallest have a tenth of the mean and the
 // largest a hundred times as much. A member has one address, on the members list and the mailing list of the home chapter
 // and on the mailing list of another; strangers make it five entries a member. Between all and half of a chapter's people
 // are members. Every second chapter that is eligible has a charter.
-func (w *world) federation(b *testing.B, members int) {
+func (w *world) populate(b *testing.B, members int) {
 	b.Helper()
 	chapters := members / 50
 	site := w.service.sites[0].no

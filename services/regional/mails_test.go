@@ -60,13 +60,14 @@ func (w *world) passTo(at time.Time) {
 func (w *world) settled() {
 	w.t.Helper()
 	testkit.Eventually(w.t, patience, func() (bool, string) {
-		var digests, reminders, notes, mails int
+		var moves, digests, reminders, notes, mails int
 		err := w.pool.QueryRow(w.t.Context(), `
-SELECT (SELECT count(*) FROM coordinators WHERE digest_due_time <= $1),
+SELECT (SELECT count(*) FROM relays WHERE due_time <= $1),
+       (SELECT count(*) FROM coordinators WHERE digest_due_time <= $1),
        (SELECT count(*) FROM relays WHERE state = 'WAITING' AND remind_time <= $1 AND deadline_time > $1 AND (reminded_time IS NULL OR reminded_time < remind_time)),
        (SELECT count(*) FROM relays WHERE inform),
-       (SELECT count(*) FROM mails WHERE state = 'SENDING' OR state = 'QUEUED' AND due_time <= $1)`, w.clock.Now()).Scan(&digests, &reminders, &notes, &mails)
-		return err == nil && digests+reminders+notes+mails == 0, fmt.Sprint(digests, reminders, notes, mails, err)
+       (SELECT count(*) FROM mails WHERE state = 'SENDING' OR state = 'QUEUED' AND due_time <= $1)`, w.clock.Now()).Scan(&moves, &digests, &reminders, &notes, &mails)
+		return err == nil && moves+digests+reminders+notes+mails == 0, fmt.Sprint(moves, digests, reminders, notes, mails, err)
 	})
 }
 
