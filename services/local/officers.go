@@ -236,10 +236,9 @@ func (s *Service) removeOfficers(ctx context.Context, tx pgx.Tx, rows ...db.Offi
 	var ids []uuid.UUID
 	for _, row := range rows {
 		ids = append(ids, row.ID)
-		if row.MailAddress != "" { // it stands in the answer to whoever appointed them today
-			if err := rpc.ForgetAnswers(ctx, tx, row.MailAddress); err != nil {
-				return err
-			}
+		// They stand in the answer to whoever appointed them today.
+		if err := rpc.ForgetAnswers(ctx, tx, officerName(row.ChapterID, row.ID)); err != nil {
+			return err
 		}
 	}
 	if err := db.New(tx).DeleteOfficers(ctx, ids); err != nil {
