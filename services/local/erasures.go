@@ -143,7 +143,7 @@ func (s *Service) eraseSubject(ctx context.Context, tx pgx.Tx, order *eventv1.Me
 // confirmErasure keeps that a person was forgotten, and says so. Every time: after a restore the confirmation is new.
 func confirmErasure(ctx context.Context, tx pgx.Tx, site string, order *eventv1.MemberErased, erased int32, now time.Time) error {
 	row, err := db.New(tx).ConfirmErasure(ctx, db.ConfirmErasureParams{
-		ID: erasure.IDOf(order.GetErasure()), Member: order.GetMember(), Erased: erased, Epoch: now.UnixMicro(), Now: now,
+		ID: erasure.IDOf(order.GetErasure()), Member: order.GetMember(), Erased: erased, Now: now,
 	})
 	if err != nil {
 		return fmt.Errorf("confirm %s: %w", order.GetErasure(), err)

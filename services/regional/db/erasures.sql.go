@@ -42,7 +42,8 @@ func (q *Queries) BeginErasureEpoch(ctx context.Context, epoch int64) ([]Erasure
 }
 
 const confirmErasure = `-- name: ConfirmErasure :one
-INSERT INTO erasures (id, member, erased, epoch, version, confirm_time) VALUES ($1, $2, $3, $4, 1, $5)
+INSERT INTO erasures (id, member, erased, epoch, version, confirm_time)
+VALUES ($1, $2, $3, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, 1, $4)
 ON CONFLICT (id) DO UPDATE SET erased = greatest(erasures.erased, excluded.erased), version = erasures.version + 1, confirm_time = excluded.confirm_time
 RETURNING id, member, erased, epoch, version, confirm_time
 `
@@ -51,16 +52,16 @@ type ConfirmErasureParams struct {
 	ID     string
 	Member string
 	Erased int32
-	Epoch  int64
 	Now    time.Time
 }
 
+// The epoch is of the database's clock, which goes on whatever the database was set back to: what a restored one confirms is
+// newer than what it confirmed before.
 func (q *Queries) ConfirmErasure(ctx context.Context, arg ConfirmErasureParams) (Erasure, error) {
 	row := q.db.QueryRow(ctx, confirmErasure,
 		arg.ID,
 		arg.Member,
 		arg.Erased,
-		arg.Epoch,
 		arg.Now,
 	)
 	var i Erasure

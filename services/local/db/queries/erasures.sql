@@ -1,5 +1,8 @@
 -- name: ConfirmErasure :one
-INSERT INTO erasures (id, member, erased, epoch, version, confirm_time) VALUES (@id, @member, @erased, @epoch, 1, @now)
+-- The epoch is of the database's clock, which goes on whatever the database was set back to: what a restored one confirms is
+-- newer than what it confirmed before.
+INSERT INTO erasures (id, member, erased, epoch, version, confirm_time)
+VALUES (@id, @member, @erased, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, 1, @now)
 ON CONFLICT (id) DO UPDATE SET erased = greatest(erasures.erased, excluded.erased), version = erasures.version + 1, confirm_time = excluded.confirm_time
 RETURNING *;
 
