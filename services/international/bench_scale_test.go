@@ -16,10 +16,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
+	internationalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1"
 	"github.com/chapterhouse/chapterhouse/services/internal/bus"
 	"github.com/chapterhouse/chapterhouse/services/internal/testkit"
-
-	internationalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1"
 )
 
 // yearEnd is when the terms of every fifth member of a federation end.
@@ -136,7 +135,7 @@ func (w *world) populate(b *testing.B, members int) {
 // compareChanges times membership changes in both federations, in turn.
 func compareChanges(b *testing.B, small, large *world, members int) {
 	const warmUp, rounds = 100, 1000
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a benchmark's
+	random := rand.New(rand.NewPCG(1, 2))
 	var onSmall, onLarge []time.Duration
 	for i := range warmUp + rounds {
 		few, many := staying(random, 1000), staying(random, members)
@@ -172,7 +171,7 @@ func (w *world) measureYearEnd(b *testing.B, members int) {
 	ctx, stop := context.WithCancel(context.Background())
 	var beside sync.WaitGroup
 	for client := range 4 {
-		random := rand.New(rand.NewPCG(uint64(client), 3)) //nolint:gosec // a benchmark's
+		random := rand.New(rand.NewPCG(uint64(client), 3))
 		pace := rate.NewLimiter(25, 1)
 		beside.Go(func() {
 			for pace.Wait(ctx) == nil {

@@ -133,7 +133,7 @@ func (s *Service) lapse(ctx context.Context) (int, error) {
 func (s *Service) lapseBatches(ctx context.Context, batch func(ctx context.Context, tx pgx.Tx, size int32) (int, error)) (int, error) {
 	size := min(s.config.LapseBatch, 500)
 	for total := 0; ; {
-		start := time.Now()
+		start := time.Now() //nolint:forbidigo // how long it takes, not what time it is
 		n, err := postgres.InTx(ctx, s.pool, func(tx pgx.Tx) (int, error) { return batch(ctx, tx, size) })
 		total += n
 		if err != nil || n == 0 {
