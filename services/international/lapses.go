@@ -144,10 +144,11 @@ func (s *Service) lapseBatches(ctx context.Context, batch func(ctx context.Conte
 	}
 }
 
-// nextLapseBatch nears the size that takes lapseAim, by at most a factor of two at once.
+// nextLapseBatch nears the size that takes lapseAim, by at most a factor of two at once. Below a hundred it is not the size that
+// takes the time.
 func nextLapseBatch(size, most int32, took time.Duration) int32 {
 	near := float64(size) * float64(lapseAim) / float64(max(took, time.Millisecond))
-	near = max(min(near, 2*float64(size)), float64(size)/2, 1)
+	near = max(min(near, 2*float64(size)), float64(size)/2, 100)
 	return min(int32(near), most)
 }
 

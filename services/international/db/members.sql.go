@@ -379,7 +379,7 @@ func (q *Queries) InsertMember(ctx context.Context, arg InsertMemberParams) (Mem
 const LapsingMembers = `-- name: LapsingMembers :many
 SELECT member_no, (state = 'ACTIVE' AND seat_end IS NULL)::boolean AS counted FROM members
 WHERE own_state = 'ACTIVE' AND term_end <= $1::timestamptz
-ORDER BY member_no
+ORDER BY term_end, member_no
 LIMIT $2
 FOR UPDATE
 `

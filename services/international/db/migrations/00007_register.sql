@@ -31,7 +31,7 @@ ALTER TABLE members
             ELSE seat_end
         END) STORED;
 -- What the nightly lapses look for: a term runs on beneath a suspension.
-CREATE INDEX members_running ON members (term_end) WHERE own_state = 'ACTIVE';
+CREATE INDEX members_running ON members (term_end, member_no) WHERE own_state = 'ACTIVE';
 CREATE INDEX members_named ON members USING gin (to_tsvector('simple', display_name)) WHERE display_name <> '';
 CREATE INDEX members_merged ON members (merged_into) WHERE merged_into IS NOT NULL;
 

@@ -59,7 +59,7 @@ RETURNING *;
 -- name: LapsingMembers :many
 SELECT member_no, (state = 'ACTIVE' AND seat_end IS NULL)::boolean AS counted FROM members
 WHERE own_state = 'ACTIVE' AND term_end <= @now::timestamptz
-ORDER BY member_no
+ORDER BY term_end, member_no
 LIMIT @size
 FOR UPDATE;
 
