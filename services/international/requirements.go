@@ -1,12 +1,15 @@
 package international
 
 import (
+	"context"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 
+	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
 	internationalv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/international/v1"
+	"github.com/chapterhouse/chapterhouse/services/internal/rpc"
 	"github.com/chapterhouse/chapterhouse/services/international/db"
 )
 
@@ -25,7 +28,11 @@ type demands struct {
 
 // requirements are all that the policy asks for.
 func (d demands) requirements() []*internationalv1.CharterRequirement {
-	all := d.figures()
+	return append(d.figures(), d.beside()...)
+}
+
+// beside is what is asked for beside the figures.
+func (d demands) beside() (all []*internationalv1.CharterRequirement) {
 	if d.inForce.MinimumOfficers > 0 {
 		all = append(all, d.officersRequired())
 	}
@@ -109,6 +116,34 @@ func (d demands) activityRequired() *internationalv1.CharterRequirement {
 
 // activeSince is since when something must have changed.
 func (d demands) activeSince() time.Time { return d.now.AddDate(0, 0, -int(d.inForce.ActivityDays)) }
+
+// requireRest refuses a chapter that lacks what the policy asks for beside the figures.
+func (c *charterCase) requireRest(ctx context.Context) error {
+	if c.policy.MinimumOfficers == 0 && c.policy.ActivityDays == 0 {
+		return nil
+	}
+	q := db.New(c.tx)
+	chapter, err := q.ReadChapter(ctx, c.charter.ChapterID)
+	if err != nil {
+		return fmt.Errorf("read chapters/%s: %w", c.charter.ChapterID, err)
+	}
+	changed, err := activity(ctx, q, []int64{chapter.ChapterNo})
+	if err != nil {
+		return err
+	}
+	for _, r := range (demands{inForce: c.policy, officers: chapter.Officers, changed: changed[chapter.ChapterNo], now: c.now}).beside() {
+		if r.GetMet() {
+			continue
+		}
+		refusal := rpc.Precondition(errorv1.Reason_REASON_REQUIREMENT_MISSING, "chapters/%s lacks what the policy asks for: %s", c.charter.ChapterID, r.GetRemedy()).
+			With("requirement", r.GetRequirement()).With("want", r.GetWant()).With("remedy", r.GetRemedy())
+		if r.Have != nil {
+			refusal = refusal.With("have", r.GetHave())
+		}
+		return refusal
+	}
+	return nil
+}
 
 // dateOf is the day on which a time lies, in UTC.
 func dateOf(t time.Time) pgtype.Date { return pgtype.Date{Time: t.UTC(), Valid: true} }

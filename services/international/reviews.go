@@ -95,6 +95,11 @@ func (s *Service) ApproveCharter(ctx context.Context, req *internationalv1.Appro
 		if override == nil && !c.standing.GetEligible() {
 			return nil, notEligible(c.charter.ChapterID, c.standing)
 		}
+		if override == nil {
+			if err := c.requireRest(ctx); err != nil {
+				return nil, err
+			}
+		}
 		if override != nil {
 			if _, err := c.future(override.GetUntilTime(), "override.untilTime"); err != nil {
 				return nil, err

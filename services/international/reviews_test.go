@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	errorv1 "github.com/chapterhouse/chapterhouse/gen/chapterhouse/error/v1"
@@ -430,6 +431,34 @@ func (w *world) blockersAgree() {
 		if got := w.queue(req); !slices.Equal(got, want) {
 			w.t.Errorf("lacking %s: %d by the filter, %d as shown", name, len(got), len(want))
 		}
+	}
+}
+
+// TestApprovalAsksForMoreThanFigures approves a chapter that lacks an officer, then activity, then nothing.
+func TestApprovalAsksForMoreThanFigures(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.amend("minimum_officers = 2, activity_days = 30")
+	w.applicant("paris", "a", "b", "c", "d")
+	lacks := func(requirement internationalv1.CharterRequirement_Kind) {
+		t.Helper()
+		_, err := w.approve("paris", w.standing("paris").GetEtag())
+		refuses(t, err, errorv1.Reason_REASON_REQUIREMENT_MISSING)
+		if !strings.Contains(fmt.Sprint(status.Convert(err).Details()), requirement.String()) {
+			t.Errorf("lacking %s it said %v", requirement, status.Convert(err).Details())
+		}
+	}
+	lacks(internationalv1.CharterRequirement_MINIMUM_OFFICERS) // the site has not told of any
+	w.exec("UPDATE chapters SET officers = 1 WHERE id = 'paris'")
+	lacks(internationalv1.CharterRequirement_MINIMUM_OFFICERS)
+	w.exec("UPDATE chapters SET officers = 2 WHERE id = 'paris'")
+	w.clock.Advance(31 * day)
+	lacks(internationalv1.CharterRequirement_ACTIVITY)
+	w.must(w.list("paris", "members", []string{"f@example.org"}, nil))
+	charter, err := w.approve("paris", w.standing("paris").GetEtag())
+	w.must(err)
+	if charter.GetState() != internationalv1.Charter_CHARTERED {
+		t.Errorf("with all of it the charter is %s", charter.GetState())
 	}
 }
 

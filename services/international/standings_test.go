@@ -143,7 +143,7 @@ func TestLapseBatchesNearTheirAim(t *testing.T) {
 		{1000, lapseAim / 10, 2000}, // one quick batch may be chance
 		{1000, lapseAim * 10, 500},
 		{4000, lapseAim / 2, 5000}, // the configured most
-		{150, time.Hour, 100}, // it is not the size that takes so long
+		{150, time.Hour, 100},      // it is not the size that takes so long
 		{1, 0, 100},
 	} {
 		if got := nextLapseBatch(test.size, 5000, test.took); got != test.want {

@@ -185,6 +185,9 @@ const (
 	Reason_REASON_DEADLINE_INVALID Reason = 167
 	// The policy asks for the approval of two people, and the caller has given the first; metadata `subject`.
 	Reason_REASON_SAME_APPROVER Reason = 168
+	// The policy asks for something beside the figures, officers or activity, which the chapter lacks; metadata `requirement`,
+	// `have`, `want`, `remedy`.
+	Reason_REASON_REQUIREMENT_MISSING Reason = 169
 	// There is no record of that time; metadata `earliest` says from when on there is.
 	Reason_REASON_BEFORE_RECORDS Reason = 185
 	// A later revision of the policy is scheduled, and would be passed over; metadata `revision`, `effectiveTime`. Remedy:
@@ -298,6 +301,7 @@ var (
 		166: "REASON_NOT_PROTECTED",
 		167: "REASON_DEADLINE_INVALID",
 		168: "REASON_SAME_APPROVER",
+		169: "REASON_REQUIREMENT_MISSING",
 		185: "REASON_BEFORE_RECORDS",
 		186: "REASON_POLICY_SCHEDULED",
 		187: "REASON_POLICY_UNCHANGED",
@@ -392,6 +396,7 @@ var (
 		"REASON_NOT_PROTECTED":               166,
 		"REASON_DEADLINE_INVALID":            167,
 		"REASON_SAME_APPROVER":               168,
+		"REASON_REQUIREMENT_MISSING":         169,
 		"REASON_BEFORE_RECORDS":              185,
 		"REASON_POLICY_SCHEDULED":            186,
 		"REASON_POLICY_UNCHANGED":            187,
@@ -461,7 +466,7 @@ var File_chapterhouse_error_v1_error_proto protoreflect.FileDescriptor
 
 const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\xf1\x14\n" +
+	"!chapterhouse/error/v1/error.proto\x12\x15chapterhouse.error.v1\x1a google/protobuf/descriptor.proto*\x92\x15\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_UNAUTHENTICATED\x10\x01\x12\x1c\n" +
@@ -540,7 +545,8 @@ const file_chapterhouse_error_v1_error_proto_rawDesc = "" +
 	"\x12REASON_NO_RENEWALS\x10\xa5\x01\x12\x19\n" +
 	"\x14REASON_NOT_PROTECTED\x10\xa6\x01\x12\x1c\n" +
 	"\x17REASON_DEADLINE_INVALID\x10\xa7\x01\x12\x19\n" +
-	"\x14REASON_SAME_APPROVER\x10\xa8\x01\x12\x1a\n" +
+	"\x14REASON_SAME_APPROVER\x10\xa8\x01\x12\x1f\n" +
+	"\x1aREASON_REQUIREMENT_MISSING\x10\xa9\x01\x12\x1a\n" +
 	"\x15REASON_BEFORE_RECORDS\x10\xb9\x01\x12\x1c\n" +
 	"\x17REASON_POLICY_SCHEDULED\x10\xba\x01\x12\x1c\n" +
 	"\x17REASON_POLICY_UNCHANGED\x10\xbb\x01\x12!\n" +

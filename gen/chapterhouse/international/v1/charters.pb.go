@@ -5656,7 +5656,7 @@ const file_chapterhouse_international_v1_charters_proto_rawDesc = "" +
 	"\bstanding\x18\a \x01(\v2'.chapterhouse.international.v1.StandingR\bstanding\x12'\n" +
 	"\x0fpolicy_revision\x18\b \x01(\tR\x0epolicyRevision\x12\x1f\n" +
 	"\vnote_digest\x18\t \x01(\tR\n" +
-	"noteDigest2\x92,\n" +
+	"noteDigest2\x94,\n" +
 	"\x0eCharterService\x12\xb8\x01\n" +
 	"\rCreateCharter\x123.chapterhouse.international.v1.CreateCharterRequest\x1a&.chapterhouse.international.v1.Charter\"J\x8a\x97\"!\"\x0fcharter.chapter\n" +
 	"\x0echarters.apply\x92\x97\"\x04\x06HK\v\x82\xd3\xe4\x93\x02\x17:\acharter\"\f/v1/charters\x12\xa5\x01\n" +
@@ -5668,10 +5668,9 @@ const file_chapterhouse_international_v1_charters_proto_rawDesc = "" +
 	"\fClaimCharter\x122.chapterhouse.international.v1.ClaimCharterRequest\x1a&.chapterhouse.international.v1.Charter\"I\x8a\x97\"\x17\"\x04name\n" +
 	"\x0fcharters.review\x92\x97\"\x04HIJ\b\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/{name=charters/*}:claim\x12\xbb\x01\n" +
 	"\x0eReleaseCharter\x124.chapterhouse.international.v1.ReleaseCharterRequest\x1a&.chapterhouse.international.v1.Charter\"K\x8a\x97\"\x17\"\x04name\n" +
-	"\x0fcharters.review\x92\x97\"\x04HIJ\b\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/{name=charters/*}:release\x12\xc2\x01\n" +
-	"\x0eApproveCharter\x124.chapterhouse.international.v1.ApproveCharterRequest\x1a&.chapterhouse.international.v1.Charter\"R\x8a\x97\"\x18\"\x04name\n" +
-	"\x10charters.approve\x92\x97\"\n" +
-	"FG\xa7\x01\xa8\x01HIJ\b\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/{name=charters/*}:approve\x12\xbe\x01\n" +
+	"\x0fcharters.review\x92\x97\"\x04HIJ\b\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/{name=charters/*}:release\x12\xc4\x01\n" +
+	"\x0eApproveCharter\x124.chapterhouse.international.v1.ApproveCharterRequest\x1a&.chapterhouse.international.v1.Charter\"T\x8a\x97\"\x18\"\x04name\n" +
+	"\x10charters.approve\x92\x97\"\fF\xa9\x01G\xa7\x01\xa8\x01HIJ\b\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/{name=charters/*}:approve\x12\xbe\x01\n" +
 	"\x0eDeclineCharter\x124.chapterhouse.international.v1.DeclineCharterRequest\x1a&.chapterhouse.international.v1.Charter\"N\x8a\x97\"\x18\"\x04name\n" +
 	"\x10charters.decline\x92\x97\"\x06HIJ\b\xa7\x01\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/{name=charters/*}:decline\x12\xbe\x01\n" +
 	"\x0fWithdrawCharter\x125.chapterhouse.international.v1.WithdrawCharterRequest\x1a&.chapterhouse.international.v1.Charter\"L\x8a\x97\"\x19\"\x04name\n" +
