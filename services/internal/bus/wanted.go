@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/chapterhouse/chapterhouse/services/internal/postgres"
 )
@@ -49,17 +51,50 @@ func (c *Consumer) want(ctx context.Context, tx pgx.Tx, kind, aggregate string, 
 	return nil
 }
 
+// wantLockWait is how long wanting waits for an aggregate that somebody works on. It holds others meanwhile.
+const wantLockWait = "100ms"
+
 // wantAll wants many aggregates of one kind, unless they reach their versions by themselves. It
-// returns how many are behind.
+// returns how many are behind. Where an Apply takes long they are wanted one by one, without the one
+// that it works on: the next comparison looks at that again.
 func (c *Consumer) wantAll(ctx context.Context, kind string, wanted []AggregateVersion) (int, error) {
 	if len(wanted) == 0 {
 		return 0, nil
 	}
+	behind, err := c.wantTogether(ctx, kind, wanted)
+	if isLockTimeout(err) {
+		behind, err = 0, nil
+		for _, w := range wanted {
+			n, err := c.wantTogether(ctx, kind, []AggregateVersion{w})
+			if err != nil && !isLockTimeout(err) {
+				return behind, fmt.Errorf("want a snapshot: %w", err)
+			}
+			behind += n
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("want snapshots: %w", err)
+	}
+	if behind > 0 {
+		time.AfterFunc(c.cfg.GapWait, func() { signal(c.heal) })
+	}
+	return behind, nil
+}
+
+func isLockTimeout(err error) bool {
+	refused, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && refused.Code == "55P03"
+}
+
+func (c *Consumer) wantTogether(ctx context.Context, kind string, wanted []AggregateVersion) (int, error) {
 	kinds := make(map[string]string, len(wanted))
 	for _, w := range wanted {
 		kinds[w.Aggregate] = kind
 	}
-	behind, err := postgres.InTx(ctx, c.cfg.Pool, func(tx pgx.Tx) (int, error) {
+	return postgres.InTx(ctx, c.cfg.Pool, func(tx pgx.Tx) (int, error) {
+		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '"+wantLockWait+"'"); err != nil {
+			return 0, fmt.Errorf("bound the wait: %w", err)
+		}
 		// Without their positions, which claim joins, nobody would ask for them.
 		held, err := c.lockPositions(ctx, tx, kinds)
 		if err != nil {
@@ -75,13 +110,6 @@ func (c *Consumer) wantAll(ctx context.Context, kind string, wanted []AggregateV
 		_, err = tx.Exec(ctx, insertWanted, c.cfg.FromTier, c.cfg.FromSite, kind, names, epochs, numbers, c.cfg.GapWait, false)
 		return len(names), err
 	})
-	if err != nil {
-		return 0, fmt.Errorf("want snapshots: %w", err)
-	}
-	if behind > 0 {
-		time.AfterFunc(c.cfg.GapWait, func() { signal(c.heal) })
-	}
-	return behind, nil
 }
 
 // satisfy forgets what was wanted when the copy has it.
