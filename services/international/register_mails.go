@@ -26,8 +26,6 @@ const (
 	mailBatch = 100
 	// mailLimit is how long one mail may take; what was taken longer ago died with its process.
 	mailLimit = 5 * time.Minute
-	// mailPatience is how long a mail is tried: a server that is away for a weekend costs nobody a mail.
-	mailPatience = 3 * 24 * time.Hour
 	// keepMails is how long it is known what was sent.
 	keepMails = 90 * 24 * time.Hour
 )
@@ -153,19 +151,18 @@ func (s *Service) sendMail(ctx context.Context, taken db.RegisterMail) error {
 		return s.endMail(ctx, taken, mailSent, "")
 	case mail.KindOf(err) == mail.Uncertain:
 		return s.endMail(ctx, taken, mailUncertain, err.Error())
-	case mail.KindOf(err) == mail.Temporary && s.clock.Now().Sub(taken.CreateTime) < mailPatience:
+	case mail.KindOf(err) == mail.Temporary && s.clock.Now().Sub(taken.CreateTime) < mail.Patience:
 		return s.endMail(ctx, taken, mailQueued, err.Error())
 	}
 	return s.endMail(ctx, taken, mailFailed, err.Error())
 }
 
-// endMail writes down what became of a mail. Whatever ends, its state is known; a QUEUED one is tried again after a
-// minute, and twice as long each time, up to six hours.
+// endMail writes down what became of a mail. Whatever ends, its state is known; a QUEUED one is tried again.
 func (s *Service) endMail(ctx context.Context, taken db.RegisterMail, state, failure string) error {
 	now := s.clock.Now()
 	args := db.EndRegisterMailParams{State: state, Failure: failure, DueTime: now, MailNo: taken.MailNo, EndTime: &now}
 	if state == mailQueued {
-		args.DueTime, args.EndTime = now.Add(min(time.Minute<<min(taken.Attempts, 10), 6*time.Hour)), nil
+		args.DueTime, args.EndTime = now.Add(mail.BackOff(taken.Attempts)), nil
 	}
 	if failure != "" {
 		s.log.WarnContext(ctx, "a mail was not sent", "mail", taken.MailNo, "state", state, "error", failure)
